@@ -1,0 +1,1 @@
+"""The api service: the gateway: hub control and the query API."""

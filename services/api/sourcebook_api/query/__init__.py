@@ -1,0 +1,1 @@
+"""The query API of a release."""

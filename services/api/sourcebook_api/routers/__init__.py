@@ -1,0 +1,1 @@
+"""Hub control: one resource a file."""

@@ -1,0 +1,1 @@
+"""The builder service: merges uploads by _id into one collection."""

@@ -1,0 +1,1 @@
+"""The dumper service: downloads new releases of sources."""

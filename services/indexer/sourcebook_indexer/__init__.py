@@ -1,0 +1,1 @@
+"""The indexer service: indexes builds and switches APIs to them."""

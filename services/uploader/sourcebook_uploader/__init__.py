@@ -1,0 +1,1 @@
+"""The uploader service: turns downloaded files into collections of documents, and infers their mapping."""

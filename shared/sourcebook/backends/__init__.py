@@ -1,0 +1,73 @@
+"""Engines by URL scheme: one alias table a port. An engine's file is imported only when a URL names it."""
+
+import importlib
+from typing import Any
+
+from sourcebook.errors import SettingsError
+from sourcebook.ports.bus import Bus
+from sourcebook.ports.catalog import Catalog
+from sourcebook.ports.documents import DocumentStore
+from sourcebook.ports.files import FileStore
+from sourcebook.ports.locks import Locks
+from sourcebook.ports.search import SearchEngine
+from sourcebook.settings import Settings
+
+DOCUMENTS = {"lmdb": "sourcebook.backends.documents_lmdb:open_lmdb"}
+CATALOGS = {"sqlite": "sourcebook.backends.catalog_sqlite:open_sqlite"}
+LOCKS = {"sqlite": "sourcebook.backends.locks_sqlite:open_sqlite_locks"}
+SEARCH = {"tantivy": "sourcebook.backends.search_tantivy:open_tantivy"}
+FILES = {"file": "sourcebook.backends.files_local:open_local_files"}
+BUSES = {
+    "": "sourcebook.backends.bus_celery:open_celery_bus",
+    "redis": "sourcebook.backends.bus_celery:open_celery_bus",
+    "rediss": "sourcebook.backends.bus_celery:open_celery_bus",
+    "redis+socket": "sourcebook.backends.bus_celery:open_celery_bus",
+}
+
+
+async def open_documents(settings: Settings) -> DocumentStore:
+    """Open the document store of `SOURCEBOOK_DOCUMENTS_URL`."""
+    store: DocumentStore = await _opener("documents_url", settings.documents_url, DOCUMENTS)(settings)
+    return store
+
+
+async def open_catalog(settings: Settings) -> Catalog:
+    """Open the catalogue of `SOURCEBOOK_CATALOG_URL`."""
+    catalog: Catalog = await _opener("catalog_url", settings.catalog_url, CATALOGS)(settings)
+    return catalog
+
+
+async def open_locks(settings: Settings) -> Locks:
+    """Open the locks, which live beside the catalogue."""
+    locks: Locks = await _opener("catalog_url", settings.catalog_url, LOCKS)(settings)
+    return locks
+
+
+async def open_search(settings: Settings, documents: DocumentStore) -> SearchEngine:
+    """Open the search engine of `SOURCEBOOK_SEARCH_URL`; it may read hits from `documents`."""
+    engine: SearchEngine = await _opener("search_url", settings.search_url, SEARCH)(settings, documents)
+    return engine
+
+
+async def open_files(settings: Settings) -> FileStore:
+    """Open the file store of `SOURCEBOOK_FILES_URL`."""
+    files: FileStore = await _opener("files_url", settings.files_url, FILES)(settings)
+    return files
+
+
+async def open_bus(settings: Settings) -> Bus:
+    """Open the bus of `SOURCEBOOK_BROKER_URL`."""
+    bus: Bus = await _opener("broker_url", settings.broker_url, BUSES)(settings)
+    return bus
+
+
+def _opener(setting: str, url: str, aliases: dict[str, str]) -> Any:
+    scheme = url.partition(":")[0]
+    target = aliases.get(scheme)
+    if target is None:
+        known = ", ".join(f"{name}:" for name in aliases if name)
+        raise SettingsError(
+            f"SOURCEBOOK_{setting.upper()} has the scheme {scheme!r}; known are {known}.", setting=setting, allowed=list(aliases)
+        )
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)

@@ -1,0 +1,51 @@
+"""The composition root: opens the engines that the settings name, and closes them."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from sourcebook.backends import open_bus, open_catalog, open_documents, open_files, open_locks, open_search
+from sourcebook.ports.bus import Bus
+from sourcebook.ports.catalog import Catalog
+from sourcebook.ports.documents import DocumentStore
+from sourcebook.ports.files import FileStore
+from sourcebook.ports.locks import Locks
+from sourcebook.ports.search import SearchEngine
+from sourcebook.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What business code works with."""
+
+    settings: Settings
+    catalog: Catalog
+    documents: DocumentStore
+    search: SearchEngine
+    files: FileStore
+    locks: Locks
+    bus: Bus
+
+    def scratch_folder(self, job_id: str) -> Path:
+        """Return (and make) the local folder for temporary files of a job; `worker` removes it when the job ends."""
+        folder = self.settings.home / "scratch" / job_id
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+
+@asynccontextmanager
+async def open_context(settings: Settings, *, bus: Bus | None = None) -> AsyncIterator[Context]:
+    """Open every engine; `bus` replaces the one the settings name (to run jobs in this process)."""
+    settings.home.mkdir(parents=True, exist_ok=True)
+    async with AsyncExitStack() as stack:
+        catalog = await open_catalog(settings)
+        stack.push_async_callback(catalog.close)
+        locks = await open_locks(settings)
+        documents = await open_documents(settings)
+        stack.push_async_callback(documents.close)
+        search = await open_search(settings, documents)
+        stack.push_async_callback(search.close)
+        chosen_bus = bus or await open_bus(settings)
+        stack.push_async_callback(chosen_bus.close)
+        yield Context(settings, catalog, documents, search, await open_files(settings), locks, chosen_bus)

@@ -1,0 +1,230 @@
+"""Every error that a user can cause or meet.
+
+    SourcebookError
+    ├── TransientError            the same call may succeed later: jobs are retried
+    │   ├── DownloadInterrupted
+    │   └── EngineUnavailable
+    └── TerminalError             trying again changes nothing until someone acts
+        ├── SettingsError
+        ├── InvalidRequest        what a client or a command line asked for
+        │   ├── QuerySyntaxError
+        │   ├── InvalidName
+        │   └── PayloadTooLarge
+        ├── NotFound
+        ├── Conflict
+        │   └── Busy
+        ├── PluginError           the plugin's author can mend it
+        │   ├── ManifestError
+        │   ├── ParserError
+        │   ├── DocumentError
+        │   ├── DuplicateId
+        │   └── MappingError
+        ├── DownloadRefused
+        ├── UnsafeArchive
+        ├── MissingUpload
+        ├── VerificationFailed
+        ├── PortBusy
+        ├── Cancelled
+        └── TimeLimitExceeded
+
+Each class has a stable `code`, the HTTP `status` the gateway answers with, the `exit_code` of the command line, and carries
+`details`: JSON values (names, paths, what is allowed) for programs. The message says what was wrong, where, and what to do.
+"""
+
+from typing import Any, ClassVar
+
+
+class SourcebookError(Exception):
+    """Base of all errors that Sourcebook raises on purpose."""
+
+    code: ClassVar[str] = "error"
+    status: ClassVar[int] = 500
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = details
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Keyword details survive the trip between processes.
+        return _rebuild, (type(self), self.message, self.details)
+
+
+def _rebuild(kind: type[SourcebookError], message: str, details: dict[str, Any]) -> SourcebookError:
+    return kind(message, **details)
+
+
+class TransientError(SourcebookError):
+    """The same call may succeed later."""
+
+    code = "transient"
+    status = 503
+
+
+class DownloadInterrupted(TransientError):
+    """A download broke off or the server was overloaded."""
+
+    code = "download_interrupted"
+    status = 502
+
+
+class EngineUnavailable(TransientError):
+    """A broker, store or search engine does not answer."""
+
+    code = "engine_unavailable"
+    status = 503
+    exit_code = 4
+
+
+class TerminalError(SourcebookError):
+    """Trying again changes nothing until someone acts."""
+
+    code = "terminal"
+    status = 500
+
+
+class SettingsError(TerminalError):
+    """A setting is unknown or has a value that is not allowed."""
+
+    code = "settings"
+    exit_code = 2
+
+
+class InvalidRequest(TerminalError):
+    """The request cannot be understood or carried out as it is."""
+
+    code = "invalid_request"
+    status = 422
+    exit_code = 2
+
+
+class QuerySyntaxError(InvalidRequest):
+    """A query string or a field of a query cannot be parsed."""
+
+    code = "query_syntax"
+    status = 400
+
+
+class InvalidName(InvalidRequest):
+    """A name has characters that are not allowed in it."""
+
+    code = "invalid_name"
+    status = 422
+
+
+class PayloadTooLarge(InvalidRequest):
+    """A request body is larger than the gateway accepts."""
+
+    code = "payload_too_large"
+    status = 413
+
+
+class NotFound(TerminalError):
+    """There is nothing under that name."""
+
+    code = "not_found"
+    status = 404
+    exit_code = 3
+
+
+class Conflict(TerminalError):
+    """The state of the thing does not allow the command."""
+
+    code = "conflict"
+    status = 409
+    exit_code = 5
+
+
+class Busy(Conflict):
+    """Another job holds the same source or build."""
+
+    code = "busy"
+
+
+class PluginError(TerminalError):
+    """A plugin cannot be used as it is."""
+
+    code = "plugin"
+    status = 422
+    exit_code = 6
+
+
+class ManifestError(PluginError):
+    """A manifest has a wrong value or cannot be read."""
+
+    code = "manifest"
+
+
+class ParserError(PluginError):
+    """A plugin's function raised, ended its process or gave no documents."""
+
+    code = "parser"
+
+
+class DocumentError(PluginError):
+    """A parser yielded a document that cannot be stored."""
+
+    code = "document"
+
+
+class DuplicateId(PluginError):
+    """Two documents of one upload have the same `_id`, and the plugin does not say what to do."""
+
+    code = "duplicate_id"
+
+
+class MappingError(PluginError):
+    """Field types contradict each other."""
+
+    code = "mapping"
+
+
+class DownloadRefused(TerminalError):
+    """The server does not give the file: wrong address, no permission, or another content than expected."""
+
+    code = "download_refused"
+    status = 502
+
+
+class UnsafeArchive(TerminalError):
+    """An archive writes outside its folder or unpacks to more than is allowed."""
+
+    code = "unsafe_archive"
+    status = 422
+
+
+class MissingUpload(TerminalError):
+    """A build names a source that has no documents."""
+
+    code = "missing_upload"
+    status = 409
+    exit_code = 5
+
+
+class VerificationFailed(TerminalError):
+    """What was written is not what should have been written; the old release stays."""
+
+    code = "verification_failed"
+
+
+class PortBusy(TerminalError):
+    """Another program listens on the port."""
+
+    code = "port_busy"
+    exit_code = 7
+
+
+class Cancelled(TerminalError):
+    """Someone cancelled the job."""
+
+    code = "cancelled"
+    status = 409
+    exit_code = 8
+
+
+class TimeLimitExceeded(TerminalError):
+    """The job took longer than its time limit."""
+
+    code = "time_limit"
+    status = 504

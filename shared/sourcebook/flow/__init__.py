@@ -1,0 +1,1 @@
+"""Who does what next: the stages and the messages between them."""

@@ -1,0 +1,93 @@
+"""What travels between the stages: commands that start a job and the message that it ends with. Ids only, never data."""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Message(BaseModel):
+    """A frozen message; unknown keys are refused, so that services of different versions notice."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DumpSource(Message):
+    """Download the newest release of a source; `force` downloads it even if it is not new."""
+
+    source: str
+    force: bool = False
+    then_upload: bool = True
+
+
+class DumpReady(Message):
+    """A source has a good dump. `unchanged`: it was not new, nothing was downloaded. `uploaders`: whom to start next."""
+
+    source: str
+    dump: str
+    release: str
+    unchanged: bool = False
+    files: int = 0
+    size: int = 0
+    uploaders: tuple[str, ...] = ()
+
+
+class UploadDump(Message):
+    """Parse the newest dump of a source with one of its uploaders."""
+
+    source: str
+    uploader: str
+    force: bool = False
+
+
+class UploadReady(Message):
+    """An uploader has a complete collection. `unchanged`: equal to the one before, which stays."""
+
+    source: str
+    uploader: str
+    upload: str
+    count: int
+    unchanged: bool = False
+
+
+class InspectUpload(Message):
+    """Infer the mapping of an upload again, from its stored documents."""
+
+    source: str
+    uploader: str
+
+
+class InspectReady(Message):
+    """A mapping was inferred."""
+
+    source: str
+    uploader: str
+    fields: int
+    differences: int
+
+
+class BuildDocuments(Message):
+    """Merge the uploads of a build configuration."""
+
+    config: str
+    build: str
+
+
+class BuildReady(Message):
+    """A build is complete."""
+
+    build: str
+    count: int
+    dropped: dict[str, int]
+
+
+class IndexBuild(Message):
+    """Index a build, verify it, and point an API at it."""
+
+    build: str
+    api: str
+
+
+class IndexReady(Message):
+    """An API serves a new release."""
+
+    release: str
+    api: str
+    count: int

@@ -1,0 +1,70 @@
+"""The one table of stages: which queue and function runs a command, and what follows."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sourcebook.flow.messages import (
+    BuildDocuments,
+    DumpReady,
+    DumpSource,
+    IndexBuild,
+    InspectUpload,
+    Message,
+    UploadDump,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A kind of job.
+
+    `handler` is `module:function` of the service that runs it: `async (Context, JobRun, command) -> message`.
+    `lock` returns the name of what the job works on; two jobs with the same lock never run at once.
+    """
+
+    name: str
+    queue: str
+    handler: str
+    command: type[Message]
+    lock: Callable[[Any], str]
+    target: Callable[[Any], str]
+
+
+_ALL = (
+    Stage("dump", "dump", "sourcebook_dumper.tasks:dump", DumpSource, lambda c: f"dump:{c.source}", lambda c: c.source),
+    Stage(
+        "upload",
+        "upload",
+        "sourcebook_uploader.tasks:upload",
+        UploadDump,
+        lambda c: f"upload:{c.source}/{c.uploader}",
+        lambda c: f"{c.source}/{c.uploader}",
+    ),
+    Stage(
+        "inspect",
+        "upload",
+        "sourcebook_uploader.tasks:inspect",
+        InspectUpload,
+        lambda c: f"upload:{c.source}/{c.uploader}",
+        lambda c: f"{c.source}/{c.uploader}",
+    ),
+    Stage("build", "build", "sourcebook_builder.tasks:build", BuildDocuments, lambda c: f"build:{c.config}", lambda c: c.config),
+    Stage("index", "index", "sourcebook_indexer.tasks:index", IndexBuild, lambda c: f"index:{c.api}", lambda c: c.build),
+)
+STAGES = {stage.name: stage for stage in _ALL}
+QUEUES = ("dump", "upload", "build", "index")
+
+
+def stage_of(command: Message) -> Stage:
+    """Return the stage that runs a command."""
+    return next(stage for stage in _ALL if stage.command is type(command))
+
+
+def next_commands(message: Message) -> list[Message]:
+    """Return the commands that follow a message by themselves. Builds and releases are started by people (or a schedule)."""
+    match message:
+        case DumpReady(uploaders=uploaders):
+            return [UploadDump(source=message.source, uploader=name) for name in uploaders]
+        case _:
+            return []

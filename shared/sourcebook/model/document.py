@@ -1,0 +1,121 @@
+"""A document on its way through the stages: id rules, canonical JSON, hash, and the record that stores carry.
+
+A **record** is `(key, value)`: `key` is the UTF-8 `_id` (see `record_key`), `value` is 16 bytes of hash followed by the
+document as canonical JSON. Canonical JSON has `_id` first, then all keys sorted at every level, no white space, so that equal
+documents are equal bytes and the `_id` can be cut off without decoding.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from typing import Any
+
+import orjson
+
+Json = Any
+Record = tuple[bytes, bytes]
+
+MAX_ID_BYTES = 512  # OpenSearch's limit for `_id`
+HASH_BYTES = 16
+_MAX_KEY_BYTES = 511  # LMDB's limit for a key
+_KEY_PREFIX_BYTES = 440
+_ID_HEAD = b'{"_id":'
+
+
+def record_key(document_id: str) -> bytes:
+    """Return the key that an `_id` is stored and sorted under: its UTF-8 bytes.
+
+    The one length that LMDB cannot hold (512 bytes) is shortened to 440 bytes, `~` and a SHA-256, so that it stays unique.
+    """
+    key = document_id.encode()
+    if len(key) <= _MAX_KEY_BYTES:
+        return key
+    return key[:_KEY_PREFIX_BYTES] + b"~" + hashlib.sha256(key).digest()
+
+
+def canonical_json(document: dict[str, Json]) -> bytes:
+    """Return the canonical JSON of a document that has an `_id`.
+
+    Raises:
+        TypeError: a value is no JSON value (orjson's message says which).
+    """
+    body = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
+    if body.startswith(_ID_HEAD):
+        return body
+    # Keys that sort before "_id" (upper case, digits): put the id in front of the sorted rest.
+    rest = orjson.dumps({k: v for k, v in document.items() if k != "_id"}, option=orjson.OPT_SORT_KEYS)
+    return _ID_HEAD + orjson.dumps(document["_id"]) + b"," + rest[1:]
+
+
+def content_hash(body: bytes) -> bytes:
+    """Return the 16-byte BLAKE2b hash of a document's canonical JSON."""
+    return hashlib.blake2b(body, digest_size=HASH_BYTES).digest()
+
+
+def make_record(document: dict[str, Json]) -> Record:
+    """Return the record of a document whose `_id` is already checked."""
+    body = canonical_json(document)
+    return record_key(document["_id"]), content_hash(body) + body
+
+
+def record_body(record: Record) -> bytes:
+    """Return the canonical JSON of a record."""
+    return record[1][HASH_BYTES:]
+
+
+def record_hash(record: Record) -> bytes:
+    """Return the hash of a record's canonical JSON."""
+    return record[1][:HASH_BYTES]
+
+
+def read_document(record: Record) -> dict[str, Json]:
+    """Return the document of a record."""
+    document: dict[str, Json] = orjson.loads(record[1][HASH_BYTES:])
+    return document
+
+
+class Digest:
+    """An order-independent digest of a collection: the sum of its documents' hashes modulo 2**128.
+
+    The `_id` is part of what is hashed, so equal digests and counts mean equal collections. Adding and removing a document are
+    inverse, so a release that changes few documents updates the digest without reading the others.
+    """
+
+    __slots__ = ("_sum", "count")
+
+    def __init__(self, count: int = 0, hexadecimal: str = "0") -> None:
+        self.count = count
+        self._sum = int(hexadecimal, 16)
+
+    def add(self, values: Iterable[bytes]) -> None:
+        """Add the values (hash + body) of records."""
+        total, count = 0, 0
+        for value in values:
+            total += int.from_bytes(value[:HASH_BYTES])
+            count += 1
+        self._sum = (self._sum + total) & _MASK
+        self.count += count
+
+    def hex(self) -> str:
+        """Return the digest as 32 hexadecimal digits."""
+        return f"{self._sum:032x}"
+
+
+_MASK = (1 << (8 * HASH_BYTES)) - 1
+
+
+def is_ascending(records: Iterable[Record]) -> bool:
+    """Whether the keys strictly ascend (sorted, no duplicate)."""
+    return all(left[0] < right[0] for left, right in pairwise(records))
+
+
+def batched_records(records: Iterable[Record], size: int) -> Iterator[list[Record]]:
+    """Cut an iterable of records into lists of at most `size`."""
+    batch: list[Record] = []
+    for record in records:
+        batch.append(record)
+        if len(batch) >= size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

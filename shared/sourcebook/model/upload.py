@@ -1,0 +1,25 @@
+"""An upload: the collection of documents that one uploader's parser made from a dump."""
+
+import time
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+
+class Upload(BaseModel):
+    """One complete upload. `collection` never changes once this record exists."""
+
+    id: str
+    source: str
+    uploader: str
+    dump: str | None = None
+    release: str
+    collection: str
+    count: int
+    digest: str
+    merge: bool = False
+    """Whether this uploader asks the builder for a deep merge instead of overwriting root keys."""
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    warnings: list[str] = Field(default_factory=list)
+    finished_at: float = Field(default_factory=time.time)
+    seconds: float = 0.0

@@ -1,0 +1,76 @@
+"""Document stores: collections that are written once, in key order, and never change afterwards."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from pydantic import BaseModel
+
+from sourcebook.model.document import Record
+
+
+class CollectionInfo(BaseModel):
+    """What a store says of a complete collection; `digest` is that of `model.document.Digest`, `size` is in bytes."""
+
+    name: str
+    count: int
+    digest: str
+    size: int
+
+
+class CollectionWriter(Protocol):
+    """Fills a new collection. Nothing is visible before `commit`."""
+
+    async def write(self, records: Sequence[Record]) -> None:
+        """Append records; keys strictly ascend, within a call and from call to call.
+
+        Raises:
+            ValueError: a key does not ascend.
+        """
+        ...
+
+    async def commit(self) -> CollectionInfo:
+        """Make the collection durable and visible, in one step. If the name exists already, that one stays."""
+        ...
+
+
+class DocumentStore(Protocol):
+    """Collections of documents, each immutable once committed."""
+
+    def create(self, name: str) -> AbstractAsyncContextManager[CollectionWriter]:
+        """Open a writer for a new collection; leaving the context without `commit` leaves nothing behind."""
+        ...
+
+    async def info(self, name: str) -> CollectionInfo | None:
+        """Return count and digest of a collection, or None if there is no complete collection of that name."""
+        ...
+
+    def scan(
+        self, name: str, *, start: bytes | None = None, stop: bytes | None = None, size: int = 5000
+    ) -> AsyncIterator[list[Record]]:
+        """Yield the records with start <= key < stop in key order, in lists of at most `size`.
+
+        Raises:
+            NotFound: there is no such collection.
+        """
+        ...
+
+    async def get_many(self, name: str, ids: Sequence[str]) -> list[bytes | None]:
+        """Return the canonical JSON of each id, in the order asked for, None where there is none.
+
+        Raises:
+            NotFound: there is no such collection.
+        """
+        ...
+
+    async def names(self) -> list[str]:
+        """Return the names of all complete collections, sorted."""
+        ...
+
+    async def drop(self, name: str) -> None:
+        """Remove a collection; nothing happens if it is not there. Readers that have it open finish undisturbed."""
+        ...
+
+    async def close(self) -> None:
+        """Give back what is open."""
+        ...

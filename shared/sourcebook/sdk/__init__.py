@@ -1,0 +1,1 @@
+"""What plugin authors use: the manifest, discovery, parsers, hooks, and a test suite for plugins."""

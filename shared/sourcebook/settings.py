@@ -1,0 +1,92 @@
+"""Every setting, its default and its meaning; the only reader of the environment."""
+
+import difflib
+import os
+from datetime import timedelta
+from pathlib import Path
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from sourcebook.errors import SettingsError
+
+MIB = 1024 * 1024
+
+
+class Settings(BaseSettings):
+    """All settings; each is read from the environment variable `SOURCEBOOK_<NAME>`. Defaults work with none set."""
+
+    model_config = SettingsConfigDict(env_prefix="SOURCEBOOK_", extra="forbid", frozen=True)
+
+    home: Path = Field(Path(".sourcebook"), description="Folder that holds everything the embedded engines store.")
+    broker_url: str = Field("", description="Redis or Valkey URL for Celery; empty: the bundled Valkey under HOME.")
+    documents_url: str = Field("lmdb:", description="Document store: `lmdb:` (under HOME) or `mongodb://...`.")
+    catalog_url: str = Field("sqlite:", description="Catalogue: `sqlite:` (under HOME) or `mongodb://...`.")
+    search_url: str = Field("tantivy:", description="Search engine: `tantivy:` (under HOME) or `opensearch+http(s)://...`.")
+    files_url: str = Field("file:", description="Downloaded files: `file:` (under HOME) or `s3://...`.")
+    plugins: str = Field("", description="Plugin folders found at start, separated by colons.")
+    host: str = Field("127.0.0.1", description="Address the gateway listens on.")
+    port: int = Field(8000, ge=1, le=65535, description="Port the gateway listens on.")
+    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
+    log_json: bool = Field(False, description="Write log lines as JSON objects.")
+    auto_commit_mapping: bool = Field(True, description="Commit the inferred mapping of a source that has none yet.")
+    batch_documents: int = Field(5000, ge=1, le=100_000, description="Documents that move together through a stage.")
+    run_bytes: int = Field(96 * MIB, ge=1024, description="Bytes of parsed documents that are sorted in memory at a time.")
+    parser_memory_bytes: int = Field(4096 * MIB, ge=64 * MIB, description="Memory limit of a parser process.")
+    job_time_limit: timedelta = Field(timedelta(hours=24), description="A job that runs longer is ended (seconds or ISO 8601).")
+    job_attempts: int = Field(3, ge=1, le=20, description="Times a job is started before it is given up (crash or transient error).")
+    lock_ttl: timedelta = Field(timedelta(seconds=30), description="A lock whose owner is silent this long is free again.")
+    download_timeout: timedelta = Field(timedelta(seconds=60), description="Longest silence of a server during a download.")
+    download_retries: int = Field(4, ge=0, le=20, description="Further tries after a transient download error.")
+    downloads_per_host: int = Field(3, ge=1, le=32, description="Files that download side by side from one host.")
+    unpack_max_bytes: int = Field(200 * 1024 * MIB, ge=1, description="Largest total size an archive may unpack to.")
+    unpack_max_ratio: int = Field(1000, ge=1, description="Largest ratio of unpacked to packed size (zip bombs).")
+    keep_dumps: int = Field(2, ge=1, description="Downloaded releases of a source that are kept.")
+    keep_indices: int = Field(3, ge=1, description="Releases of an API that stay for rollback, the current one included.")
+    request_max_bytes: int = Field(5 * MIB, ge=1024, description="Largest request body the gateway accepts.")
+    query_timeout: timedelta = Field(timedelta(seconds=10), description="A query that takes longer is answered with 503.")
+
+    @field_validator("log_level")
+    @classmethod
+    def _known_level(cls, value: str) -> str:
+        level = value.upper()
+        if level not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
+            msg = "must be DEBUG, INFO, WARNING or ERROR"
+            raise ValueError(msg)
+        return level
+
+    @field_validator("home")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @property
+    def plugin_folders(self) -> list[Path]:
+        """The folders named by `SOURCEBOOK_PLUGINS`."""
+        return [Path(part).expanduser().absolute() for part in self.plugins.split(":") if part]
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Read the environment; `overrides` win over it.
+
+    Raises:
+        SettingsError: a variable `SOURCEBOOK_*` is unknown or its value is not allowed.
+    """
+    _refuse_unknown_variables()
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]
+    except ValidationError as error:
+        problems = "; ".join(
+            f"SOURCEBOOK_{str(item['loc'][0]).upper()}={item['input']!r}: {item['msg']}" for item in error.errors()
+        )
+        raise SettingsError(f"{problems}. docs/settings.md lists what is allowed.") from error
+
+
+def _refuse_unknown_variables() -> None:
+    # pydantic-settings ignores unknown variables of the environment, so a misspelt name would silently do nothing.
+    known = {f"SOURCEBOOK_{name.upper()}" for name in Settings.model_fields}
+    for name in os.environ:
+        if name.startswith("SOURCEBOOK_") and not name.startswith("SOURCEBOOK_TEST_") and name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise SettingsError(f"Unknown setting {name}{hint} docs/settings.md lists all.", setting=name)
