@@ -42,6 +42,7 @@ async def open_context(settings: Settings, *, bus: Bus | None = None) -> AsyncIt
         catalog = await open_catalog(settings)
         stack.push_async_callback(catalog.close)
         locks = await open_locks(settings)
+        stack.push_async_callback(locks.close)
         documents = await open_documents(settings)
         stack.push_async_callback(documents.close)
         search = await open_search(settings, documents)

@@ -38,7 +38,12 @@ class Catalog(Protocol):
         ...
 
     async def find(
-        self, kind: type[RecordT], where: Mapping[str, Any] | None = None, *, newest_first: bool = False, limit: int | None = None
+        self,
+        kind: type[RecordT],
+        where: Mapping[str, Any] | None = None,
+        *,
+        newest_first: bool = False,
+        limit: int | None = None,
     ) -> list[RecordT]:
         """Return records whose top-level fields equal `where` (a tuple as value: any of these), by key, or by key descending."""
         ...

@@ -22,3 +22,7 @@ class Locks(Protocol):
     async def holder(self, name: str) -> str | None:
         """Return the owner of a lock that is held and not expired, or None."""
         ...
+
+    async def close(self) -> None:
+        """Give back what is open."""
+        ...

@@ -1,0 +1,168 @@
+"""The catalogue in one SQLite file: a table of JSON records, shared by all processes of one machine."""
+
+import asyncio
+import fcntl
+import sqlite3
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from sourcebook.errors import EngineUnavailable, NotFound
+from sourcebook.ports.catalog import RecordT
+from sourcebook.settings import Settings
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS records (
+    kind TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL, position INTEGER NOT NULL, PRIMARY KEY (kind, key)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS records_position ON records (kind, position);
+CREATE TABLE IF NOT EXISTS counter (position INTEGER NOT NULL);
+INSERT INTO counter SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM counter);
+CREATE TABLE IF NOT EXISTS locks (name TEXT PRIMARY KEY, owner TEXT NOT NULL, expires REAL NOT NULL);
+"""
+
+
+def sqlite_path(settings: Settings) -> Path:
+    """Return the file that `SOURCEBOOK_CATALOG_URL` names; `sqlite:` alone means HOME/catalog.sqlite."""
+    path = settings.catalog_url.partition(":")[2].removeprefix("//")
+    return Path(path) if path else settings.home / "catalog.sqlite"
+
+
+class SqliteFile:
+    """One connection to the file; calls run in a thread, one after the other."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._mutex = threading.Lock()
+        # Two processes that create the file at once get "database is locked" whatever the busy timeout: create it alone.
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.with_suffix(".lock").open("w") as guard:
+            fcntl.flock(guard, fcntl.LOCK_EX)
+            self._connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("PRAGMA synchronous=NORMAL")
+            self._connection.executescript(_SCHEMA)
+
+    async def run(self, work: Callable[[sqlite3.Connection], Any], *, write: bool = False) -> Any:
+        """Run `work` in a thread, for `write` in one transaction that holds the file's write lock from its start."""
+        return await asyncio.to_thread(self._run, work, write)
+
+    def _run(self, work: Callable[[sqlite3.Connection], Any], write: bool) -> Any:
+        try:
+            with self._mutex, _transaction(self._connection, write):
+                return work(self._connection)
+        except sqlite3.OperationalError as error:
+            raise EngineUnavailable(f"The catalogue {self._path} does not answer: {error}.") from error
+
+    async def close(self) -> None:
+        """Close the connection once nobody uses it."""
+        with self._mutex:
+            self._connection.close()
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection, write: bool) -> Any:
+    if not write:
+        yield
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+class SqliteCatalog:
+    """The catalogue port on SQLite."""
+
+    def __init__(self, file: SqliteFile) -> None:
+        self._file = file
+
+    async def get(self, kind: type[RecordT], key: str) -> RecordT | None:
+        row = await self._file.run(lambda db: _body(db, kind, key))
+        return None if row is None else kind.model_validate_json(row)
+
+    async def put(self, key: str, record: BaseModel) -> None:
+        await self._file.run(lambda db: _write(db, key, record), write=True)
+
+    async def insert(self, key: str, record: BaseModel) -> bool:
+        def work(db: sqlite3.Connection) -> bool:
+            if _body(db, type(record), key) is not None:
+                return False
+            _write(db, key, record)
+            return True
+
+        return bool(await self._file.run(work, write=True))
+
+    async def update(
+        self, kind: type[RecordT], key: str, change: Callable[[RecordT], RecordT], *, default: RecordT | None = None
+    ) -> RecordT:
+        def work(db: sqlite3.Connection) -> RecordT:
+            row = _body(db, kind, key)
+            known = default if row is None else kind.model_validate_json(row)
+            if known is None:
+                raise NotFound(f"There is no {kind.__name__.lower()} {key!r}.", kind=kind.__name__, key=key)
+            changed = change(known)
+            if row is None or changed != known:
+                _write(db, key, changed)
+            return changed
+
+        record: RecordT = await self._file.run(work, write=True)
+        return record
+
+    async def delete(self, kind: type[BaseModel], key: str) -> bool:
+        def work(db: sqlite3.Connection) -> bool:
+            return db.execute("DELETE FROM records WHERE kind=? AND key=?", (kind.__name__, key)).rowcount > 0
+
+        return bool(await self._file.run(work, write=True))
+
+    async def find(
+        self,
+        kind: type[RecordT],
+        where: Mapping[str, Any] | None = None,
+        *,
+        newest_first: bool = False,
+        limit: int | None = None,
+    ) -> list[RecordT]:
+        clauses, values = ["kind=?"], [kind.__name__]
+        for field, wanted in (where or {}).items():
+            options = wanted if isinstance(wanted, tuple) else (wanted,)
+            clauses.append(f"json_extract(body, ?) IN ({','.join('?' * len(options))})")
+            values += [f'$."{field}"', *options]
+        sql = f"SELECT body FROM records WHERE {' AND '.join(clauses)} ORDER BY key {'DESC' if newest_first else 'ASC'} LIMIT ?"  # noqa: S608 - placeholders only
+        values.append(-1 if limit is None else limit)  # type: ignore[arg-type] # a number among the strings
+        rows = await self._file.run(lambda db: db.execute(sql, values).fetchall())
+        return [kind.model_validate_json(row[0]) for row in rows]
+
+    async def changes(self, kind: type[RecordT], since: int) -> tuple[int, list[RecordT]]:
+        sql = "SELECT position, body FROM records WHERE kind=? AND position>? ORDER BY position"
+        rows = await self._file.run(lambda db: db.execute(sql, (kind.__name__, since)).fetchall())
+        return (rows[-1][0] if rows else since), [kind.model_validate_json(body) for _, body in rows]
+
+    async def close(self) -> None:
+        await self._file.close()
+
+
+def _body(db: sqlite3.Connection, kind: type[BaseModel], key: str) -> str | None:
+    row = db.execute("SELECT body FROM records WHERE kind=? AND key=?", (kind.__name__, key)).fetchone()
+    return None if row is None else str(row[0])
+
+
+def _write(db: sqlite3.Connection, key: str, record: BaseModel) -> None:
+    db.execute("UPDATE counter SET position = position + 1")
+    db.execute(
+        "INSERT INTO records SELECT ?, ?, ?, position FROM counter WHERE true "
+        "ON CONFLICT (kind, key) DO UPDATE SET body=excluded.body, position=excluded.position",
+        (type(record).__name__, key, record.model_dump_json(by_alias=True)),
+    )
+
+
+async def open_sqlite(settings: Settings) -> SqliteCatalog:
+    """Open the catalogue of `SOURCEBOOK_CATALOG_URL`."""
+    return SqliteCatalog(await asyncio.to_thread(SqliteFile, sqlite_path(settings)))

@@ -1,0 +1,303 @@
+"""Documents in LMDB: one environment folder a collection, written beside and renamed when complete.
+
+A complete collection never changes, so readers need no lock file, no reader table and no map resizing. Writers fill a folder
+under `.new/`, hold an flock on it (so that leftovers of dead processes can be told apart), and rename it at commit.
+"""
+
+import asyncio
+import fcntl
+import os
+import secrets
+import shutil
+import threading
+from bisect import bisect_left
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import IO
+
+import lmdb
+
+from sourcebook.errors import EngineUnavailable, NotFound, SettingsError
+from sourcebook.model.document import HASH_BYTES, Digest, Record, record_key
+from sourcebook.ports.documents import CollectionInfo
+from sourcebook.settings import Settings
+
+_MAP_BYTES = 1 << 40  # address space, not disk: the file grows as it is filled
+_OPEN_COLLECTIONS = 32
+_INLINE_IDS = 64  # so few look-ups cost less than the switch to a thread
+_RECORDS_PER_TRANSACTION = 100_000
+_NETWORK_FILE_SYSTEMS = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "fuse.s3fs", "9p", "ceph", "glusterfs"}
+)
+
+
+class LmdbWriter:
+    """Fills one new collection."""
+
+    def __init__(self, folder: Path, target: Path) -> None:
+        self.committed = False
+        self._folder = folder
+        self._target = target
+        self._digest = Digest()
+        self._last = b""
+        self._pending = 0
+        # Nothing is visible before the rename, so there is one sync at the end instead of one a transaction.
+        self._env = lmdb.open(
+            str(folder), map_size=_MAP_BYTES, sync=False, metasync=False, lock=False, max_spare_txns=0
+        )
+        self._txn = self._env.begin(write=True)
+
+    async def write(self, records: Sequence[Record]) -> None:
+        if records:
+            await asyncio.to_thread(self._write, records)
+
+    def _write(self, records: Sequence[Record]) -> None:
+        if records[0][0] <= self._last and self._digest.count:
+            raise ValueError(f"key {records[0][0]!r} does not follow {self._last!r}")
+        try:
+            consumed, added = self._txn.cursor().putmulti(records, dupdata=False, append=True)
+        except lmdb.Error as error:
+            raise EngineUnavailable(f"LMDB could not write to {self._folder}: {error}. Is the disk full?") from error
+        if added != consumed:
+            raise ValueError("keys of a collection must strictly ascend")
+        self._last = records[-1][0]
+        self._digest.add([value for _, value in records])
+        self._pending += len(records)
+        if self._pending >= _RECORDS_PER_TRANSACTION:
+            self._txn.commit()
+            self._txn = self._env.begin(write=True)
+            self._pending = 0
+
+    async def commit(self) -> CollectionInfo:
+        return await asyncio.to_thread(self._commit)
+
+    def _commit(self) -> CollectionInfo:
+        try:
+            self._txn.commit()
+            self._env.sync(True)  # noqa: FBT003 - LMDB's own signature
+        except lmdb.Error as error:
+            raise EngineUnavailable(f"LMDB could not write to {self._folder}: {error}. Is the disk full?") from error
+        self._env.close()
+        size = (self._folder / "data.mdb").stat().st_size
+        info = CollectionInfo(name=self._target.name, count=self._digest.count, digest=self._digest.hex(), size=size)
+        with (self._folder / "info.json").open("w") as file:
+            file.write(info.model_dump_json())
+            file.flush()
+            os.fsync(file.fileno())
+        self.committed = True
+        try:
+            self._folder.rename(self._target)
+        except OSError:
+            # The same job ran twice and the first run committed: its collection stays.
+            shutil.rmtree(self._folder, ignore_errors=True)
+            return _read_info(self._target) or info
+        _sync_folder(self._target.parent)
+        return info
+
+    def abort(self) -> None:
+        """Remove what was written, unless it is committed."""
+        if not self.committed:
+            self._txn.abort()
+            self._env.close()
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class LmdbDocumentStore:
+    """The documents port on LMDB folders."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._new = root / ".new"
+        self._open: OrderedDict[str, _OpenCollection] = OrderedDict()
+        self._mutex = threading.Lock()
+
+    @asynccontextmanager
+    async def create(self, name: str) -> AsyncIterator[LmdbWriter]:
+        target = self._path(name)
+        folder = self._new / f"{name}.{secrets.token_hex(4)}"
+        guard = await asyncio.to_thread(self._prepare, folder)
+        writer = LmdbWriter(folder, target)
+        try:
+            yield writer
+        finally:
+            await asyncio.to_thread(writer.abort)
+            guard.close()
+            _lock_path(folder).unlink(missing_ok=True)
+
+    def _prepare(self, folder: Path) -> IO[str]:
+        self._new.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(self._new)
+        guard = hold_lock_file(folder)
+        folder.mkdir()
+        return guard
+
+    async def info(self, name: str) -> CollectionInfo | None:
+        return _read_info(self._path(name))
+
+    async def scan(
+        self, name: str, *, start: bytes | None = None, stop: bytes | None = None, size: int = 5000
+    ) -> AsyncIterator[list[Record]]:
+        position = start or b""
+        while True:
+            batch = await asyncio.to_thread(self._read_batch, name, position, size)
+            complete = len(batch) == size
+            if stop is not None and batch and batch[-1][0] >= stop:
+                batch = batch[: bisect_left(batch, stop, key=lambda record: record[0])]
+                complete = False
+            if batch:
+                yield batch
+            if not complete:
+                return
+            position = batch[-1][0] + b"\0"
+
+    def _read_batch(self, name: str, position: bytes, size: int) -> list[Record]:
+        with self._reading(name) as env, env.begin() as txn, txn.cursor() as cursor:
+            found = cursor.set_range(position) if position else cursor.first()
+            return list(islice(cursor.iternext(), size)) if found else []
+
+    async def get_many(self, name: str, ids: Sequence[str]) -> list[bytes | None]:
+        if len(ids) <= _INLINE_IDS:
+            return self._get_many(name, ids)
+        return await asyncio.to_thread(self._get_many, name, ids)
+
+    def _get_many(self, name: str, ids: Sequence[str]) -> list[bytes | None]:
+        with self._reading(name) as env, env.begin(buffers=True) as txn:
+            values = [txn.get(record_key(item)) if item else None for item in ids]
+            return [None if value is None else bytes(value[HASH_BYTES:]) for value in values]
+
+    async def names(self) -> list[str]:
+        if not self._root.is_dir():
+            return []
+        return sorted(path.name for path in self._root.iterdir() if (path / "info.json").is_file())
+
+    async def drop(self, name: str) -> None:
+        path = self._path(name)
+        self._new.mkdir(parents=True, exist_ok=True)
+        trash = self._new / f"{name}.{secrets.token_hex(4)}"
+        try:
+            path.rename(trash)
+        except FileNotFoundError:
+            return
+        # Readers keep their map of the deleted file until they close it.
+        await asyncio.to_thread(shutil.rmtree, trash, ignore_errors=True)
+
+    async def close(self) -> None:
+        with self._mutex:
+            for collection in self._open.values():
+                collection.env.close()
+            self._open.clear()
+
+    @contextmanager
+    def _reading(self, name: str) -> Iterator[lmdb.Environment]:
+        # LMDB must not open a folder twice in a process, and must not close it while someone reads.
+        with self._mutex:
+            collection = self._open.get(name)
+            if collection is None:
+                collection = self._open[name] = self._open_collection(name)
+            self._open.move_to_end(name)
+            collection.readers += 1
+        try:
+            yield collection.env
+        finally:
+            with self._mutex:
+                collection.readers -= 1
+
+    def _open_collection(self, name: str) -> "_OpenCollection":
+        path = self._path(name)
+        if not (path / "info.json").is_file():
+            raise NotFound(f"There is no collection {name!r}.", collection=name)
+        idle = [key for key, value in self._open.items() if not value.readers]
+        gone = [key for key in idle if not self._path(key).is_dir()]
+        surplus = idle[: max(0, len(self._open) - _OPEN_COLLECTIONS + 1)]
+        for key in {*gone, *surplus}:
+            self._open.pop(key).env.close()
+        return _OpenCollection(lmdb.open(str(path), readonly=True, lock=False, max_spare_txns=8, map_size=_MAP_BYTES))
+
+    def _path(self, name: str) -> Path:
+        if "/" in name or name.startswith("."):
+            raise NotFound(f"There is no collection {name!r}.", collection=name)
+        return self._root / name
+
+
+class _OpenCollection:
+    """An open environment and the number of threads that read it now."""
+
+    __slots__ = ("env", "readers")
+
+    def __init__(self, env: lmdb.Environment) -> None:
+        self.env = env
+        self.readers = 0
+
+
+def _lock_path(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".lock")  # not with_suffix: names have dots
+
+
+def hold_lock_file(folder: Path) -> IO[str]:
+    """Create and lock `<folder>.lock`; the lock goes when the file is closed or the process dies."""
+    guard = _lock_path(folder).open("w")
+    fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return guard
+
+
+def remove_leftovers(parent: Path) -> None:
+    """Remove the folders in `parent` whose writer is dead."""
+    for path in list(parent.iterdir()):
+        if path.suffix == ".lock":
+            continue
+        guard_path = _lock_path(path)
+        try:
+            with guard_path.open("r+") as guard:
+                fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(path, ignore_errors=True)
+                guard_path.unlink(missing_ok=True)
+        except FileNotFoundError:
+            shutil.rmtree(path, ignore_errors=True)
+        except BlockingIOError:
+            continue
+
+
+def _read_info(path: Path) -> CollectionInfo | None:
+    try:
+        return CollectionInfo.model_validate_json((path / "info.json").read_bytes())
+    except FileNotFoundError:
+        return None
+
+
+def _sync_folder(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def refuse_network_file_system(path: Path) -> None:
+    """Memory maps and file locks are not dependable over a network.
+
+    Raises:
+        SettingsError: `path` lies on a network file system.
+    """
+    best = ("", "")
+    for line in Path("/proc/mounts").read_text().splitlines() if Path("/proc/mounts").exists() else []:
+        _, mount, kind, *_ = line.split()
+        if path.is_relative_to(mount) and len(mount) > len(best[0]):
+            best = (mount, kind)
+    if best[1] in _NETWORK_FILE_SYSTEMS:
+        raise SettingsError(
+            f"{path} is on a network file system ({best[1]}), where the embedded stores would be damaged. Point SOURCEBOOK_HOME "
+            "to a local disk, or use MongoDB (SOURCEBOOK_DOCUMENTS_URL).",
+            path=str(path),
+        )
+
+
+async def open_lmdb(settings: Settings) -> LmdbDocumentStore:
+    """Open the collections under HOME/documents, or under the folder of `lmdb:/path`."""
+    path = settings.documents_url.partition(":")[2].removeprefix("//")
+    root = Path(path) if path else settings.home / "documents"
+    root.mkdir(parents=True, exist_ok=True)
+    refuse_network_file_system(root.resolve())
+    return LmdbDocumentStore(root)

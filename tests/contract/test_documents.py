@@ -1,0 +1,198 @@
+"""The contract of document stores, on every engine."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sourcebook.backends import open_documents
+from sourcebook.errors import NotFound
+from sourcebook.model.document import Digest, Record, make_record, record_body
+from sourcebook.ports.documents import DocumentStore
+from sourcebook.settings import Settings
+
+Scenario = Callable[[DocumentStore], Awaitable[None]]
+
+
+def run(home: Path, scenario: Scenario) -> None:
+    async def main() -> None:
+        store = await open_documents(Settings(home=home))
+        try:
+            await scenario(store)
+        finally:
+            await store.close()
+
+    asyncio.run(main())
+
+
+def records(*ids: str) -> list[Record]:
+    return sorted(make_record({"_id": item, "value": item.upper()}) for item in ids)
+
+
+async def fill(store: DocumentStore, name: str, *ids: str) -> None:
+    async with store.create(name) as writer:
+        await writer.write(records(*ids))
+        await writer.commit()
+
+
+def test_a_committed_collection_is_read_back_in_key_order(tmp_path: Path) -> None:
+    async def scenario(store: DocumentStore) -> None:
+        ids = [f"id{number}" for number in range(25)]
+        await fill(store, "c", *ids)
+        batches = [batch async for batch in store.scan("c", size=10)]
+        assert [len(batch) for batch in batches] == [10, 10, 5]
+        assert [record for batch in batches for record in batch] == records(*ids)
+
+    run(tmp_path, scenario)
+
+
+def test_info_counts_and_digests_independently_of_the_batches(tmp_path: Path) -> None:
+    async def scenario(store: DocumentStore) -> None:
+        await fill(store, "one", "a", "b", "c")
+        async with store.create("two") as writer:
+            for record in records("a", "b", "c"):
+                await writer.write([record])
+            await writer.commit()
+        one, two = await store.info("one"), await store.info("two")
+        assert one is not None
+        assert two is not None
+        assert (one.count, one.digest) == (two.count, two.digest) == (3, one.digest)
+        digest = Digest()
+        digest.add(value for _, value in reversed(records("a", "b", "c")))
+        assert digest.hex() == one.digest
+
+    run(tmp_path, scenario)
+
+
+def test_a_range_scan_has_its_start_and_not_its_stop(tmp_path: Path) -> None:
+    async def scenario(store: DocumentStore) -> None:
+        await fill(store, "c", *"abcdef")
+        for size in (1, 2, 3, 100):
+            found = [record[0] async for batch in store.scan("c", start=b"b", stop=b"e", size=size) for record in batch]
+            assert found == [b"b", b"c", b"d"]
+
+    run(tmp_path, scenario)
+
+
+def test_get_many_answers_in_order_with_none_for_the_missing(tmp_path: Path) -> None:
+    async def scenario(store: DocumentStore) -> None:
+        await fill(store, "c", "a", "b")
+        bodies = await store.get_many("c", ["b", "x", "a", "", "b"])
+        expected = [record_body(records(item)[0]) for item in "ba"]
+        assert bodies == [expected[0], None, expected[1], None, expected[0]]
+        many = await store.get_many("c", ["a"] * 200)
+        assert many == [expected[1]] * 200
+
+    run(tmp_path, scenario)
+
+
+def test_ids_of_511_and_512_bytes_are_kept_apart(tmp_path: Path) -> None:
+    async def scenario(store: DocumentStore) -> None:
+        ids = ["x" * 511, "x" * 512, "x" * 511 + "y"]
+        await fill(store, "c", *ids)
+        bodies = await store.get_many("c", ids)
+        assert [
+            body is not None and f'"_id":"{item}"'.encode() in body for body, item in zip(bodies, ids, strict=True)
+        ] == [True] * 3
+
+    run(tmp_path, scenario)
+
+
+def test_keys_that_do_not_ascend_are_refused(tmp_path: Path) -> None:
+    async def scenario(store: DocumentStore) -> None:
+        for bad in (["b", "a"], ["a", "a"]):
+            with pytest.raises(ValueError, match="ascend"):
+                async with store.create("c") as writer:
+                    await writer.write([records(item)[0] for item in bad])
+        with pytest.raises(ValueError, match="follow"):
+            async with store.create("c") as writer:
+                await writer.write(records("b"))
+                await writer.write(records("a"))
+        assert await store.names() == []
+
+    run(tmp_path, scenario)
+
+
+def test_nothing_is_visible_without_commit(tmp_path: Path) -> None:
+    async def scenario(store: DocumentStore) -> None:
+        async with store.create("c") as writer:
+            await writer.write(records("a"))
+            assert await store.info("c") is None
+            with pytest.raises(NotFound):
+                await store.get_many("c", ["a"])
+        assert await store.names() == []
+
+    run(tmp_path, scenario)
+
+
+def test_the_first_commit_of_a_name_stays(tmp_path: Path) -> None:
+    async def scenario(store: DocumentStore) -> None:
+        async with store.create("c") as first, store.create("c") as second:
+            await first.write(records("a"))
+            await second.write(records("b"))
+            await first.commit()
+            info = await second.commit()
+        assert info.count == 1
+        assert await store.get_many("c", ["a", "b"]) == [record_body(records("a")[0]), None]
+
+    run(tmp_path, scenario)
+
+
+def test_a_reader_of_a_dropped_collection_finishes(tmp_path: Path) -> None:
+    async def scenario(store: DocumentStore) -> None:
+        await fill(store, "c", *"abcd")
+        seen = []
+        async for batch in store.scan("c", size=2):
+            seen += batch
+            await store.drop("c")
+        assert len(seen) == 4
+        assert await store.names() == []
+        await store.drop("c")
+
+    run(tmp_path, scenario)
+
+
+def test_an_empty_collection_is_complete(tmp_path: Path) -> None:
+    async def scenario(store: DocumentStore) -> None:
+        await fill(store, "c")
+        info = await store.info("c")
+        assert info is not None
+        assert info.count == 0
+        assert [batch async for batch in store.scan("c")] == []
+
+    run(tmp_path, scenario)
+
+
+def test_names_that_leave_the_folder_are_unknown(tmp_path: Path) -> None:
+    async def scenario(store: DocumentStore) -> None:
+        for name in ("../x", ".new", "a/b"):
+            with pytest.raises(NotFound):
+                await store.get_many(name, ["a"])
+
+    run(tmp_path, scenario)
+
+
+def test_more_collections_than_stay_open_can_be_read(tmp_path: Path) -> None:
+    async def scenario(store: DocumentStore) -> None:
+        for number in range(40):
+            await fill(store, f"c{number}", str(number))
+        for _ in range(2):
+            for number in range(40):
+                assert await store.get_many(f"c{number}", [str(number)]) != [None]
+
+    run(tmp_path, scenario)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    ids=st.sets(st.text(min_size=1, max_size=30).filter(lambda text: text.isprintable()), max_size=60),
+    size=st.integers(1, 20),
+)
+def test_any_ids_round_trip(tmp_path_factory: pytest.TempPathFactory, ids: set[str], size: int) -> None:
+    async def scenario(store: DocumentStore) -> None:
+        await fill(store, "c", *ids)
+        assert [record async for batch in store.scan("c", size=size) for record in batch] == records(*ids)
+
+    run(tmp_path_factory.mktemp("store"), scenario)
