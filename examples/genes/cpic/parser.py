@@ -6,7 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-RENAMED = {"CPICLevel": "level", "CPICLevelStatus": "level_status", "PharmGKBLevel": "pharmgkb_level", "FDALabel": "fda_label"}
+RENAMED = {
+    "CPICLevel": "level",
+    "CPICLevelStatus": "level_status",
+    "PharmGKBLevel": "pharmgkb_level",
+    "FDALabel": "fda_label",
+}
 LISTS = {"ATC": ", ", "PMID": ";"}  # column: what stands between its values
 
 

@@ -6,7 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-RENAMED = {"ensembl_gene_id": "ensembl", "entrez_id": "entrezgene", "uniprot_ids": "uniprot", "refseq_accession": "refseq"}
+RENAMED = {
+    "ensembl_gene_id": "ensembl",
+    "entrez_id": "entrezgene",
+    "uniprot_ids": "uniprot",
+    "refseq_accession": "refseq",
+}
 LISTS = {"alias_symbol", "prev_symbol", "uniprot_ids", "refseq_accession"}
 
 
