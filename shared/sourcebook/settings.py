@@ -1,7 +1,9 @@
 """Every setting, its default and its meaning; the only reader of the environment."""
 
 import difflib
+import hashlib
 import os
+import tempfile
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from sourcebook.errors import SettingsError
 
 MIB = 1024 * 1024
+_MAX_SOCKET_PATH = 100
 
 
 class Settings(BaseSettings):
@@ -22,7 +25,9 @@ class Settings(BaseSettings):
     broker_url: str = Field("", description="Redis or Valkey URL for Celery; empty: the bundled Valkey under HOME.")
     documents_url: str = Field("lmdb:", description="Document store: `lmdb:` (under HOME) or `mongodb://...`.")
     catalog_url: str = Field("sqlite:", description="Catalogue: `sqlite:` (under HOME) or `mongodb://...`.")
-    search_url: str = Field("tantivy:", description="Search engine: `tantivy:` (under HOME) or `opensearch+http(s)://...`.")
+    search_url: str = Field(
+        "tantivy:", description="Search engine: `tantivy:` (under HOME) or `opensearch+http(s)://...`."
+    )
     files_url: str = Field("file:", description="Downloaded files: `file:` (under HOME) or `s3://...`.")
     plugins: str = Field("", description="Plugin folders found at start, separated by colons.")
     host: str = Field("127.0.0.1", description="Address the gateway listens on.")
@@ -31,20 +36,34 @@ class Settings(BaseSettings):
     log_json: bool = Field(False, description="Write log lines as JSON objects.")
     auto_commit_mapping: bool = Field(True, description="Commit the inferred mapping of a source that has none yet.")
     batch_documents: int = Field(5000, ge=1, le=100_000, description="Documents that move together through a stage.")
-    run_bytes: int = Field(96 * MIB, ge=1024, description="Bytes of parsed documents that are sorted in memory at a time.")
+    run_bytes: int = Field(
+        96 * MIB, ge=1024, description="Bytes of parsed documents that are sorted in memory at a time."
+    )
     parser_memory_bytes: int = Field(4096 * MIB, ge=64 * MIB, description="Memory limit of a parser process.")
-    job_time_limit: timedelta = Field(timedelta(hours=24), description="A job that runs longer is ended (seconds or ISO 8601).")
-    job_attempts: int = Field(3, ge=1, le=20, description="Times a job is started before it is given up (crash or transient error).")
-    lock_ttl: timedelta = Field(timedelta(seconds=30), description="A lock whose owner is silent this long is free again.")
-    download_timeout: timedelta = Field(timedelta(seconds=60), description="Longest silence of a server during a download.")
+    job_time_limit: timedelta = Field(
+        timedelta(hours=24), description="A job that runs longer is ended (seconds or ISO 8601)."
+    )
+    job_attempts: int = Field(
+        3, ge=1, le=20, description="Times a job is started before it is given up (crash or transient error)."
+    )
+    lock_ttl: timedelta = Field(
+        timedelta(seconds=30), description="A lock whose owner is silent this long is free again."
+    )
+    download_timeout: timedelta = Field(
+        timedelta(seconds=60), description="Longest silence of a server during a download."
+    )
     download_retries: int = Field(4, ge=0, le=20, description="Further tries after a transient download error.")
     downloads_per_host: int = Field(3, ge=1, le=32, description="Files that download side by side from one host.")
     unpack_max_bytes: int = Field(200 * 1024 * MIB, ge=1, description="Largest total size an archive may unpack to.")
     unpack_max_ratio: int = Field(1000, ge=1, description="Largest ratio of unpacked to packed size (zip bombs).")
     keep_dumps: int = Field(2, ge=1, description="Downloaded releases of a source that are kept.")
-    keep_indices: int = Field(3, ge=1, description="Releases of an API that stay for rollback, the current one included.")
+    keep_indices: int = Field(
+        3, ge=1, description="Releases of an API that stay for rollback, the current one included."
+    )
     request_max_bytes: int = Field(5 * MIB, ge=1024, description="Largest request body the gateway accepts.")
-    query_timeout: timedelta = Field(timedelta(seconds=10), description="A query that takes longer is answered with 503.")
+    query_timeout: timedelta = Field(
+        timedelta(seconds=10), description="A query that takes longer is answered with 503."
+    )
 
     @field_validator("log_level")
     @classmethod
@@ -59,6 +78,20 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
+
+    @property
+    def broker_socket(self) -> Path:
+        """The unix socket of the bundled broker; in the temporary folder where HOME is too long for a socket (108 bytes)."""
+        path = self.home / "run" / "broker.sock"
+        if len(os.fsencode(path)) <= _MAX_SOCKET_PATH:
+            return path
+        digest = hashlib.sha256(os.fsencode(self.home)).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"sourcebook-{os.getuid()}-{digest}" / "broker.sock"
+
+    @property
+    def celery_broker_url(self) -> str:
+        """The URL that Celery connects to: the one that is set, or that of the bundled broker's socket."""
+        return self.broker_url or f"redis+socket://{self.broker_socket}"
 
     @property
     def plugin_folders(self) -> list[Path]:

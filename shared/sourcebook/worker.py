@@ -3,25 +3,38 @@
 import asyncio
 import contextlib
 import importlib
+import secrets
 import shutil
 import time
 import traceback
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from enum import Enum, auto
+from typing import Any, Protocol
 
 from sourcebook.context import Context
 from sourcebook.errors import Cancelled, SourcebookError, TimeLimitExceeded, TransientError
 from sourcebook.flow.messages import Message
 from sourcebook.flow.stages import STAGES, next_commands
-from sourcebook.hub import create_job, send_job
+from sourcebook.hub.jobs import submit_children
 from sourcebook.logging import bind_log_context, get_logger, hide_secrets
-from sourcebook.model.job import ACTIVE_STATES, Job, JobError, JobState, Progress
+from sourcebook.model.job import Job, JobError, JobState, Progress
 
 log = get_logger(__name__)
 
 Handler = Callable[[Context, "JobRun", Any], Awaitable[Message]]
 _PROGRESS_SECONDS = 0.3  # progress is written at most this often
+_HEARTBEAT_SECONDS = 1.0
+_MAX_WARNINGS = 100
+RETRY_SECONDS = 2.0  # a job that waits for a lock, or for another attempt, is looked at again after this
+
+
+class Outcome(Enum):
+    """What the bus does with a job's message."""
+
+    DONE = auto()
+    """Nothing: the job ended, or was not ours to run."""
+    LATER = auto()
+    """Deliver it again in a few seconds: another job holds the lock, or a transient error asks for another attempt."""
 
 
 class JobRun:
@@ -29,35 +42,164 @@ class JobRun:
 
     def __init__(self, context: Context, job: Job) -> None:
         self.id = job.id
-        self.job = job
         self.warnings: list[str] = list(job.warnings)
         self._context = context
         self._written = 0.0
-        self.lock_lost = False
+        self._step = ""
 
     async def progress(self, step: str, done: int, total: int | None = None, unit: str = "") -> None:
-        """Report how far the job is; call it as often as you like, it is written a few times a second.
-
-        Raises:
-            Cancelled: someone cancelled the job, or another worker took it over.
-        """
-        if self.lock_lost:
-            raise Cancelled(f"Job {self.id} was taken over by another worker.", job=self.id)
+        """Report how far the job is; call it as often as you like, it is written a few times a second."""
         now = time.monotonic()
-        if now - self._written < _PROGRESS_SECONDS and done != total:
+        if step == self._step and done != total and now - self._written < _PROGRESS_SECONDS:
             return
-        self._written = now
+        self._written, self._step = now, step
         progress = Progress(done=done, total=total, unit=unit, step=step)
-        job = await self._context.catalog.update(Job, self.id, lambda j: j.model_copy(update={"progress": progress}))
-        if job.cancel_requested or job.is_finished:
-            raise Cancelled(f"Job {self.id} was cancelled.", job=self.id)
+        await self._context.catalog.update(Job, self.id, lambda job: job.model_copy(update={"progress": progress}))
 
     def warn(self, message: str) -> None:
         """Add a warning to the job's record; the first hundred are kept."""
-        if len(self.warnings) < 100:  # noqa: PLR2004 - a bound on the size of the record
+        if len(self.warnings) < _MAX_WARNINGS:
             self.warnings.append(message)
         log.warning("job_warning", message=message)
 
 
-class JobBusy(Exception):  # noqa: N818 - an answer to the bus, no error of a user
-    """Another job holds the lock: try again in a few seconds."""
+class _TakenOverError(Exception):
+    """The lock expired while we worked (a machine that slept, say) and another worker has the job: leave its record alone."""
+
+
+async def execute_job(context: Context, job_id: str) -> Outcome:
+    """Run a job if it is ours to run. Delivering the same id twice, or at once to two workers, does no harm."""
+    job = await context.catalog.get(Job, job_id)
+    if job is None or job.is_finished:
+        return Outcome.DONE
+    owner = f"{job.id}/{secrets.token_hex(8)}"
+    if not await context.locks.acquire(job.lock, owner, context.settings.lock_ttl):
+        holder = await context.locks.holder(job.lock) or ""
+        return Outcome.DONE if holder.partition("/")[0] == job.id else Outcome.LATER
+    try:
+        job = await context.catalog.update(Job, job_id, _claim)
+        if job.is_finished:
+            return Outcome.DONE
+        with bind_log_context(job=job.id, kind=job.kind, target=job.target):
+            return await _run_claimed(context, job, owner)
+    finally:
+        await context.locks.release(job.lock, owner)
+
+
+def _claim(job: Job) -> Job:
+    if job.is_finished:
+        return job
+    if job.cancel_requested:
+        return job.move_to(JobState.CANCELLED)
+    return job.move_to(JobState.RUNNING, attempt=job.attempt + 1)
+
+
+async def _run_claimed(context: Context, job: Job, owner: str) -> Outcome:
+    run = JobRun(context, job)
+    log.info("job_started", attempt=job.attempt)
+    try:
+        message = await _run_handler(context, job, run, owner)
+        if not await context.locks.renew(job.lock, owner, context.settings.lock_ttl):
+            raise _TakenOverError
+        children = await submit_children(context, job, next_commands(message))
+        await _finish(context, run, JobState.SUCCEEDED, result=message.model_dump(mode="json"), children=children)
+    except _TakenOverError:
+        log.warning("job_taken_over")
+    except Cancelled as error:
+        await _finish(context, run, JobState.CANCELLED, error=_describe(error))
+    except TransientError as error:
+        if job.attempt < context.settings.job_attempts:
+            run.warn(f"Attempt {job.attempt} failed and is repeated: {hide_secrets(error.message)}")
+            await context.catalog.update(Job, job.id, lambda j: j.model_copy(update={"warnings": run.warnings}))
+            return Outcome.LATER
+        await _finish(context, run, JobState.FAILED, error=_describe(error))
+    except SourcebookError as error:
+        await _finish(context, run, JobState.FAILED, error=_describe(error))
+    # A worker outlives every job: what nobody foresaw ends this job only, and its traceback goes to the log.
+    except Exception:  # noqa: BLE001
+        log.error("job_crashed", traceback=traceback.format_exc())
+        what = f"Something unexpected went wrong in job {job.id}; the worker's log has the traceback under this id."
+        await _finish(context, run, JobState.FAILED, error=JobError(code="internal", message=what))
+    finally:
+        await asyncio.to_thread(shutil.rmtree, context.settings.home / "scratch" / job.id, ignore_errors=True)
+    return Outcome.DONE
+
+
+async def _run_handler(context: Context, job: Job, run: JobRun, owner: str) -> Message:
+    stage = STAGES[job.kind]
+    module, _, name = stage.handler.partition(":")
+    handler: Handler = getattr(importlib.import_module(module), name)
+    command = stage.command.model_validate(job.command)
+    async with _watched(context, job, owner):
+        try:
+            async with asyncio.timeout(context.settings.job_time_limit.total_seconds()):
+                return await handler(context, run, command)
+        except TimeoutError as error:
+            limit = context.settings.job_time_limit
+            raise TimeLimitExceeded(
+                f"Job {job.id} was ended after {limit}. SOURCEBOOK_JOB_TIME_LIMIT raises the limit.", job=job.id
+            ) from error
+
+
+@contextlib.asynccontextmanager
+async def _watched(context: Context, job: Job, owner: str) -> AsyncIterator[None]:
+    """Renew the lock while the body runs; cancel the body when someone asks for it or the lock is lost."""
+    body = asyncio.current_task()
+    reason: list[Exception] = []
+
+    async def watch() -> None:
+        while not reason:
+            await asyncio.sleep(min(_HEARTBEAT_SECONDS, context.settings.lock_ttl.total_seconds() / 3))
+            renewed = await context.locks.renew(job.lock, owner, context.settings.lock_ttl)
+            known = await context.catalog.get(Job, job.id)
+            if not renewed:
+                reason.append(_TakenOverError())
+            elif known is None or known.cancel_requested or known.is_finished:
+                reason.append(Cancelled(f"Job {job.id} was cancelled.", job=job.id))
+        if body is not None:
+            body.cancel()
+
+    watcher = asyncio.create_task(watch())
+    try:
+        yield
+    except asyncio.CancelledError:
+        if reason and body is not None:
+            body.uncancel()
+            raise reason[0] from None
+        raise
+    finally:
+        watcher.cancel()
+
+
+async def _finish(context: Context, run: JobRun, state: JobState, **changes: Any) -> None:
+    def finish(job: Job) -> Job:
+        return job if job.is_finished else job.move_to(state, warnings=run.warnings, **changes)
+
+    job = await context.catalog.update(Job, run.id, finish)
+    log.info("job_ended", state=job.state.value, error=job.error.message if job.error else None)
+
+
+def _describe(error: SourcebookError) -> JobError:
+    details = {key: value for key, value in error.details.items() if key != "traceback"}
+    return JobError(
+        code=error.code, message=hide_secrets(error.message), details=details, traceback=error.details.get("traceback")
+    )
+
+
+async def run_queued_jobs(context: Context, bus: "InlineQueue") -> None:
+    """Run the jobs that wait in an inline bus, and those they start, one after the other, in this process."""
+    while not bus.queue.empty():
+        stage, job_id = bus.queue.get_nowait()
+        if await execute_job(context, job_id) is Outcome.LATER:
+            await asyncio.sleep(RETRY_SECONDS)
+            await bus.send(stage, job_id)
+
+
+class InlineQueue(Protocol):
+    """What `run_queued_jobs` needs of the inline bus."""
+
+    queue: "asyncio.Queue[tuple[str, str]]"
+
+    async def send(self, stage: str, job_id: str) -> None:
+        """Put a job at the end of the queue."""
+        ...

@@ -61,13 +61,26 @@ async def open_bus(settings: Settings) -> Bus:
     return bus
 
 
+def broker_transport_options() -> dict[str, Any]:
+    """Return the options that workers must share with the Celery bus."""
+    options: dict[str, Any] = importlib.import_module("sourcebook.backends.bus_celery").TRANSPORT_OPTIONS
+    return options
+
+
+def open_inline_bus() -> Any:
+    """Make the bus that keeps its messages in this process."""
+    return importlib.import_module("sourcebook.backends.bus_inline").InlineBus()
+
+
 def _opener(setting: str, url: str, aliases: dict[str, str]) -> Any:
     scheme = url.partition(":")[0]
     target = aliases.get(scheme)
     if target is None:
         known = ", ".join(f"{name}:" for name in aliases if name)
         raise SettingsError(
-            f"SOURCEBOOK_{setting.upper()} has the scheme {scheme!r}; known are {known}.", setting=setting, allowed=list(aliases)
+            f"SOURCEBOOK_{setting.upper()} has the scheme {scheme!r}; known are {known}.",
+            setting=setting,
+            allowed=list(aliases),
         )
     module, _, name = target.partition(":")
     return getattr(importlib.import_module(module), name)

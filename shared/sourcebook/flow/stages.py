@@ -49,8 +49,17 @@ _ALL = (
         lambda c: f"upload:{c.source}/{c.uploader}",
         lambda c: f"{c.source}/{c.uploader}",
     ),
-    Stage("build", "build", "sourcebook_builder.tasks:build", BuildDocuments, lambda c: f"build:{c.config}", lambda c: c.config),
-    Stage("index", "index", "sourcebook_indexer.tasks:index", IndexBuild, lambda c: f"index:{c.api}", lambda c: c.build),
+    Stage(
+        "build",
+        "build",
+        "sourcebook_builder.tasks:build",
+        BuildDocuments,
+        lambda c: f"build:{c.config}",
+        lambda c: c.config,
+    ),
+    Stage(
+        "index", "index", "sourcebook_indexer.tasks:index", IndexBuild, lambda c: f"index:{c.api}", lambda c: c.build
+    ),
 )
 STAGES = {stage.name: stage for stage in _ALL}
 QUEUES = ("dump", "upload", "build", "index")

@@ -30,10 +30,14 @@ class BuildConfig(BaseModel):
     sources: list[str] = Field(min_length=1)
     root: list[str] = Field(default_factory=list)
     builder: Literal["merge", "link"] = "merge"
-    build_version: str = Field("%Y%m%d%H%M", description="strftime pattern of a build's version, in UTC", min_length=1, max_length=60)
+    build_version: str = Field(
+        "%Y%m%d%H%M", description="strftime pattern of a build's version, in UTC", min_length=1, max_length=60
+    )
     index: IndexSettings = Field(default_factory=IndexSettings)
     meta: dict[str, Any] = Field(default_factory=dict, alias="_meta", description="Extra entries of /metadata")
-    queries: dict[str, str] = Field(default_factory=dict, description="Named queries for `userquery`; {q} is the user's text")
+    queries: dict[str, str] = Field(
+        default_factory=dict, description="Named queries for `userquery`; {q} is the user's text"
+    )
 
 
 class Build(BaseModel):

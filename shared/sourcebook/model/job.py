@@ -90,5 +90,7 @@ class Job(BaseModel):
         """
         if state not in _NEXT.get(self.state, ()):
             raise Conflict(f"Job {self.id} is {self.state}; it cannot become {state}.", job=self.id, state=self.state)
-        times = {"finished_at": time.time()} if state in FINAL_STATES else {"started_at": self.started_at or time.time()}
+        times = (
+            {"finished_at": time.time()} if state in FINAL_STATES else {"started_at": self.started_at or time.time()}
+        )
         return self.model_copy(update={"state": state, **times, **changes})

@@ -1,0 +1,19 @@
+"""A bus without a broker: jobs wait in this process until it runs them."""
+
+import asyncio
+
+
+class InlineBus:
+    """The bus port as a queue in memory; `sourcebook run` and tests take the jobs from it."""
+
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+
+    async def send(self, stage: str, job_id: str) -> None:
+        await self.queue.put((stage, job_id))
+
+    async def ping(self) -> None:
+        """Memory always answers."""
+
+    async def close(self) -> None:
+        """There is nothing to give back: the catalogue knows the jobs that were not run."""

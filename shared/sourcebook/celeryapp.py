@@ -1,0 +1,121 @@
+"""Celery's configuration and its tasks: one a stage, each hands a job id to `worker.execute_job`.
+
+Each worker process has one event loop and one context, opened when the process starts and closed when it ends.
+"""
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import Any
+
+from celery import Celery
+from celery.signals import setup_logging, worker_process_shutdown
+
+from sourcebook.backends import broker_transport_options
+from sourcebook.context import Context, open_context
+from sourcebook.flow.stages import STAGES
+from sourcebook.hub.jobs import recover_jobs
+from sourcebook.logging import configure_logging
+from sourcebook.settings import Settings, load_settings
+from sourcebook.worker import RETRY_SECONDS, Outcome, execute_job
+
+BEAT_QUEUE = "beat"
+_RECOVER_SECONDS = 5.0
+
+
+class _Process:
+    """The loop and the context of this worker process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._runner: asyncio.Runner | None = None
+        self._stack = AsyncExitStack()
+        self._context: Context | None = None
+
+    def run(self, work: Any) -> Any:
+        """Run `work(context)` on the loop; the context is opened at the first call."""
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+        return self._runner.run(self._with_context(work))
+
+    async def _with_context(self, work: Any) -> Any:
+        if self._context is None:
+            self._context = await self._stack.enter_async_context(open_context(self._settings))
+        return await work(self._context)
+
+    def close(self) -> None:
+        """Close the context and the loop."""
+        if self._runner is not None:
+            self._runner.run(self._stack.aclose())
+            self._runner.close()
+
+
+def make_celery(settings: Settings) -> Celery:
+    """Return the Celery app of the broker that the settings name."""
+    celery = Celery("sourcebook", broker=settings.celery_broker_url)
+    celery.conf.update(
+        broker_transport_options=broker_transport_options(),
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        task_ignore_result=True,
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        worker_prefetch_multiplier=1,
+        worker_enable_remote_control=False,
+        worker_send_task_events=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        task_serializer="json",
+        accept_content=["json"],
+        enable_utc=True,
+        beat_schedule={
+            "recover jobs": {
+                "task": "sourcebook.recover",
+                "schedule": _RECOVER_SECONDS,
+                "options": {"queue": BEAT_QUEUE, "expires": _RECOVER_SECONDS},
+            }
+        },
+        beat_schedule_filename=str(settings.home / "run" / "beat-schedule"),
+    )
+    process = _Process(settings)
+    for name in STAGES:
+        celery.task(_make_task(process), name=f"sourcebook.{name}", bind=True, max_retries=None)
+    celery.task(lambda: process.run(recover_jobs), name="sourcebook.recover")
+    _connect_signals(process, settings)
+    return celery
+
+
+def _make_task(process: _Process) -> Any:
+    def run_job(task: Any, job_id: str) -> None:
+        outcome = process.run(lambda context: execute_job(context, job_id))
+        if outcome is Outcome.LATER:
+            raise task.retry(countdown=RETRY_SECONDS)
+
+    return run_job
+
+
+def _connect_signals(process: _Process, settings: Settings) -> None:
+    # Celery keeps weak references to receivers: hold these for the life of the process.
+    @worker_process_shutdown.connect(weak=False)
+    def close_context(**_: Any) -> None:
+        process.close()
+
+    @setup_logging.connect(weak=False)
+    def use_our_logging(**_: Any) -> None:
+        configure_logging(settings.log_level, as_json=settings.log_json)
+
+
+def run_worker(settings: Settings, queue: str, *, concurrency: int = 1) -> int:
+    """Run a worker of one queue until it is told to stop; return its exit status.
+
+    The `beat` queue's worker also sends the scheduled tasks.
+    """
+    (settings.home / "run").mkdir(parents=True, exist_ok=True)
+    options = ["worker", "-Q", queue, "-n", f"{queue}@%h", "-c", str(concurrency), "-l", settings.log_level]
+    options += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+    options += ["-P", "solo", "-B"] if queue == BEAT_QUEUE else ["-P", "prefork"]
+    app = make_celery(settings)
+    try:
+        app.worker_main(options)
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+

@@ -1,0 +1,73 @@
+"""APIs: the names that releases are served under."""
+
+import time
+
+from sourcebook.context import Context
+from sourcebook.errors import Conflict, NotFound
+from sourcebook.model.names import check_name
+from sourcebook.model.release import Api, Release
+
+
+async def put_api(context: Context, api: Api) -> Api:
+    """Create an API or change its configuration and `max_age`; the release that it serves is moved by releases alone.
+
+    Raises:
+        InvalidName: its name cannot name an API.
+    """
+    check_name("API", api.name)
+    fresh = Api(name=api.name, config=api.config, max_age=api.max_age)
+    changes = {"config": api.config, "max_age": api.max_age, "updated_at": time.time()}
+    return await context.catalog.update(Api, api.name, lambda known: known.model_copy(update=changes), default=fresh)
+
+
+async def get_api(context: Context, name: str) -> Api:
+    """Return an API.
+
+    Raises:
+        NotFound: there is none of this name.
+    """
+    api = await context.catalog.get(Api, name)
+    if api is None:
+        known = ", ".join(a.name for a in await context.catalog.find(Api)) or "none"
+        raise NotFound(f"There is no API {name!r}. There are: {known}.", api=name)
+    return api
+
+
+async def list_apis(context: Context) -> list[Api]:
+    """Return all APIs by name."""
+    return await context.catalog.find(Api)
+
+
+async def delete_api(context: Context, name: str) -> None:
+    """Stop serving an API and remove its indices; the builds stay.
+
+    Raises:
+        NotFound: there is none of this name.
+    """
+    api = await get_api(context, name)
+    await context.catalog.delete(Api, name)
+    for release_name in [api.release, *api.history]:
+        release = await context.catalog.get(Release, release_name) if release_name else None
+        if release is not None:
+            await context.catalog.delete(Release, release.name)
+            await context.search.drop(release.index)
+
+
+async def rollback(context: Context, name: str, to: str | None = None) -> Api:
+    """Serve an earlier release again (default: the one before), in one step. The present one stays for going forward again.
+
+    Raises:
+        NotFound: there is no such API.
+        Conflict: it has no such earlier release.
+    """
+
+    def move(api: Api) -> Api:
+        target = to or (api.history[0] if api.history else None)
+        if target is None or target not in api.history:
+            kept = ", ".join(api.history) or "none"
+            raise Conflict(f"API {name!r} keeps no release {to or 'before this one'}; kept are: {kept}.", api=name)
+        history = [item for item in (api.release, *api.history) if item and item != target]
+        return api.model_copy(update={"release": target, "history": history, "updated_at": time.time()})
+
+    await get_api(context, name)
+    return await context.catalog.update(Api, name, move)

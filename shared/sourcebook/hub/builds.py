@@ -1,0 +1,143 @@
+"""Build configurations and builds."""
+
+import fnmatch
+import time
+
+from sourcebook.context import Context
+from sourcebook.errors import Conflict, MissingUpload, NotFound
+from sourcebook.flow.messages import BuildDocuments, IndexBuild
+from sourcebook.hub.jobs import submit
+from sourcebook.model.build import Build, BuildConfig
+from sourcebook.model.job import ACTIVE_STATES, Job
+from sourcebook.model.names import check_name
+from sourcebook.model.release import Api, Release
+from sourcebook.model.source import Plugin
+
+
+async def put_build_config(context: Context, config: BuildConfig) -> BuildConfig:
+    """Create or replace a build configuration.
+
+    Raises:
+        InvalidName: its name cannot name a build.
+        NotFound: it names a source that is not registered.
+    """
+    check_name("build configuration", config.name)
+    known = [plugin.name for plugin in await context.catalog.find(Plugin)]
+    for item in config.sources:
+        if not fnmatch.filter(known, item.partition("/")[0]):
+            raise NotFound(
+                f"Build configuration {config.name!r}: no registered source matches {item!r}. "
+                f"Registered are: {', '.join(known) or 'none'}.",
+                source=item,
+            )
+    await context.catalog.put(config.name, config)
+    return config
+
+
+async def get_build_config(context: Context, name: str) -> BuildConfig:
+    """Return a build configuration.
+
+    Raises:
+        NotFound: there is none of this name.
+    """
+    config = await context.catalog.get(BuildConfig, name)
+    if config is None:
+        known = ", ".join(c.name for c in await context.catalog.find(BuildConfig)) or "none"
+        raise NotFound(f"There is no build configuration {name!r}. There are: {known}.", config=name)
+    return config
+
+
+async def list_build_configs(context: Context) -> list[BuildConfig]:
+    """Return all build configurations by name."""
+    return await context.catalog.find(BuildConfig)
+
+
+async def delete_build_config(context: Context, name: str) -> None:
+    """Remove a build configuration; its builds stay.
+
+    Raises:
+        NotFound: there is none of this name.
+    """
+    await get_build_config(context, name)
+    await context.catalog.delete(BuildConfig, name)
+
+
+async def start_build(context: Context, config_name: str) -> Job:
+    """Start a build; the name of the build is in the job's command.
+
+    Raises:
+        NotFound: there is no such configuration.
+        Busy: a build of it is active.
+    """
+    config = await get_build_config(context, config_name)
+    version = time.strftime(config.build_version, time.gmtime())
+    name = check_name("build", f"{config.name}_{version}")
+    taken = {build.name for build in await context.catalog.find(Build, {"config": config.name})}
+    copy = 2
+    while name in taken:
+        name, copy = f"{config.name}_{version}_{copy}", copy + 1
+    return await submit(context, BuildDocuments(config=config.name, build=name))
+
+
+async def list_builds(context: Context, config: str | None = None) -> list[Build]:
+    """Return builds, newest first."""
+    builds = await context.catalog.find(Build, {"config": config} if config else None)
+    return sorted(builds, key=lambda build: build.finished_at, reverse=True)
+
+
+async def get_build(context: Context, name: str) -> Build:
+    """Return a build.
+
+    Raises:
+        NotFound: there is none of this name.
+    """
+    build = await context.catalog.get(Build, name)
+    if build is None:
+        raise NotFound(f"There is no build {name!r}. `sourcebook build CONFIG` makes one.", build=name)
+    return build
+
+
+async def newest_build(context: Context, config: str) -> Build:
+    """Return the newest build of a configuration.
+
+    Raises:
+        NotFound: there is no such configuration.
+        MissingUpload: it was not built yet.
+    """
+    await get_build_config(context, config)
+    builds = await list_builds(context, config)
+    if not builds:
+        raise MissingUpload(f"Configuration {config!r} has no build yet: sourcebook build {config}", config=config)
+    return builds[0]
+
+
+async def delete_build(context: Context, name: str) -> None:
+    """Remove a build and its documents.
+
+    Raises:
+        NotFound: there is none of this name.
+        Conflict: an API serves it or keeps it for rollback, or it is being indexed.
+    """
+    build = await get_build(context, name)
+    releases = [release.name for release in await context.catalog.find(Release, {"build": name})]
+    for api in await context.catalog.find(Api):
+        if any(release in (api.release, *api.history) for release in releases):
+            raise Conflict(f"API {api.name!r} serves build {name!r}, or keeps it for rollback.", build=name, api=api.name)
+    jobs = await context.catalog.find(Job, {"kind": "index", "target": name, "state": tuple(ACTIVE_STATES)})
+    if jobs:
+        raise Conflict(f"Job {jobs[0].id} is indexing build {name!r}.", build=name, job=jobs[0].id)
+    await context.catalog.delete(Build, name)
+    if not build.linked:
+        await context.documents.drop(build.collection)
+
+
+async def start_release(context: Context, build_name: str, api: str | None = None) -> Job:
+    """Start to index a build; when that is verified, `api` (default: the configuration's name) serves it.
+
+    Raises:
+        NotFound: there is no such build.
+        Busy: a release of this API is active.
+    """
+    build = await get_build(context, build_name)
+    name = check_name("API", api or build.config)
+    return await submit(context, IndexBuild(build=build.name, api=name))

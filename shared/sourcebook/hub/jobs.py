@@ -1,0 +1,174 @@
+"""Start, list, cancel and recover jobs. The catalogue's job records are the truth; messages only point at them."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from sourcebook.context import Context
+from sourcebook.errors import Busy, Conflict, InvalidRequest, NotFound
+from sourcebook.flow.messages import Message
+from sourcebook.flow.stages import STAGES, stage_of
+from sourcebook.logging import get_logger
+from sourcebook.model.job import ACTIVE_STATES, Job, JobError, JobState
+
+log = get_logger(__name__)
+
+_RESEND_SECONDS = 30.0
+_WATCH_SECONDS = 0.2
+
+
+async def submit(context: Context, command: Message) -> Job:
+    """Create the job of a command and put it on its queue.
+
+    Raises:
+        Busy: another job for the same source or build is queued or running.
+        EngineUnavailable: the broker does not answer; the job is not created.
+    """
+    stage = stage_of(command)
+    lock = stage.lock(command)
+    await context.bus.ping()
+    job = Job(kind=stage.name, target=stage.target(command), lock=lock, command=command.model_dump(mode="json"))
+    # The short lock makes "look, then create" one step for all processes.
+    while not await context.locks.acquire(f"submit:{lock}", job.id, context.settings.lock_ttl):
+        await asyncio.sleep(0.05)
+    try:
+        active = await context.catalog.find(Job, {"lock": lock, "state": tuple(ACTIVE_STATES)}, limit=1)
+        if active:
+            raise Busy(
+                f"Job {active[0].id} ({active[0].kind} {active[0].target}) is {active[0].state}. Wait for it or cancel it: "
+                f"sourcebook jobs cancel {active[0].id}",
+                job=active[0].id,
+            )
+        await context.catalog.insert(job.id, job)
+    finally:
+        await context.locks.release(f"submit:{lock}", job.id)
+    return await send(context, job)
+
+
+async def submit_children(context: Context, parent: Job, commands: list[Message]) -> list[str]:
+    """Create and send the jobs that follow a job by themselves; return their ids.
+
+    The ids are made from the parent's, so a parent that ran twice has its children once. They wait for their lock.
+    """
+    ids = []
+    for number, command in enumerate(commands, start=1):
+        stage = stage_of(command)
+        job = Job(
+            id=f"{parent.id}.{number}",
+            kind=stage.name,
+            target=stage.target(command),
+            lock=stage.lock(command),
+            command=command.model_dump(mode="json"),
+            parent=parent.id,
+        )
+        if await context.catalog.insert(job.id, job):
+            await send(context, job)
+        ids.append(job.id)
+    return ids
+
+
+async def send(context: Context, job: Job) -> Job:
+    """Put a job on its queue and note when."""
+    await context.bus.send(job.kind, job.id)
+    return await context.catalog.update(Job, job.id, lambda j: j.model_copy(update={"sent_at": time.time()}))
+
+
+async def get_job(context: Context, job_id: str) -> Job:
+    """Return a job.
+
+    Raises:
+        NotFound: there is no such job.
+    """
+    job = await context.catalog.get(Job, job_id)
+    if job is None:
+        raise NotFound(f"There is no job {job_id!r}.", job=job_id)
+    return job
+
+
+async def list_jobs(context: Context, *, limit: int = 50, **where: str | None) -> list[Job]:
+    """Return jobs, newest first; `where` may give state, kind, target, parent.
+
+    Raises:
+        InvalidRequest: the state or the kind does not exist.
+    """
+    wanted: dict[str, Any] = {key: value for key, value in where.items() if value}
+    allowed = {"state": [state.value for state in JobState], "kind": list(STAGES)}
+    for key, values in allowed.items():
+        if key in wanted and wanted[key] not in values:
+            raise InvalidRequest(f"{key} {wanted[key]!r} does not exist; known are {', '.join(values)}.", allowed=values)
+    return await context.catalog.find(Job, wanted, newest_first=True, limit=limit)
+
+
+async def cancel_job(context: Context, job_id: str) -> Job:
+    """Cancel a job: at once while it is queued, within seconds while it runs.
+
+    Raises:
+        NotFound: there is no such job.
+        Conflict: it has finished already.
+    """
+
+    def cancel(job: Job) -> Job:
+        if job.is_finished:
+            raise Conflict(f"Job {job.id} is {job.state} already.", job=job.id, state=job.state)
+        if job.state is JobState.QUEUED:
+            return job.move_to(JobState.CANCELLED, cancel_requested=True)
+        return job.model_copy(update={"cancel_requested": True})
+
+    await get_job(context, job_id)
+    return await context.catalog.update(Job, job_id, cancel)
+
+
+async def watch_job(context: Context, job_id: str) -> AsyncIterator[Job]:
+    """Yield a job now and whenever it changes, until it is finished."""
+    last = None
+    while last is None or not last.is_finished:
+        job = await get_job(context, job_id)
+        if job != last:
+            last = job
+            yield job
+        else:
+            await asyncio.sleep(_WATCH_SECONDS)
+
+
+async def recover_jobs(context: Context) -> list[str]:
+    """Send again what was lost with a worker or the broker, give up what failed too often; return the ids touched.
+
+    A running job whose lock nobody holds has lost its worker. A queued job that no worker took although its queue is idle has
+    lost its message. Sending twice does no harm: a job is claimed by its lock.
+    """
+    touched = []
+    for job in await context.catalog.find(Job, {"state": JobState.RUNNING}):
+        if await context.locks.holder(job.lock) is None and await _recover_running(context, job):
+            touched.append(job.id)
+    busy_queues = {STAGES[job.kind].queue for job in await context.catalog.find(Job, {"state": JobState.RUNNING})}
+    for job in await context.catalog.find(Job, {"state": JobState.QUEUED}):
+        if STAGES[job.kind].queue not in busy_queues and _is_overdue(context, job):
+            await send(context, job)
+            touched.append(job.id)
+    return touched
+
+
+async def _recover_running(context: Context, job: Job) -> bool:
+    if job.cancel_requested:
+        await _finish_lost(context, job, JobState.CANCELLED, "the job was cancelled and its worker is gone")
+    elif job.attempt >= context.settings.job_attempts:
+        await _finish_lost(context, job, JobState.FAILED, f"its worker died {job.attempt} times; see the worker's log")
+    elif _is_overdue(context, job):
+        log.warning("job_resent", job=job.id, attempt=job.attempt)
+        await send(context, job)
+    else:
+        return False
+    return True
+
+
+async def _finish_lost(context: Context, job: Job, state: JobState, why: str) -> None:
+    error = JobError(code="worker_lost", message=f"Job {job.id} ({job.kind} {job.target}) ended: {why}.")
+    await context.catalog.update(Job, job.id, lambda j: j if j.is_finished else j.move_to(state, error=error))
+
+
+def _is_overdue(context: Context, job: Job) -> bool:
+    patience = min(_RESEND_SECONDS, context.settings.lock_ttl.total_seconds())
+    return job.sent_at is None or time.time() - job.sent_at > patience
+
+

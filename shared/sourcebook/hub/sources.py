@@ -1,0 +1,246 @@
+"""Register plugins; show sources; start dumps, uploads and inspections; read and edit mappings."""
+
+import asyncio
+from pathlib import Path
+
+from pydantic import BaseModel, Field
+
+from sourcebook.context import Context
+from sourcebook.errors import Conflict, InvalidRequest, ManifestError, MissingUpload, NotFound
+from sourcebook.flow.messages import DumpSource, InspectUpload, UploadDump
+from sourcebook.hub.jobs import submit
+from sourcebook.model.build import BuildConfig
+from sourcebook.model.dump import Dump
+from sourcebook.model.job import ACTIVE_STATES, Job
+from sourcebook.model.mapping import Mapping, Properties, check_properties
+from sourcebook.model.names import build_upload_name, check_name
+from sourcebook.model.source import Plugin, SourceState
+from sourcebook.model.upload import Upload
+from sourcebook.sdk.manifest import LoadedManifest, load_manifest
+from sourcebook.sdk.plugins import find_plugins
+
+
+class SourceView(BaseModel):
+    """A source as people see it: its plugin, what is wrong with it, and what is current."""
+
+    name: str
+    folder: str
+    display_name: str = ""
+    error: str | None = None
+    warnings: list[str] = Field(default_factory=list)
+    uploaders: list[str] = Field(default_factory=list)
+    state: SourceState
+    dump: Dump | None = None
+    uploads: dict[str, Upload] = Field(default_factory=dict)
+    active_jobs: list[str] = Field(default_factory=list)
+
+
+async def add_plugin(context: Context, folder: str | Path) -> Plugin:
+    """Register a plugin folder under its own name; registering it again changes nothing.
+
+    Raises:
+        ManifestError: the manifest cannot be read or is wrong.
+        InvalidName: the folder's name cannot name a source.
+        Conflict: another folder is registered under this name.
+    """
+    path = Path(folder).expanduser().absolute()
+    name = check_name("source", path.name)
+    await asyncio.to_thread(load_manifest, path)
+    plugin = Plugin(name=name, folder=str(path))
+    if not await context.catalog.insert(name, plugin):
+        known = await get_plugin(context, name)
+        if known.folder != plugin.folder:
+            raise Conflict(
+                f"A plugin {name!r} is registered from {known.folder}. Remove it first (sourcebook plugin remove {name}), "
+                "or rename one of the two folders.",
+                plugin=name,
+                folder=known.folder,
+            )
+        return known
+    return plugin
+
+
+async def add_plugin_folders(context: Context, folders: list[Path]) -> list[Plugin]:
+    """Register every plugin in `folders` that is not registered yet; one that cannot be loaded is registered too, and listed
+    with its error.
+    """
+    added = []
+    for folder in await asyncio.to_thread(find_plugins, folders):
+        plugin = Plugin(name=check_name("source", folder.name), folder=str(folder))
+        if await context.catalog.insert(plugin.name, plugin):
+            added.append(plugin)
+    return added
+
+
+async def get_plugin(context: Context, name: str) -> Plugin:
+    """Return a plugin.
+
+    Raises:
+        NotFound: no plugin of this name is registered.
+    """
+    plugin = await context.catalog.get(Plugin, name)
+    if plugin is None:
+        known = ", ".join(p.name for p in await context.catalog.find(Plugin)) or "none"
+        raise NotFound(f"There is no source {name!r}. Registered are: {known}.", source=name)
+    return plugin
+
+
+async def list_plugins(context: Context) -> list[Plugin]:
+    """Return all registered plugins by name."""
+    return await context.catalog.find(Plugin)
+
+
+async def remove_plugin(context: Context, name: str) -> None:
+    """Forget a plugin and what its source stored, except what a build still serves; the plugin's folder stays.
+
+    Raises:
+        NotFound: no plugin of this name is registered.
+        Conflict: a build configuration names it, or a job of it is active.
+    """
+    await get_plugin(context, name)
+    if jobs := await _active_jobs(context, name):
+        raise Conflict(f"Source {name!r} has active jobs ({', '.join(jobs)}). Cancel them first.", source=name, jobs=jobs)
+    for config in await context.catalog.find(BuildConfig):
+        if any(item.partition("/")[0] == name for item in config.sources):
+            raise Conflict(
+                f"Build configuration {config.name!r} names {name!r}. Edit or delete it first.", source=name, config=config.name
+            )
+    await context.catalog.delete(SourceState, name)
+    await context.catalog.delete(Plugin, name)
+
+
+async def read_manifest(context: Context, name: str) -> LoadedManifest:
+    """Read the manifest of a registered plugin, as it is now.
+
+    Raises:
+        NotFound: no plugin of this name is registered.
+        ManifestError: the manifest cannot be read or is wrong.
+    """
+    plugin = await get_plugin(context, name)
+    return await asyncio.to_thread(load_manifest, Path(plugin.folder))
+
+
+async def list_sources(context: Context) -> list[SourceView]:
+    """Return every registered source by name; a plugin that cannot be loaded is there with its error."""
+    return [await get_source(context, plugin.name) for plugin in await list_plugins(context)]
+
+
+async def get_source(context: Context, name: str) -> SourceView:
+    """Return one source.
+
+    Raises:
+        NotFound: no plugin of this name is registered.
+    """
+    plugin = await get_plugin(context, name)
+    state = await context.catalog.get(SourceState, name) or SourceState(name=name)
+    view = SourceView(name=name, folder=plugin.folder, state=state, active_jobs=await _active_jobs(context, name))
+    try:
+        loaded = await asyncio.to_thread(load_manifest, Path(plugin.folder))
+        view.display_name = loaded.manifest.display_name or name
+        view.warnings = loaded.warnings
+        view.uploaders = [uploader.name for uploader in loaded.manifest.uploader_list]
+    except ManifestError as error:
+        view.error = error.message
+    view.dump = await context.catalog.get(Dump, state.dump) if state.dump else None
+    for uploader, upload_id in state.uploads.items():
+        upload = await context.catalog.get(Upload, upload_id)
+        if upload is not None:
+            view.uploads[uploader] = upload
+    return view
+
+
+async def start_dump(context: Context, source: str, *, force: bool = False, then_upload: bool = True) -> Job:
+    """Start the download of a source's newest release; its uploads follow by themselves.
+
+    Raises:
+        NotFound: no plugin of this name is registered.
+        ManifestError: the manifest cannot be read or is wrong.
+        Busy: a download of this source is active.
+    """
+    await read_manifest(context, source)
+    return await submit(context, DumpSource(source=source, force=force, then_upload=then_upload))
+
+
+async def start_upload(context: Context, source: str, uploader: str | None = None, *, force: bool = False) -> list[Job]:
+    """Start the parsing of a source's newest dump, with one or all of its uploaders.
+
+    Raises:
+        NotFound: there is no such source or uploader.
+        MissingUpload: nothing was downloaded yet.
+        Busy: such an upload is active.
+    """
+    names = await _choose_uploaders(context, source, uploader)
+    state = await context.catalog.get(SourceState, source)
+    if state is None or state.dump is None:
+        raise MissingUpload(f"Source {source!r} has no downloaded files yet: sourcebook dump {source}", source=source)
+    return [await submit(context, UploadDump(source=source, uploader=name, force=force)) for name in names]
+
+
+async def start_inspect(context: Context, source: str, uploader: str | None = None) -> list[Job]:
+    """Start to infer the mapping of a source's documents again, for one or all of its uploaders.
+
+    Raises:
+        NotFound: there is no such source or uploader.
+        MissingUpload: it has no documents yet.
+        Busy: an upload or inspection is active.
+    """
+    names = await _choose_uploaders(context, source, uploader)
+    state = await context.catalog.get(SourceState, source) or SourceState(name=source)
+    missing = [name for name in names if name not in state.uploads]
+    if missing:
+        raise MissingUpload(f"{source}/{missing[0]} has no documents yet: sourcebook upload {source}", source=source)
+    return [await submit(context, InspectUpload(source=source, uploader=name)) for name in names]
+
+
+async def get_mapping(context: Context, source: str, uploader: str) -> Mapping:
+    """Return inferred and committed mapping of an uploader.
+
+    Raises:
+        NotFound: there is no such source or uploader, or nothing was inferred yet.
+    """
+    await _choose_uploaders(context, source, uploader)
+    name = build_upload_name(source, uploader)
+    mapping = await context.catalog.get(Mapping, name)
+    if mapping is None:
+        raise NotFound(f"{name} has no mapping yet: sourcebook upload {source}", source=source, uploader=uploader)
+    return mapping
+
+
+async def save_mapping(context: Context, source: str, uploader: str, properties: Properties) -> Mapping:
+    """Commit a mapping that a person edited; the next build uses it.
+
+    Raises:
+        NotFound: there is no such source or uploader.
+        MappingError: a field's type or option is not known.
+    """
+    await get_mapping(context, source, uploader)
+    checked = check_properties(properties)
+    name = build_upload_name(source, uploader)
+    return await context.catalog.update(Mapping, name, lambda m: m.model_copy(update={"committed": checked}))
+
+
+async def commit_mapping(context: Context, source: str, uploader: str) -> Mapping:
+    """Commit the inferred mapping in place of the committed one.
+
+    Raises:
+        NotFound: there is no such source or uploader, or nothing was inferred yet.
+    """
+    name = (await get_mapping(context, source, uploader)).name
+    return await context.catalog.update(Mapping, name, lambda m: m.model_copy(update={"committed": m.inferred}))
+
+
+async def _choose_uploaders(context: Context, source: str, uploader: str | None) -> list[str]:
+    loaded = await read_manifest(context, source)
+    names = [item.name for item in loaded.manifest.uploader_list]
+    if not names:
+        raise InvalidRequest(f"Source {source!r} only downloads: its manifest has no uploader.", source=source)
+    if uploader is None:
+        return names
+    if uploader not in names:
+        raise NotFound(f"Source {source!r} has no uploader {uploader!r}; it has {', '.join(names)}.", source=source)
+    return [uploader]
+
+
+async def _active_jobs(context: Context, source: str) -> list[str]:
+    jobs = await context.catalog.find(Job, {"state": tuple(ACTIVE_STATES)})
+    return [job.id for job in jobs if job.target.partition("/")[0] == source and job.kind in {"dump", "upload", "inspect"}]
