@@ -1,4 +1,4 @@
-"""What a plugin's process does to itself before it imports the plugin: limits, no stray output, no life without its parent."""
+"""What a plugin's process does to itself before it imports the plugin: limits, output, no life without its parent."""
 
 import ctypes
 import os
@@ -15,8 +15,9 @@ _WATCH_SECONDS = 1.0
 def enter_sandbox(memory_bytes: int, *, parent_pid: int | None = None) -> None:
     """Prepare this process for a plugin's code; call it first, in the child, in its main thread.
 
-    Afterwards whatever the plugin prints goes to stderr (so that a protocol on another descriptor stays clean), an allocation
-    beyond `memory_bytes` raises MemoryError, a crash leaves no core file, and the process ends when its parent ends.
+    Afterwards whatever the plugin prints goes to stderr (so that a protocol on another descriptor stays clean), an
+    allocation beyond `memory_bytes` raises MemoryError, a crash leaves no core file, and the process ends when its parent
+    ends.
 
     Args:
         memory_bytes: limit of the process's private writable memory.

@@ -1,0 +1,124 @@
+"""Finds plugin folders, and imports a plugin's functions from its own folder."""
+
+import difflib
+import importlib
+import importlib.machinery
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from sourcebook.errors import ManifestError
+from sourcebook.logging import get_logger
+from sourcebook.sdk.manifest_file import find_manifest
+
+log = get_logger(__name__)
+
+_MAX_TRACEBACK = 20_000  # characters of a traceback that are kept: the last ones say most
+
+
+def find_plugins(folders: Iterable[Path]) -> list[Path]:
+    """Return the plugin folders: each of `folders` that has a manifest, else those of its subfolders that have one.
+
+    A folder that is not there is logged and passed over, so that one wrong path does not stop the others.
+    """
+    return [plugin for folder in folders for plugin in _plugins_in(folder)]
+
+
+def _plugins_in(folder: Path) -> Iterator[Path]:
+    if find_manifest(folder):
+        yield folder
+        return
+    try:
+        children = sorted(folder.iterdir())
+    except OSError as error:
+        log.warning("plugin_folder_unreadable", folder=str(folder), problem=error.strerror)
+        return
+    yield from (child for child in children if not child.name.startswith(".") and find_manifest(child))
+
+
+def load_function(folder: Path, reference: str) -> Callable[..., Any]:
+    """Import `module:function` of a plugin; use it only in a process of the plugin's own.
+
+    The module is taken from the plugin's folder, whatever else of that name is installed. It may import its siblings
+    both absolutely (`import helper`) and relatively (`from .helper import x`). A module that the folder does not have is
+    imported as usual, so that parsers may come from installed packages.
+
+    Raises:
+        ManifestError: there is no such module or function; the message names the nearest one.
+        Exception: whatever the module raises while it is imported.
+    """
+    module_name, _, function_name = reference.partition(":")
+    # A .pyc is trusted by its source's size and whole second: a quick edit of the same length would go unnoticed.
+    sys.dont_write_bytecode = True
+    module = _import_module(folder.resolve(), module_name, reference)
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        names = [name for name, value in vars(module).items() if callable(value)]
+        raise ManifestError(
+            f"{reference!r}: {module_name} of {folder} has no function {function_name!r}{_near(function_name, names)}",
+            reference=reference,
+            folder=str(folder),
+        )
+    loaded: Callable[..., Any] = function
+    return loaded
+
+
+def _import_module(folder: Path, name: str, reference: str) -> Any:
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()
+    if _is_in_folder(folder, name):
+        return importlib.import_module(f"{_register_package(folder)}.{name}")
+    try:
+        found = importlib.util.find_spec(name)
+    except ModuleNotFoundError:
+        found = None
+    if found is None:
+        near = _near(name, [path.stem for path in folder.glob("*.py")])
+        file = f"{name.replace('.', '/')}.py"
+        raise ManifestError(
+            f"{reference!r}: {folder} has no file {file}, and no such module is installed{near}",
+            reference=reference,
+            folder=str(folder),
+        )
+    return importlib.import_module(name)
+
+
+def _is_in_folder(folder: Path, name: str) -> bool:
+    path = folder.joinpath(*name.split("."))
+    return path.with_name(f"{path.name}.py").is_file() or (path / "__init__.py").is_file()
+
+
+def _register_package(folder: Path) -> str:
+    """Make the folder a package, without running its `__init__.py`; return its name, the folder's if that is free."""
+    private = f"_plugin_{''.join(c if c.isalnum() else '_' for c in folder.name)}"
+    for name in (folder.name, private):
+        module = sys.modules.get(name)
+        if module is not None and list(getattr(module, "__path__", ())) == [str(folder)]:
+            return name
+    taken = folder.name in sys.modules or not folder.name.isidentifier() or importlib.util.find_spec(folder.name)
+    name = private if taken else folder.name
+    spec = importlib.machinery.ModuleSpec(name, loader=None, is_package=True)
+    spec.submodule_search_locations = [str(folder)]
+    sys.modules[name] = importlib.util.module_from_spec(spec)
+    return name
+
+
+def _near(word: str, known: list[str]) -> str:
+    found = difflib.get_close_matches(word, known, 1)
+    return f"; did you mean {found[0]!r}?" if found else "."
+
+
+def format_plugin_traceback(error: BaseException, folder: Path) -> str:
+    """Return an exception's traceback from the plugin's first frame on, without the frames that called the plugin."""
+    inside = f"{folder.resolve()}/"
+    summary: traceback.TracebackException | None = traceback.TracebackException.from_exception(error)
+    text = summary
+    while summary is not None:
+        first = next((number for number, frame in enumerate(summary.stack) if frame.filename.startswith(inside)), 0)
+        summary.stack[:] = summary.stack[first:]
+        summary = summary.__cause__ or summary.__context__
+    return "".join(text.format())[-_MAX_TRACEBACK:] if text else ""
