@@ -159,8 +159,8 @@ def load_manifest(folder: Path) -> LoadedManifest:
     """Read and check the manifest of a plugin folder; the folder's name is the name of the source.
 
     Raises:
-        ManifestError: there is none, it cannot be read, or a value is wrong. The message names file, key, value and what
-            is allowed; `details["problems"]` has one sentence for each wrong value.
+        ManifestError: there is none, it cannot be read, or a value is wrong. The message names file, key, value and
+            what is allowed; `details["problems"]` has one sentence for each wrong value.
     """
     path = find_manifest(folder)
     if path is None:

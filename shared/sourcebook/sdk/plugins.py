@@ -43,7 +43,7 @@ def load_function(folder: Path, reference: str) -> Callable[..., Any]:
     """Import `module:function` of a plugin; use it only in a process of the plugin's own.
 
     The module is taken from the plugin's folder, whatever else of that name is installed. It may import its siblings
-    both absolutely (`import helper`) and relatively (`from .helper import x`). A module that the folder does not have is
+    both absolutely (`import helper`) and relatively (`from .helper import x`). A module that is not in the folder is
     imported as usual, so that parsers may come from installed packages.
 
     Raises:
