@@ -24,7 +24,7 @@ class Measurement:
     """What a command took.
 
     `peak_bytes` is memory that only these processes hold (anonymous and shared-memory pages), summed over the process
-    tree. `peak_mapped_bytes` is what they had mapped of files at most: cache that the system takes back when it needs it.
+    tree. `peak_mapped_bytes` is what they had mapped of files at most: cache that the system takes back when needed.
     """
 
     name: str

@@ -4,9 +4,9 @@
 
 It installs `biothings[cli]` from PyPI into its own virtual environment below `.bench/peer` (kept for the next run),
 writes the source below the same folder, serves the file on the loopback interface for `dump`, measures `upload` and
-`inspect` from outside and removes the source. Both commands do in two passes what Sourcebook's upload does in one, so the
-number to compare is the sum of the two. The plugin is the one that Sourcebook is measured with; documents are stored in
-SQLite, BioThings' default.
+`inspect` from outside and removes the source. Both commands do in two passes what Sourcebook's upload does in one, so
+the number to compare is the sum of the two. The plugin is the one that Sourcebook is measured with; documents are
+stored in SQLite, BioThings' default.
 """
 
 import argparse
