@@ -118,4 +118,3 @@ def run_worker(settings: Settings, queue: str, *, concurrency: int = 1) -> int:
     except SystemExit as end:
         return int(end.code or 0)
     return 0
-

@@ -141,22 +141,18 @@ class LmdbDocumentStore:
         self, name: str, *, start: bytes | None = None, stop: bytes | None = None, size: int = 5000
     ) -> AsyncIterator[list[Record]]:
         position = start or b""
-        while True:
-            batch = await asyncio.to_thread(self._read_batch, name, position, size)
-            complete = len(batch) == size
-            if stop is not None and batch and batch[-1][0] >= stop:
-                batch = batch[: bisect_left(batch, stop, key=lambda record: record[0])]
-                complete = False
-            if batch:
-                yield batch
-            if not complete:
-                return
-            position = batch[-1][0] + b"\0"
-
-    def _read_batch(self, name: str, position: bytes, size: int) -> list[Record]:
-        with self._reading(name) as env, env.begin() as txn, txn.cursor() as cursor:
-            found = cursor.set_range(position) if position else cursor.first()
-            return list(islice(cursor.iternext(), size)) if found else []
+        with self._reading(name) as env:
+            while True:
+                batch = await asyncio.to_thread(_read_batch, env, position, size)
+                complete = len(batch) == size
+                if stop is not None and batch and batch[-1][0] >= stop:
+                    batch = batch[: bisect_left(batch, stop, key=lambda record: record[0])]
+                    complete = False
+                if batch:
+                    yield batch
+                if not complete:
+                    return
+                position = batch[-1][0] + b"\0"
 
     async def get_many(self, name: str, ids: Sequence[str]) -> list[bytes | None]:
         if len(ids) <= _INLINE_IDS:
@@ -230,6 +226,12 @@ class _OpenCollection:
     def __init__(self, env: lmdb.Environment) -> None:
         self.env = env
         self.readers = 0
+
+
+def _read_batch(env: lmdb.Environment, position: bytes, size: int) -> list[Record]:
+    with env.begin() as txn, txn.cursor() as cursor:
+        found = cursor.set_range(position) if position else cursor.first()
+        return list(islice(cursor.iternext(), size)) if found else []
 
 
 def _lock_path(folder: Path) -> Path:

@@ -122,7 +122,9 @@ async def delete_build(context: Context, name: str) -> None:
     releases = [release.name for release in await context.catalog.find(Release, {"build": name})]
     for api in await context.catalog.find(Api):
         if any(release in (api.release, *api.history) for release in releases):
-            raise Conflict(f"API {api.name!r} serves build {name!r}, or keeps it for rollback.", build=name, api=api.name)
+            raise Conflict(
+                f"API {api.name!r} serves build {name!r}, or keeps it for rollback.", build=name, api=api.name
+            )
     jobs = await context.catalog.find(Job, {"kind": "index", "target": name, "state": tuple(ACTIVE_STATES)})
     if jobs:
         raise Conflict(f"Job {jobs[0].id} is indexing build {name!r}.", build=name, job=jobs[0].id)

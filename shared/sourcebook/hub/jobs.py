@@ -96,7 +96,9 @@ async def list_jobs(context: Context, *, limit: int = 50, **where: str | None) -
     allowed = {"state": [state.value for state in JobState], "kind": list(STAGES)}
     for key, values in allowed.items():
         if key in wanted and wanted[key] not in values:
-            raise InvalidRequest(f"{key} {wanted[key]!r} does not exist; known are {', '.join(values)}.", allowed=values)
+            raise InvalidRequest(
+                f"{key} {wanted[key]!r} does not exist; known are {', '.join(values)}.", allowed=values
+            )
     return await context.catalog.find(Job, wanted, newest_first=True, limit=limit)
 
 
@@ -170,5 +172,3 @@ async def _finish_lost(context: Context, job: Job, state: JobState, why: str) ->
 def _is_overdue(context: Context, job: Job) -> bool:
     patience = min(_RESEND_SECONDS, context.settings.lock_ttl.total_seconds())
     return job.sent_at is None or time.time() - job.sent_at > patience
-
-

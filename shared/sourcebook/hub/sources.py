@@ -99,11 +99,15 @@ async def remove_plugin(context: Context, name: str) -> None:
     """
     await get_plugin(context, name)
     if jobs := await _active_jobs(context, name):
-        raise Conflict(f"Source {name!r} has active jobs ({', '.join(jobs)}). Cancel them first.", source=name, jobs=jobs)
+        raise Conflict(
+            f"Source {name!r} has active jobs ({', '.join(jobs)}). Cancel them first.", source=name, jobs=jobs
+        )
     for config in await context.catalog.find(BuildConfig):
         if any(item.partition("/")[0] == name for item in config.sources):
             raise Conflict(
-                f"Build configuration {config.name!r} names {name!r}. Edit or delete it first.", source=name, config=config.name
+                f"Build configuration {config.name!r} names {name!r}. Edit or delete it first.",
+                source=name,
+                config=config.name,
             )
     await context.catalog.delete(SourceState, name)
     await context.catalog.delete(Plugin, name)
@@ -243,4 +247,6 @@ async def _choose_uploaders(context: Context, source: str, uploader: str | None)
 
 async def _active_jobs(context: Context, source: str) -> list[str]:
     jobs = await context.catalog.find(Job, {"state": tuple(ACTIVE_STATES)})
-    return [job.id for job in jobs if job.target.partition("/")[0] == source and job.kind in {"dump", "upload", "inspect"}]
+    return [
+        job.id for job in jobs if job.target.partition("/")[0] == source and job.kind in {"dump", "upload", "inspect"}
+    ]

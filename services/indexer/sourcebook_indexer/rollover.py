@@ -1,0 +1,45 @@
+"""Switch an API to a release in one step: the catalogue's record of the API is what readers follow."""
+
+import time
+
+from sourcebook.context import Context
+from sourcebook.model.build import Build
+from sourcebook.model.release import Api, Release
+
+
+def build_index_name(api: str, build: str, generation: str) -> str:
+    """Return the versioned name of an index; `generation` is the id of the job that makes it.
+
+    >>> build_index_name("genes", "genes_2024", "0k3v9")
+    'genes~genes_2024~0k3v9'
+    """
+    return f"{api}~{build}~{generation}"
+
+
+def parse_index_name(name: str) -> tuple[str, str, str]:
+    """Return API, build and generation of an index."""
+    api, build, generation = name.split("~")
+    return api, build, generation
+
+
+async def choose_release_name(context: Context, api: str, build: Build, index: str) -> str:
+    """Return the name of the release of this index: the build's, made unique if the build was released before."""
+    known = {release.name: release.index for release in await context.catalog.find(Release)}
+    base = build.name if api == build.config else f"{api}.{build.name}"
+    name, copy = base, 2
+    while known.get(name, index) != index:
+        name, copy = f"{base}_r{copy}", copy + 1
+    return name
+
+
+async def switch_api(context: Context, api_name: str, release: Release) -> Api:
+    """Serve a release under an API's name; the one before goes to the front of its history, which is cut to what is kept."""
+    await context.catalog.insert(release.name, release)
+    keep = context.settings.keep_indices - 1
+
+    def switch(api: Api) -> Api:
+        history = [name for name in (api.release, *api.history) if name and name != release.name]
+        return api.model_copy(update={"release": release.name, "history": history[:keep], "updated_at": time.time()})
+
+    fresh = Api(name=api_name, config=release.config)
+    return await context.catalog.update(Api, api_name, switch, default=fresh)
