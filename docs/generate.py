@@ -1,0 +1,125 @@
+"""Writes the pages of this folder that list what the code has: `python docs/generate.py`. A test compares them."""  # noqa: INP001
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from pydantic.fields import FieldInfo
+
+from sourcebook.errors import SourcebookError, TransientError
+from sourcebook.settings import Settings
+
+FOLDER = Path(__file__).resolve().parent
+NOTE = "<!-- Written by docs/generate.py: change the code, then run it again. -->"
+TYPE_NAMES = {str: "text", bool: "true or false", int: "whole number", timedelta: "time span", Path: "path"}
+BYTE_UNITS = (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024))
+TIME_UNITS = (("h", 3600), ("min", 60), ("s", 1))
+
+
+def render_settings() -> str:
+    """Return docs/settings.md."""
+    rows = [
+        (f"`SOURCEBOOK_{name.upper()}`", _show_type(name, field), _show_default(name, field), field.description or "")
+        for name, field in Settings.model_fields.items()
+    ]
+    return f"""{NOTE}
+# Settings
+
+Every setting is an environment variable, and every setting has a default: with none set, all data stay below `.sourcebook`
+in the folder where the command runs, and nothing but Sourcebook itself is needed. A variable that begins with `SOURCEBOOK_`
+and is not in this table is refused, so a misspelt name is an error and not a silent default.
+
+A time span is written as hours, minutes and seconds (`00:01:30`) or as ISO 8601 says (`PT90S`, `P1D`). Numbers of bytes are
+written in full (`104857600`); the table shortens them.
+
+{_table(("variable", "value", "default", "meaning"), rows)}
+"""
+
+
+def render_errors() -> str:
+    """Return docs/errors.md."""
+    rows = [
+        (f"`{kind.code}`", kind.__name__, str(kind.status), str(kind.exit_code), _retried(kind), _first_line(kind))
+        for kind in _subclasses(SourcebookError)
+        if not kind.__subclasses__() or kind.__name__ not in ABSTRACT
+    ]
+    return f"""{NOTE}
+# Errors
+
+An error says what is wrong, where, and what to do about it. For programs it has a `code` that stays the same from version
+to version, the `status` that the HTTP interface answers with, and the exit status of the command line. Details such as
+names, paths and what is allowed are JSON values beside the message. `retried` says whether a job that meets the error is
+started again by itself.
+
+{_table(("code", "class", "status", "exit", "retried", "meaning"), rows)}
+
+A job whose worker died too often fails with the code `worker_lost`; one that met a fault in Sourcebook itself fails with
+`internal`, and the traceback is in the worker's log. An exit status of 0 is success, 1 is any error without a number of its
+own.
+"""
+
+
+PAGES: dict[str, Callable[[], str]] = {"settings.md": render_settings, "errors.md": render_errors}
+# Classes that only group others; nobody meets them.
+ABSTRACT = {"TransientError", "TerminalError"}
+
+
+def _show_type(name: str, field: FieldInfo) -> str:
+    kind: Any = field.annotation
+    shown = "bytes" if name.endswith("_bytes") else TYPE_NAMES[kind]
+    bounds = {key: getattr(item, key) for item in field.metadata for key in ("ge", "le") if hasattr(item, key)}
+    numbers = {key: _show_bytes(value) if shown == "bytes" else f"{value:,}" for key, value in bounds.items()}
+    match numbers:
+        case {"ge": low, "le": high}:
+            return f"{shown}, {low} to {high}"
+        case {"ge": low}:
+            return f"{shown}, at least {low}"
+        case _:
+            return shown
+
+
+def _show_default(name: str, field: FieldInfo) -> str:
+    value = field.default
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, timedelta):
+        return _show_time(value)
+    if name.endswith("_bytes"):
+        return _show_bytes(value)
+    return f"`{value}`" if value != "" else "(empty)"
+
+
+def _show_bytes(value: int) -> str:
+    return next((f"{value // size} {unit}" for unit, size in BYTE_UNITS if value % size == 0), f"{value:,}")
+
+
+def _show_time(value: timedelta) -> str:
+    seconds = int(value.total_seconds())
+    return next(f"{seconds // size} {unit}" for unit, size in TIME_UNITS if seconds % size == 0)
+
+
+def _subclasses(kind: type[SourcebookError]) -> Iterator[type[SourcebookError]]:
+    for child in kind.__subclasses__():
+        # Tests may define errors of their own.
+        if child.__module__ == SourcebookError.__module__:
+            yield child
+            yield from _subclasses(child)
+
+
+def _retried(kind: type[SourcebookError]) -> str:
+    return "yes" if issubclass(kind, TransientError) else "no"
+
+
+def _first_line(kind: type[SourcebookError]) -> str:
+    return (kind.__doc__ or "").strip().splitlines()[0]
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+if __name__ == "__main__":
+    for page, render in PAGES.items():
+        (FOLDER / page).write_text(render())

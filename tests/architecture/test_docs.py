@@ -1,0 +1,45 @@
+"""What the code lists is what the documentation lists."""
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from sourcebook.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+LINK = re.compile(r"\[[^\]]+\]\(([^)#\s]+)(?:#[^)\s]*)?\)")
+
+
+def load_generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("sourcebook_docs_generate", DOCS / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+GENERATOR = load_generator()
+
+
+@pytest.mark.parametrize("page", sorted(GENERATOR.PAGES))
+def test_generated_page_is_up_to_date(page: str) -> None:
+    expected = GENERATOR.PAGES[page]()
+    assert (DOCS / page).read_text() == expected, "run: python docs/generate.py"
+
+
+def test_settings_page_names_every_setting() -> None:
+    text = (DOCS / "settings.md").read_text()
+    assert [name for name in Settings.model_fields if f"`SOURCEBOOK_{name.upper()}`" not in text] == []
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda path: path.name)
+def test_relative_links_lead_somewhere(page: Path) -> None:
+    targets = [target for target in LINK.findall(page.read_text()) if "://" not in target]
+    assert [target for target in targets if not (page.parent / target).exists()] == []
