@@ -178,8 +178,29 @@ NUMBER_TYPES = ("byte", "short", "integer", "long", "half_float", "float", "scal
 FIELD_TYPES = ("keyword", "text", *NUMBER_TYPES, "boolean", "date", "ip", "object", "nested")
 _OBJECT_TYPES = ("object", "nested")
 _OPTIONS = frozenset(
-    "type properties index copy_to normalizer analyzer search_analyzer fields format ignore_above null_value doc_values "
-    "store norms enabled dynamic coerce ignore_malformed index_options scaling_factor fielddata".split()
+    [
+        "type",
+        "properties",
+        "index",
+        "copy_to",
+        "normalizer",
+        "analyzer",
+        "search_analyzer",
+        "fields",
+        "format",
+        "ignore_above",
+        "null_value",
+        "doc_values",
+        "store",
+        "norms",
+        "enabled",
+        "dynamic",
+        "coerce",
+        "ignore_malformed",
+        "index_options",
+        "scaling_factor",
+        "fielddata",
+    ]
 )
 _BOOLEAN_OPTIONS = ("index", "doc_values", "store", "norms", "enabled", "coerce", "ignore_malformed")
 _OLD_TYPES = {
@@ -207,7 +228,8 @@ def _check_fields(properties: Any, prefix: str, depth: int) -> Properties:
     if not isinstance(properties, dict):
         where = prefix.rstrip(".") or "The mapping"
         raise MappingError(
-            f"{where}: properties must be an object of fields, not {_shorten(properties)}.", field=prefix.rstrip(".")
+            f"{where}: properties must be an object of fields, not {reprlib.repr(properties)}.",
+            field=prefix.rstrip("."),
         )
     if depth > _MAX_MAPPING_DEPTH:
         raise MappingError(f"Field {prefix[:100]!r}...: nested more than {_MAX_MAPPING_DEPTH} deep.", field=prefix)
@@ -219,7 +241,7 @@ def _check_field(key: Any, spec: Any, path: str, depth: int) -> dict[str, Any]:
         raise MappingError(f"{path!r} cannot be a field of a mapping; `_id` is always indexed.", field=path)
     if not isinstance(spec, dict):
         raise MappingError(
-            f'Field {path!r}: must be an object such as {{"type": "keyword"}}, not {_shorten(spec)}.', field=path
+            f'Field {path!r}: must be an object such as {{"type": "keyword"}}, not {reprlib.repr(spec)}.', field=path
         )
     for option in spec:
         if option not in _OPTIONS:
@@ -239,7 +261,7 @@ def _check_options(spec: dict[str, Any], path: str) -> dict[str, Any]:
     if kind not in FIELD_TYPES:
         old = _OLD_TYPES.get(str(kind))
         hint = f"; write {old}" if old else ""
-        what = "has no type" if kind is None else f"has the type {_shorten(kind)}"
+        what = "has no type" if kind is None else f"has the type {reprlib.repr(kind)}"
         raise MappingError(
             f"Field {path!r} {what}{hint}. Allowed are {', '.join(FIELD_TYPES)}.", field=path, allowed=list(FIELD_TYPES)
         )
@@ -248,16 +270,12 @@ def _check_options(spec: dict[str, Any], path: str) -> dict[str, Any]:
     for option in _BOOLEAN_OPTIONS:
         if not isinstance(spec.get(option, True), bool):
             raise MappingError(
-                f"Field {path!r}: {option} must be true or false, not {_shorten(spec[option])}.",
+                f"Field {path!r}: {option} must be true or false, not {reprlib.repr(spec[option])}.",
                 field=path,
                 option=option,
             )
     if "copy_to" not in spec:
         return {}
     if spec["copy_to"] not in ("all", ["all"]):
-        raise MappingError(f"Field {path!r}: copy_to must be 'all', not {_shorten(spec['copy_to'])}.", field=path)
+        raise MappingError(f"Field {path!r}: copy_to must be 'all', not {reprlib.repr(spec['copy_to'])}.", field=path)
     return {"copy_to": "all"}
-
-
-def _shorten(value: Any) -> str:
-    return reprlib.repr(value)
