@@ -23,7 +23,7 @@ def read_manifest_file(path: Path) -> dict[str, Any]:
     """Return the object that a manifest holds: strings, numbers, booleans, null, lists and objects only.
 
     Raises:
-        ManifestError: the file cannot be read, is too large, is no JSON or YAML (line and column are named), or no object.
+        ManifestError: the file cannot be read, is too large, is no JSON or YAML (at which line and column), or no object.
     """
     text = _read_text(path)
     try:

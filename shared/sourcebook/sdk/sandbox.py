@@ -16,7 +16,8 @@ def enter_sandbox(memory_bytes: int, *, parent_pid: int | None = None) -> None:
     """Prepare this process for a plugin's code; call it first, in the child, in its main thread.
 
     Afterwards whatever the plugin prints goes to stderr (so that a protocol on another descriptor stays clean), an
-    allocation beyond `memory_bytes` raises MemoryError, a crash leaves no core file, and the process ends with its parent.
+    allocation beyond `memory_bytes` raises MemoryError, a crash leaves no core file, and the process ends with
+    its parent.
 
     Args:
         memory_bytes: limit of the process's private writable memory.
