@@ -1,0 +1,168 @@
+"""Files on the local disk: each key is a folder, filled aside and renamed into place.
+
+<root>/archive/hgnc/2024-01-02/   a published folder
+<root>/archive/hgnc/.keys         marks a folder that holds keys, and so is none itself
+<root>/.staging/<key>/            a folder that is being filled
+<root>/.trash/<random>/           what was deleted and is being removed
+"""
+
+import asyncio
+import contextlib
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
+
+from sourcebook.errors import Conflict, InvalidName, NotFound, SettingsError
+from sourcebook.ports.files import FileStore
+from sourcebook.settings import Settings
+
+_PART = re.compile(r"[A-Za-z0-9_+~][A-Za-z0-9_+~.-]{0,199}\Z")  # no separators, no leading dot
+_KEYS_MARK = ".keys"
+
+
+async def open_local_files(settings: Settings) -> FileStore:
+    """Open the folder of `SOURCEBOOK_FILES_URL`: `file:` is HOME/files, `file:///data/files` another one.
+
+    Raises:
+        SettingsError: the URL names no folder of this machine.
+    """
+    url = urlsplit(settings.files_url)
+    if url.netloc not in {"", "localhost"} or (url.path and not url.path.startswith("/")):
+        raise SettingsError(
+            f"SOURCEBOOK_FILES_URL={settings.files_url!r} must be file: or file:///folder.", setting="files_url"
+        )
+    root = Path(unquote(url.path)) if url.path else settings.home / "files"
+    store = LocalFileStore(root)
+    await asyncio.to_thread(store.prepare)
+    return store
+
+
+class LocalFileStore:
+    """A FileStore in one folder; safe to use from several processes."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._staging = root / ".staging"
+        self._trash = root / ".trash"
+
+    def prepare(self) -> None:
+        """Make the root, and remove what a process that died was deleting."""
+        self._root.mkdir(parents=True, exist_ok=True)
+        (self._root / _KEYS_MARK).touch()
+        self._trash.mkdir(parents=True, exist_ok=True)
+        for leftover in self._trash.iterdir():
+            shutil.rmtree(leftover, ignore_errors=True)
+
+    async def staging(self, key: str) -> Path:
+        folder = self._staging / _check_key(key)
+        await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+        return folder
+
+    async def publish(self, key: str) -> None:
+        await asyncio.to_thread(self._publish, _check_key(key))
+
+    def _publish(self, key: PurePosixPath) -> None:
+        source, target = self._staging / key, self._root / key
+        if target.exists():
+            raise Conflict(f"Files are published under {str(key)!r} already.", key=str(key))
+        if not source.is_dir():
+            raise NotFound(f"Nothing is staged for {str(key)!r}.", key=str(key))
+        for parent in reversed(key.parents[:-1]):
+            self._make_parent(self._root / parent, key)
+        _flush_folder(source)
+        try:
+            source.rename(target)
+        except OSError as error:
+            if target.exists():
+                raise Conflict(f"Files are published under {str(key)!r} already.", key=str(key)) from error
+            raise
+        _flush(target.parent)
+
+    def _make_parent(self, folder: Path, key: PurePosixPath) -> None:
+        # The mark comes with the folder, in one step: without it, a half-made parent would look like published files.
+        if not folder.exists():
+            made = self._staging / f"parent-{uuid.uuid4().hex}"
+            made.mkdir(parents=True)
+            (made / _KEYS_MARK).touch()
+            try:
+                made.rename(folder)
+                _flush(folder.parent)
+            except OSError:  # another process was faster
+                shutil.rmtree(made, ignore_errors=True)
+        if not (folder / _KEYS_MARK).exists():
+            raise Conflict(f"{str(key)!r} lies inside published files.", key=str(key))
+
+    async def discard(self, key: str) -> None:
+        await asyncio.to_thread(self._remove, self._staging / _check_key(key))
+
+    async def local_folder(self, key: str) -> Path:
+        folder = self._root / _check_key(key)
+        if not await asyncio.to_thread(_is_published, folder):
+            raise NotFound(f"No files are published under {key!r}.", key=key)
+        return folder
+
+    async def exists(self, key: str) -> bool:
+        return await asyncio.to_thread(_is_published, self._root / _check_key(key))
+
+    async def keys(self, prefix: str) -> list[str]:
+        folder = self._root / _check_key(prefix.rstrip("/")) if prefix.rstrip("/") else self._root
+        return await asyncio.to_thread(self._keys_below, folder)
+
+    def _keys_below(self, folder: Path) -> list[str]:
+        if not (folder / _KEYS_MARK).exists():
+            return []
+        return sorted(str(found.relative_to(self._root)) for found in _published_below(folder))
+
+    async def delete(self, key: str) -> None:
+        folder = self._root / _check_key(key)
+        if await asyncio.to_thread(_is_published, folder):
+            await asyncio.to_thread(self._remove, folder)
+
+    def _remove(self, folder: Path) -> None:
+        """Take a folder away in one step, then remove its files."""
+        target = self._trash / uuid.uuid4().hex
+        with contextlib.suppress(FileNotFoundError):
+            folder.rename(target)
+        shutil.rmtree(target, ignore_errors=True)
+
+
+def _check_key(key: str) -> PurePosixPath:
+    if not key or not all(_PART.match(part) for part in key.split("/")):
+        raise InvalidName(
+            f"{key!r} cannot name files: use letters, digits and '_+~.-' between slashes, no leading dot.", key=key
+        )
+    return PurePosixPath(key)
+
+
+def _is_published(folder: Path) -> bool:
+    return folder.is_dir() and not (folder / _KEYS_MARK).exists()
+
+
+def _published_below(folder: Path) -> Iterator[Path]:
+    for child in folder.iterdir():
+        if child.name.startswith(".") or not child.is_dir():
+            continue
+        if (child / _KEYS_MARK).exists():
+            yield from _published_below(child)
+        else:
+            yield child
+
+
+def _flush_folder(folder: Path) -> None:
+    """Have the disk keep a folder with all its files, so that a power cut after `publish` loses none of them."""
+    for path, _, names in os.walk(folder):
+        for name in names:
+            _flush(Path(path, name))
+        _flush(Path(path))
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

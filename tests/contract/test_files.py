@@ -1,0 +1,185 @@
+"""The contract of file stores, on every engine."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from sourcebook.backends import open_files
+from sourcebook.errors import Conflict, InvalidName, NotFound, SettingsError
+from sourcebook.ports.files import FileStore
+from sourcebook.settings import Settings
+
+Scenario = Callable[[FileStore], Awaitable[None]]
+KEY = "archive/hgnc/2024-01-02"
+
+
+def run(home: Path, scenario: Scenario) -> None:
+    async def main() -> None:
+        await scenario(await open_files(Settings(home=home)))
+
+    asyncio.run(main())
+
+
+async def publish(store: FileStore, key: str, **files: str) -> None:
+    folder = await store.staging(key)
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    await store.publish(key)
+
+
+def test_published_files_are_read_back(tmp_path: Path) -> None:
+    async def scenario(store: FileStore) -> None:
+        assert not await store.exists(KEY)
+        await publish(store, KEY, data="genes")
+        assert await store.exists(KEY)
+        assert (await store.local_folder(KEY) / "data").read_text() == "genes"
+        assert [path.name for path in (await store.local_folder(KEY)).iterdir()] == ["data"]
+
+    run(tmp_path, scenario)
+
+
+def test_staged_files_are_not_visible_and_stay_for_the_next_try(tmp_path: Path) -> None:
+    async def scenario(store: FileStore) -> None:
+        (await store.staging(KEY) / "data.part").write_text("half")
+        assert not await store.exists(KEY)
+        assert await store.keys("archive") == []
+        assert (await store.staging(KEY) / "data.part").read_text() == "half"
+
+    run(tmp_path, scenario)
+
+
+def test_discard_removes_staged_files_only(tmp_path: Path) -> None:
+    async def scenario(store: FileStore) -> None:
+        await publish(store, KEY, data="genes")
+        (await store.staging(KEY) / "data").write_text("new")
+        await store.discard(KEY)
+        await store.discard(KEY)
+        assert list((await store.staging(KEY)).iterdir()) == []
+        assert (await store.local_folder(KEY) / "data").read_text() == "genes"
+
+    run(tmp_path, scenario)
+
+
+def test_a_key_is_published_once(tmp_path: Path) -> None:
+    async def scenario(store: FileStore) -> None:
+        await publish(store, KEY, data="first")
+        with pytest.raises(Conflict):
+            await publish(store, KEY, data="second")
+        assert (await store.local_folder(KEY) / "data").read_text() == "first"
+
+    run(tmp_path, scenario)
+
+
+def test_an_empty_folder_is_published_once_too(tmp_path: Path) -> None:
+    async def scenario(store: FileStore) -> None:
+        await publish(store, KEY)
+        with pytest.raises(Conflict):
+            await publish(store, KEY, data="second")
+        assert await store.keys("") == [KEY]
+
+    run(tmp_path, scenario)
+
+
+def test_publishing_what_was_not_staged_is_not_found(tmp_path: Path) -> None:
+    async def scenario(store: FileStore) -> None:
+        with pytest.raises(NotFound):
+            await store.publish(KEY)
+
+    run(tmp_path, scenario)
+
+
+def test_a_key_cannot_lie_inside_published_files_nor_hold_keys(tmp_path: Path) -> None:
+    async def scenario(store: FileStore) -> None:
+        await publish(store, "archive/hgnc", data="genes")
+        with pytest.raises(Conflict):
+            await publish(store, KEY, data="genes")
+        await publish(store, "archive/other/1", data="genes")
+        with pytest.raises(Conflict):
+            await publish(store, "archive/other", data="genes")
+
+    run(tmp_path, scenario)
+
+
+def test_keys_are_listed_below_a_prefix(tmp_path: Path) -> None:
+    async def scenario(store: FileStore) -> None:
+        for key in ("archive/b/2", "archive/b/1~2", "archive/a/1", "archive/bb/1", "other"):
+            folder = await store.staging(key)
+            (folder / "inner").mkdir()
+            (folder / "inner" / "data").write_text("x")
+            await store.publish(key)
+        assert await store.keys("archive/b") == ["archive/b/1~2", "archive/b/2"]
+        assert await store.keys("archive/b/") == ["archive/b/1~2", "archive/b/2"]
+        assert await store.keys("archive") == ["archive/a/1", "archive/b/1~2", "archive/b/2", "archive/bb/1"]
+        assert await store.keys("nothing/there") == []
+        assert len(await store.keys("")) == 5
+
+    run(tmp_path, scenario)
+
+
+def test_deleted_files_are_gone_and_the_key_is_free_again(tmp_path: Path) -> None:
+    async def scenario(store: FileStore) -> None:
+        await publish(store, KEY, data="genes")
+        await store.delete(KEY)
+        await store.delete(KEY)
+        assert not await store.exists(KEY)
+        with pytest.raises(NotFound):
+            await store.local_folder(KEY)
+        await publish(store, KEY, data="again")
+        assert await store.keys("archive/hgnc") == [KEY]
+
+    run(tmp_path, scenario)
+
+
+def test_deleting_a_folder_of_keys_deletes_nothing(tmp_path: Path) -> None:
+    async def scenario(store: FileStore) -> None:
+        await publish(store, KEY, data="genes")
+        await store.delete("archive/hgnc")
+        assert await store.exists(KEY)
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    "key", ["", "/etc", "..", "a/../b", "a//b", ".staging/x", "a/.keys", "a\\b", "a/b\n", "a/b\x00", "~/../x"]
+)
+def test_keys_never_leave_the_store(tmp_path: Path, key: str) -> None:
+    async def scenario(store: FileStore) -> None:
+        for call in (store.staging, store.publish, store.discard, store.local_folder, store.exists, store.delete):
+            with pytest.raises(InvalidName):
+                await call(key)
+
+    run(tmp_path, scenario)
+
+
+def test_publishing_in_parallel_lets_one_win(tmp_path: Path) -> None:
+    async def scenario(store: FileStore) -> None:
+        keys = [f"archive/{source}/{number}" for source in "abc" for number in range(10)]
+        await asyncio.gather(*(publish(store, key, data=key) for key in keys))
+        assert await store.keys("archive") == sorted(keys)
+
+    run(tmp_path, scenario)
+
+
+def test_leftovers_of_a_died_deletion_are_removed_at_open(tmp_path: Path) -> None:
+    trash = tmp_path / "files" / ".trash" / "abc"
+    trash.mkdir(parents=True)
+
+    async def scenario(store: FileStore) -> None:
+        assert await store.keys("") == []
+
+    run(tmp_path, scenario)
+    assert not trash.exists()
+
+
+def test_another_folder_can_be_named_by_url(tmp_path: Path) -> None:
+    async def main() -> None:
+        store = await open_files(Settings(home=tmp_path / "home", files_url=f"file://{tmp_path}/else%20where"))
+        await publish(store, KEY, data="genes")
+        assert (tmp_path / "else where" / KEY / "data").exists()
+        for url in ("file://host/folder", "file:relative"):
+            with pytest.raises(SettingsError):
+                await open_files(Settings(home=tmp_path, files_url=url))
+
+    asyncio.run(main())
