@@ -1,0 +1,127 @@
+"""Measures every stage of Sourcebook on generated sources, beside what NDJSON itself allows.
+
+    python bench/run.py --documents 1000000 2000000 [--peer] [--write] [--json out.json]
+
+Each stage runs in a fresh process, so that its memory is its own. `--peer` measures BioThings' command line on the first
+number of documents too. `--write` puts the tables into docs/benchmarks.md.
+"""
+
+import argparse
+import datetime as dt
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import generate
+import report
+from measure import Measurement, describe_machine, run_measured
+from peer import measure_peer
+
+BENCH = Path(__file__).resolve().parent
+SCRATCH = BENCH.parent / ".bench"
+QUERY_REPEATS = 300
+
+
+class Run:
+    """The measurements on one number of documents, in a folder of their own."""
+
+    def __init__(self, documents: int, folder: Path) -> None:
+        self.documents = documents
+        self.folder = folder
+        self.measured: dict[str, Any] = {}
+        self.environment = {"SOURCEBOOK_HOME": str(folder / "home"), "SOURCEBOOK_LOG_LEVEL": "WARNING"}
+
+    def measure_all(self) -> dict[str, Any]:
+        """Generate, measure the limits and every stage; return what was measured by name."""
+        plugins, in_order = self.folder / "plugins", self.folder / "sorted"
+        for source in generate.MAKERS:
+            generate.write_plugin(plugins, source, self.documents)
+        self._measure_limits(plugins, in_order)
+        self._stage("register", 0, str(plugins))
+        self._stage("dump", 2 * self.documents)
+        for source in generate.MAKERS:
+            self._stage("upload", self.documents, source)
+        self._stage("build", 2 * self.documents)
+        self._stage("index", self._documents_in_build())
+        self._operations("get", str(self.documents))
+        self._operations("query", str(QUERY_REPEATS))
+        return self.measured
+
+    def _documents_in_build(self) -> int:
+        union = {
+            *generate.document_numbers("alpha", self.documents),
+            *generate.document_numbers("beta", self.documents),
+        }
+        return len(union)
+
+    def _measure_limits(self, plugins: Path, in_order: Path) -> None:
+        self._script("limits.py", "read limit", self.documents, "read", str(plugins / "alpha" / "alpha.ndjson"))
+        paths = []
+        for source in generate.MAKERS:
+            plugin = generate.write_plugin(in_order, source, self.documents, in_id_order=True)
+            paths.append(str(plugin / f"{source}.ndjson"))
+        self._script("limits.py", "merge limit", 2 * self.documents, "merge", *paths, str(in_order / "merged.ndjson"))
+        shutil.rmtree(in_order)
+
+    def _stage(self, stage: str, documents: int, argument: str = "") -> str:
+        name = f"{stage} {argument}" if stage == "upload" else stage
+        return self._script("stages.py", name, documents, stage, *([argument] if argument else []))
+
+    def _operations(self, stage: str, argument: str) -> None:
+        output = self._stage(stage, 0, argument)
+        operations = json.loads(output.splitlines()[-1])
+        self.measured[stage] = {**self.measured[stage], "operations": operations}
+        for kind, numbers in operations.items():
+            print(f"  {kind:20} {numbers['per_second']:10,.0f} per s  median {numbers['median_ms']:.2f} ms", flush=True)
+
+    def _script(self, script: str, name: str, documents: int, *arguments: str) -> str:
+        command = [sys.executable, str(BENCH / script), *arguments]
+        measured, output = run_measured(name, documents, command, folder=self.folder, environment=self.environment)
+        self.measured[name] = measured.as_json()
+        print_row(measured)
+        return output
+
+
+def print_row(row: Measurement) -> None:
+    """Print a line while the rest is still being measured."""
+    print(
+        f"{row.name:14} {row.documents:>10,} {row.seconds:8.1f} s {row.per_second:>10,.0f} per s"
+        f" {row.per_cpu_second:>10,.0f} per CPU s {row.peak_bytes / 2**20:6,.0f} MiB",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--documents", type=int, nargs="+", default=[1_000_000], help="of each of the two sources")
+    parser.add_argument("--peer", action="store_true", help="measure BioThings' command line too")
+    parser.add_argument("--write", action="store_true", help="put the tables into docs/benchmarks.md")
+    parser.add_argument("--json", type=Path, help="write all numbers here")
+    arguments = parser.parse_args()
+    results: dict[str, Any] = {
+        "command": " ".join(["python", "bench/run.py", *sys.argv[1:]]),
+        "date": dt.datetime.now(dt.UTC).date().isoformat(),
+        "machine": describe_machine(),
+        "runs": {},
+    }
+    folder = SCRATCH / "run"
+    for documents in arguments.documents:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        try:
+            results["runs"][str(documents)] = Run(documents, folder).measure_all()
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    if arguments.peer:
+        results["peer"] = measure_peer(arguments.documents[0])
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=2) + "\n")
+    print(report.render_tables(results))
+    if arguments.write:
+        report.write_page(BENCH.parent / "docs" / "benchmarks.md", results)
+
+
+if __name__ == "__main__":
+    main()
