@@ -4,18 +4,20 @@ Each worker process has one event loop and one context, opened when the process 
 """
 
 import asyncio
+import os
 from contextlib import AsyncExitStack
 from typing import Any
 
 from celery import Celery
-from celery.signals import setup_logging, worker_process_shutdown
+from celery.signals import setup_logging, worker_process_init, worker_process_shutdown
 
 from sourcebook.backends import broker_transport_options
 from sourcebook.context import Context, open_context
 from sourcebook.flow.stages import STAGES
 from sourcebook.hub.jobs import recover_jobs
 from sourcebook.logging import configure_logging
-from sourcebook.settings import Settings, load_settings
+from sourcebook.sdk.sandbox import die_with_parent
+from sourcebook.settings import Settings
 from sourcebook.worker import RETRY_SECONDS, Outcome, execute_job
 
 BEAT_QUEUE = "beat"
@@ -93,10 +95,17 @@ def _make_task(process: _Process) -> Any:
 
 
 def _connect_signals(process: _Process, settings: Settings) -> None:
+    main_pid = os.getpid()
+
     # Celery keeps weak references to receivers: hold these for the life of the process.
     @worker_process_shutdown.connect(weak=False)
     def close_context(**_: Any) -> None:
         process.close()
+
+    @worker_process_init.connect(weak=False)
+    def end_with_the_main_process(**_: Any) -> None:
+        if os.getpid() != main_pid:  # a forked child; the solo pool has no process of its own
+            die_with_parent(main_pid)
 
     @setup_logging.connect(weak=False)
     def use_our_logging(**_: Any) -> None:

@@ -1,0 +1,1 @@
+"""The command line: every command of the hub, progress bars for people, `--json` and exit codes for scripts."""

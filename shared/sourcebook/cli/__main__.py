@@ -1,0 +1,7 @@
+"""`python -m sourcebook.cli`, which is how the supervisor starts its processes."""
+
+import sys
+
+from sourcebook.cli.app import main
+
+sys.exit(main())

@@ -1,0 +1,85 @@
+"""`build`, `release` and `rollback`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+from pydantic import ValidationError
+
+from sourcebook.cli.sources import JsonOption, NoWaitOption, show_jobs
+from sourcebook.cli.terminal import follow_jobs, run_command, show
+from sourcebook.context import Context
+from sourcebook.errors import InvalidRequest
+from sourcebook.hub import apis, builds
+from sourcebook.model.build import BuildConfig
+from sourcebook.model.job import Job
+from sourcebook.model.release import Api
+
+
+def build(
+    config: Annotated[str, typer.Argument(help="Name of a build configuration, or a JSON or YAML file with one.")],
+    *,
+    no_wait: NoWaitOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Merge the uploads of a build configuration; a file with a configuration is stored first."""
+
+    async def work(context: Context) -> list[Job]:
+        name = config
+        if config.endswith((".json", ".yaml", ".yml")):
+            name = (await builds.put_build_config(context, read_build_config(Path(config)))).name
+        job = await builds.start_build(context, name)
+        return [job] if no_wait else await follow_jobs(context, [job], quiet=as_json)
+
+    show_jobs(run_command(work), as_json=as_json)
+
+
+def release(
+    name: Annotated[str, typer.Argument(help="A build, or a build configuration: its newest build.")],
+    *,
+    api: Annotated[str | None, typer.Option(help="API to serve it under; default: the configuration's name.")] = None,
+    no_wait: NoWaitOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Index a build, verify it, and serve it in place of the release before."""
+
+    async def work(context: Context) -> list[Job]:
+        configs = {config.name for config in await builds.list_build_configs(context)}
+        build_name = (await builds.newest_build(context, name)).name if name in configs else name
+        job = await builds.start_release(context, build_name, api)
+        return [job] if no_wait else await follow_jobs(context, [job], quiet=as_json)
+
+    show_jobs(run_command(work), as_json=as_json)
+
+
+def rollback(
+    api: Annotated[str, typer.Argument(help="Name of the API.")],
+    *,
+    to: Annotated[str | None, typer.Option(help="Release to go back to; default: the one before.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Serve an earlier release again, at once."""
+
+    async def work(context: Context) -> Api:
+        return await apis.rollback(context, api, to)
+
+    moved = run_command(work)
+    show(moved, as_json=as_json, table=lambda: f"API {moved.name} serves release {moved.release} now.")
+
+
+def read_build_config(path: Path) -> BuildConfig:
+    """Read a build configuration from a JSON or YAML file.
+
+    Raises:
+        InvalidRequest: the file cannot be read, or a value is not allowed; the message names file and key.
+    """
+    try:
+        return BuildConfig.model_validate(yaml.safe_load(path.read_text()))
+    except OSError as error:
+        raise InvalidRequest(f"{path} cannot be read: {error.strerror}.", file=str(path)) from error
+    except yaml.YAMLError as error:
+        raise InvalidRequest(f"{path} is neither JSON nor YAML: {error}", file=str(path)) from error
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        raise InvalidRequest(f"{path}: {problems}", file=str(path)) from error

@@ -1,0 +1,68 @@
+"""`jobs`, `jobs show` and `jobs cancel`."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from sourcebook.cli.sources import JsonOption
+from sourcebook.cli.terminal import make_table, run_command, show
+from sourcebook.hub import jobs as hub
+from sourcebook.model.job import Job
+
+app = typer.Typer(invoke_without_command=True)
+IdArgument = Annotated[str, typer.Argument(help="Id of the job.")]
+
+
+@app.callback()
+def list_jobs(
+    context: typer.Context,
+    *,
+    state: Annotated[str | None, typer.Option(help="Only jobs in this state.")] = None,
+    kind: Annotated[str | None, typer.Option(help="Only jobs of this kind.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """List jobs, newest first."""
+    if context.invoked_subcommand is not None:
+        return
+    jobs = run_command(lambda opened: hub.list_jobs(opened, limit=limit, state=state, kind=kind))
+    rows = [(job.id, job.kind, job.target, job.state.value, _when(job), _note(job)) for job in jobs]
+    show(
+        jobs,
+        as_json=as_json,
+        table=lambda: make_table(["job", "kind", "target", "state", "queued (UTC)", "note"], rows),
+    )
+
+
+@app.command("show")
+def show_job(job_id: IdArgument, *, as_json: JsonOption = False) -> None:
+    """Show one job with everything that is known of it."""
+    del as_json  # a job is a record; JSON reads well enough
+    show(run_command(lambda context: hub.get_job(context, job_id)), as_json=True)
+
+
+@app.command("cancel")
+def cancel(job_id: IdArgument, *, as_json: JsonOption = False) -> None:
+    """Cancel a job that is queued or running."""
+    job = run_command(lambda context: hub.cancel_job(context, job_id))
+    show(
+        job,
+        as_json=as_json,
+        table=lambda: f"Job {job.id} is asked to end." if not job.is_finished else f"Job {job.id} ended.",
+    )
+
+
+def _when(job: Job) -> str:
+    return datetime.fromtimestamp(job.queued_at, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _note(job: Job) -> str:
+    if job.error is not None:
+        return job.error.message.splitlines()[0][:100]
+    seen = job.progress
+    return (
+        f"{seen.step} {seen.done:,}{f' of {seen.total:,}' if seen.total else ''} {seen.unit}".strip()
+        if seen.step
+        else ""
+    )

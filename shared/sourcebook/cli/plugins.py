@@ -1,0 +1,55 @@
+"""`plugin add|list|remove|check`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sourcebook.cli.sources import JsonOption
+from sourcebook.cli.terminal import err, make_table, run_command, show
+from sourcebook.hub import sources as hub
+from sourcebook.model.source import Plugin
+from sourcebook.sdk.manifest import load_manifest
+
+app = typer.Typer(no_args_is_help=True)
+FolderArgument = Annotated[Path, typer.Argument(help="Folder of the plugin, the one with the manifest.")]
+
+
+@app.command("add")
+def add(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of plugins.")], *, as_json: JsonOption = False
+) -> None:
+    """Register plugins; they stay where they are, and edits take effect at their next job."""
+
+    async def work(context: hub.Context) -> list[Plugin]:
+        return [await hub.add_plugin(context, folder) for folder in folders]
+
+    plugins = run_command(work)
+    show(
+        plugins, as_json=as_json, table=lambda: make_table(["plugin", "folder"], [(p.name, p.folder) for p in plugins])
+    )
+
+
+@app.command("list")
+def list_plugins(*, as_json: JsonOption = False) -> None:
+    """List the registered plugins, with what is wrong with them."""
+    views = run_command(hub.list_sources)
+    rows = [(view.name, ", ".join(view.uploaders), view.error or "; ".join(view.warnings) or "ok") for view in views]
+    show(views, as_json=as_json, table=lambda: make_table(["plugin", "uploaders", "state"], rows))
+
+
+@app.command("remove")
+def remove(name: Annotated[str, typer.Argument(help="Name of the plugin.")], *, as_json: JsonOption = False) -> None:
+    """Forget a plugin; its folder stays."""
+    run_command(lambda context: hub.remove_plugin(context, name))
+    show({"removed": name}, as_json=as_json, table=lambda: f"Plugin {name} is removed; its folder is as it was.")
+
+
+@app.command("check")
+def check(folder: FolderArgument, *, as_json: JsonOption = False) -> None:
+    """Read a plugin's manifest and say what is wrong with it; nothing is registered or run."""
+    loaded = load_manifest(folder.absolute())
+    for warning in loaded.warnings if not as_json else []:
+        err.print(f"[yellow]warning[/] {warning}", highlight=False)
+    result = {"manifest": loaded.manifest, "warnings": loaded.warnings}
+    show(result, as_json=as_json, table=lambda: f"{loaded.path} is a valid manifest.")

