@@ -7,7 +7,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from pydantic import BaseModel
 
+from sourcebook.sdk.manifest import DumperManifest, Manifest, UploaderManifest
 from sourcebook.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,3 +45,10 @@ def test_settings_page_names_every_setting() -> None:
 def test_relative_links_lead_somewhere(page: Path) -> None:
     targets = [target for target in LINK.findall(page.read_text()) if "://" not in target]
     assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("section", [Manifest, DumperManifest, UploaderManifest], ids=lambda section: section.__name__)
+def test_plugin_page_names_every_manifest_key(section: type[BaseModel]) -> None:
+    text = (DOCS / "write-a-plugin.md").read_text()
+    keys = [field.alias or name for name, field in section.model_fields.items()]
+    assert [key for key in keys if f"| `{key}` |" not in text] == []
