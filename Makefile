@@ -1,0 +1,48 @@
+# The two commands of the README are `make demo` and `make test`; `make help` prints the others.
+PYTHON ?= python3
+BIN := .venv/bin
+PACKAGES := shared services tests bench
+
+.PHONY: help demo test check tests bench bench-peer docs lock clean
+
+help: ## show this
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-11s %s\n", $$1, $$2}'
+
+demo: .venv/ready ## start everything, load three gene sources, serve them (ONCE=1: stop after the sample queries)
+	@$(BIN)/python examples/genes/demo.py $(if $(ONCE),--once)
+
+test: check tests ## check the code and run every test
+
+check: .venv/ready ## ruff, mypy, import contracts
+	@$(BIN)/ruff check $(PACKAGES)
+	@$(BIN)/ruff format --check $(PACKAGES)
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+tests: .venv/ready
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
+
+bench: .venv/ready ## measure every stage on a million generated documents; writes docs/benchmarks.md
+	@$(BIN)/python bench/run.py $(ARGS)
+
+bench-peer: .venv/ready ## the same beside BioThings' own command line
+	@$(BIN)/python bench/run.py --peer $(ARGS)
+
+docs: .venv/ready ## write the generated pages of docs/
+	@$(BIN)/python docs/generate.py
+
+lock: .venv/ready ## pin the newest allowed versions of everything
+	@$(BIN)/python -m pip install --quiet uv
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-emit-index-url --no-emit-find-links \
+		--group dev --output-file requirements.lock --upgrade pyproject.toml
+
+clean: ## remove what the commands above made
+	rm -rf .venv .sourcebook .bench
+
+.venv/ready: pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Sourcebook needs Python 3.11 or newer; set PYTHON=...")'
+	@echo "installing into .venv (once)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
