@@ -1,0 +1,96 @@
+"""The benchmark's own parts: what is generated, what the limit merges, and how it is reported."""
+
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import orjson
+import pytest
+
+BENCH = Path(__file__).resolve().parents[2] / "bench"
+
+
+@pytest.fixture(name="bench")
+def bench_folder_on_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.syspath_prepend(str(BENCH))
+    before = set(sys.modules)
+
+    def load(name: str) -> ModuleType:
+        return importlib.import_module(name)
+
+    yield load
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(BENCH)):
+            del sys.modules[name]
+
+
+def test_generated_documents_are_the_same_every_time(bench: Any, tmp_path: Path) -> None:
+    generate = bench("generate")
+    first = generate.write_plugin(tmp_path / "1", "alpha", 100)
+    second = generate.write_plugin(tmp_path / "2", "alpha", 100)
+    assert (first / "alpha.ndjson").read_bytes() == (second / "alpha.ndjson").read_bytes()
+
+
+def test_generated_documents_have_ten_fields_in_about_400_bytes(bench: Any) -> None:
+    generate = bench("generate")
+    for source in generate.MAKERS:
+        lines = list(generate.document_lines(source, 1000, in_id_order=False))
+        assert 380 <= sum(map(len, lines)) / len(lines) <= 420
+        assert {len(orjson.loads(line)) for line in lines} == {11}
+
+
+def test_generated_sources_share_four_of_five_ids(bench: Any) -> None:
+    generate = bench("generate")
+    alpha, beta = ({generate.document_id(n) for n in generate.document_numbers(s, 1000)} for s in generate.MAKERS)
+    assert (len(alpha), len(beta), len(alpha & beta)) == (1000, 1000, 800)
+
+
+@pytest.mark.parametrize("in_id_order", [True, False])
+def test_generated_file_is_in_id_order_only_if_asked(bench: Any, in_id_order: bool) -> None:
+    lines = bench("generate").document_lines("alpha", 100, in_id_order=in_id_order)
+    ids = [orjson.loads(line)["_id"] for line in lines]
+    assert (ids == sorted(ids)) is in_id_order
+
+
+def test_merge_limit_merges_root_keys(bench: Any) -> None:
+    left = [{"_id": "a", "x": 1}, {"_id": "b", "x": 1, "y": 1}, {"_id": "d", "x": 1}]
+    right = [{"_id": "b", "y": 2}, {"_id": "c", "y": 2}, {"_id": "e", "y": 2}]
+    merged = list(bench("limits").merge(iter(left), iter(right)))
+    assert [document["_id"] for document in merged] == ["a", "b", "c", "d", "e"]
+    assert merged[1] == {"_id": "b", "x": 1, "y": 2}
+
+
+def test_measuring_sees_time_memory_and_children(bench: Any, tmp_path: Path) -> None:
+    measure = bench("measure")
+    child = "import time; block = b'x' * 50_000_000; time.sleep(0.5)"
+    script = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}], check=True); print('done')"
+    measured, output = measure.run_measured("sleep", 10, [sys.executable, "-c", script], folder=tmp_path)
+    assert output == "done\n"
+    assert measured.peak_bytes > 50_000_000
+    assert measured.cpu_seconds < measured.seconds
+
+
+def test_measuring_fails_with_the_commands_output(bench: Any, tmp_path: Path) -> None:
+    measure = bench("measure")
+    with pytest.raises(measure.CommandFailedError, match=r"(?s)ended with 3.*oops"):
+        measure.run_measured("bad", 1, [sys.executable, "-c", "print('oops'); exit(3)"], folder=tmp_path)
+
+
+def test_report_replaces_only_what_is_between_the_markers(bench: Any, tmp_path: Path) -> None:
+    report, measure = bench("report"), bench("measure")
+    row = measure.Measurement("x", 100, 2.0, 1.0, 1024, 1024).as_json()
+    numbers = {"count": 1, "per_second": 1.0, "per_cpu_second": 1.0, "median_ms": 1.0, "p99_ms": 1.0}
+    operations = {"operations": {"one": numbers}}
+    run = {**dict.fromkeys((*report.LIMITS, *report.STAGES), row), "get": operations, "query": operations}
+    results = {"date": "2024-02-29", "command": "c", "machine": measure.describe_machine(), "runs": {"100": run}}
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    report.write_page(page, results)
+    text = page.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "old" not in text
+    assert "| x | 100 | 2.0 | 50 | 100 | 0 | 0 |" in text
