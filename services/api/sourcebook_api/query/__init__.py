@@ -1,1 +1,1 @@
-"""The query API of a release."""
+"""The query API: the contract that BioThings clients speak, one routed app for each API."""

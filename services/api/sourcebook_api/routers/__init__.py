@@ -1,1 +1,9 @@
 """Hub control: one resource a file."""
+
+from fastapi import APIRouter
+
+from sourcebook_api.routers import apis, build_configs, builds, jobs, plugins, sources
+
+hub = APIRouter(prefix="/hub")
+for module in (plugins, sources, build_configs, builds, apis, jobs):
+    hub.include_router(module.router)

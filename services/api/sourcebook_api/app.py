@@ -1,0 +1,87 @@
+"""The gateway: hub control under /hub, every API under /apis/{name}, health, consoles and the front page."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.responses import HTMLResponse
+from starlette.routing import Mount
+from starlette.types import ASGIApp, Scope
+
+from sourcebook import __version__
+from sourcebook.context import Context, open_context
+from sourcebook.settings import Settings
+from sourcebook_api import front, health
+from sourcebook_api.console import open_assets, render_console
+from sourcebook_api.errors import add_error_handlers, refuse_large_body
+from sourcebook_api.events import EventStreams
+from sourcebook_api.query.routes import QueryApp
+from sourcebook_api.requests import BodyLimit
+from sourcebook_api.routers import hub
+from sourcebook_api.security import HubGuard
+
+OpenContext = Callable[[Settings], AbstractAsyncContextManager[Context]]
+
+_DESCRIPTION = """Control of the hub: register plugins, download and upload sources, build, release, follow jobs.
+
+A command answers 202 with its job and the job's `Location`. Errors are JSON: `code`, `message`, `details`, `request_id`.
+Each API has a console of its own at `/apis/{name}/docs`.
+"""
+
+
+def create_app(settings: Settings, *, open_engines: OpenContext = open_context) -> FastAPI:
+    """Return the gateway. `open_engines` opens what the settings name, at the start of the server."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_engines(settings) as context:
+            app.state.context = context
+            app.state.streams = EventStreams(context)
+            yield
+
+    app = FastAPI(
+        title="Sourcebook hub",
+        version=__version__,
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        middleware=[Middleware(HubGuard, host=settings.host), _limit_bodies(settings)],
+    )
+    query = QueryApp(lambda: app.state.context)
+    # First, so that a request for a document passes no other route.
+    app.router.routes.insert(0, Mount("/apis/{name}", app=query))
+    app.mount("/docs/assets", open_assets())
+    app.include_router(front.router)
+    app.include_router(health.router)
+    app.include_router(hub)
+    app.add_api_route("/docs", _show_console, include_in_schema=False)
+    add_error_handlers(app)
+    return app
+
+
+async def _show_console() -> HTMLResponse:
+    return HTMLResponse(render_console(title="Sourcebook hub", spec="/openapi.json", assets="/docs/assets"))
+
+
+def _limit_bodies(settings: Settings) -> Middleware:
+    def refuse(scope: Scope) -> ASGIApp:
+        return refuse_large_body(scope, settings.request_max_bytes)
+
+    return Middleware(BodyLimit, max_bytes=settings.request_max_bytes, refuse=refuse)
+
+
+def create_query_app(settings: Settings, api: str, *, open_engines: OpenContext = open_context) -> Starlette:
+    """Return the query API of one API at the root, and under `/v1`."""
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with open_engines(settings) as context:
+            app.state.context = context
+            yield
+
+    app = Starlette(lifespan=lifespan, middleware=[_limit_bodies(settings)])
+    app.router.routes.append(Mount("/", app=QueryApp(lambda: app.state.context, api)))
+    return app

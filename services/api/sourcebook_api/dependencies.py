@@ -1,0 +1,46 @@
+"""What the routers of the hub are given, and how they answer a command."""
+
+from typing import Annotated
+
+from fastapi import Depends, Request, Response
+from pydantic import BaseModel, ConfigDict
+
+from sourcebook.context import Context
+from sourcebook.model.job import Job
+from sourcebook_api.events import EventStreams
+
+
+def read_context(request: Request) -> Context:
+    """Return the engines that the app opened at its start."""
+    context: Context = request.app.state.context
+    return context
+
+
+def read_streams(request: Request) -> EventStreams:
+    """Return the open event streams."""
+    streams: EventStreams = request.app.state.streams
+    return streams
+
+
+Engines = Annotated[Context, Depends(read_context)]
+Streams = Annotated[EventStreams, Depends(read_streams)]
+
+
+class Body(BaseModel):
+    """A request body; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+def accept_job(response: Response, job: Job) -> Job:
+    """Answer a command: the job, and where to follow it."""
+    response.headers["Location"] = f"/hub/jobs/{job.id}"
+    return job
+
+
+def accept_jobs(response: Response, jobs: list[Job]) -> Job | list[Job]:
+    """Answer a command that may start several jobs: the job, or the list of them."""
+    if len(jobs) == 1:
+        return accept_job(response, jobs[0])
+    response.headers["Location"] = f"/hub/jobs?kind={jobs[0].kind}" if jobs else "/hub/jobs"
+    return jobs

@@ -1,0 +1,82 @@
+"""The one place where an error of the hub becomes an HTTP answer."""
+
+import traceback
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import ASGIApp, Scope
+
+from sourcebook.errors import SourcebookError
+from sourcebook.logging import get_logger
+from sourcebook_api.query.answer import CORS
+from sourcebook_api.query.errors import QueryError
+from sourcebook_api.requests import request_id
+
+log = get_logger(__name__)
+
+_CODES = {
+    404: "not_found",
+    405: "method_not_allowed",
+    403: "forbidden",
+    415: "unsupported_media_type",
+    421: "unknown_host",
+}
+_SERVER_ERROR = 500
+
+
+def error_response(scope: Scope, status: int, code: str, message: str, details: Any = None) -> Response:
+    """Return the JSON answer that every refusal of the hub has."""
+    identity = request_id(scope)
+    body = {"code": code, "message": message, "details": details or {}, "request_id": identity}
+    content = orjson.dumps(body, default=str)
+    return Response(content, status, media_type="application/json", headers={"X-Request-ID": identity})
+
+
+def refuse_large_body(scope: Scope, max_bytes: int) -> ASGIApp:
+    """Return the 413 answer in the shape of the side that was asked: hub or query API."""
+    message = f"The request body is larger than {max_bytes} bytes (SOURCEBOOK_REQUEST_MAX_BYTES)."
+    if scope["path"].startswith("/hub"):
+        return error_response(scope, 413, "payload_too_large", message, {"max_bytes": max_bytes})
+    body = QueryError(413, details=message).body
+    headers = {name.decode(): value.decode() for name, value in CORS}
+    return Response(orjson.dumps(body), 413, media_type="application/json", headers=headers)
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Teach the app to answer errors."""
+    app.add_exception_handler(SourcebookError, _answer_known)
+    app.add_exception_handler(RequestValidationError, _answer_invalid)
+    app.add_exception_handler(HTTPException, _answer_http)
+    app.add_exception_handler(Exception, _answer_unexpected)
+
+
+async def _answer_known(request: Request, error: Exception) -> Response:
+    if not isinstance(error, SourcebookError) or error.status == _SERVER_ERROR:
+        return await _answer_unexpected(request, error)
+    if error.status > _SERVER_ERROR:
+        log.warning("request_failed", code=error.code, message=error.message, request_id=request_id(request.scope))
+    return error_response(request.scope, error.status, error.code, error.message, error.details)
+
+
+async def _answer_invalid(request: Request, error: Exception) -> Response:
+    problems = error.errors() if isinstance(error, RequestValidationError) else []
+    details = [{"where": ".".join(map(str, item["loc"])), "problem": item["msg"]} for item in problems]
+    message = "; ".join(f"{item['where']}: {item['problem']}" for item in details)
+    return error_response(request.scope, 422, "invalid_request", message, {"problems": details})
+
+
+async def _answer_http(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else _SERVER_ERROR
+    detail = error.detail if isinstance(error, HTTPException) else ""
+    return error_response(request.scope, status, _CODES.get(status, "http_error"), detail)
+
+
+async def _answer_unexpected(request: Request, error: Exception) -> Response:
+    identity = request_id(request.scope)
+    log.error("unexpected_error", request_id=identity, traceback="".join(traceback.format_exception(error)))
+    message = f"Something went wrong here; the gateway's log has the reason under request {identity}."
+    return error_response(request.scope, _SERVER_ERROR, "internal", message)

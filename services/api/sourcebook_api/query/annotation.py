@@ -1,0 +1,102 @@
+"""Documents by id, one or a batch (section 4)."""
+
+from typing import Any
+
+import orjson
+
+from sourcebook.model.query import Hit, MatchQuery, SearchRequest
+from sourcebook_api.query.answer import Answer, json_answer
+from sourcebook_api.query.call import Call
+from sourcebook_api.query.errors import not_found
+from sourcebook_api.query.parse import Options, RequestValues, parse_parameters
+from sourcebook_api.query.shape import Shape, make_shape, render_document
+
+_NO_OPTIONS = parse_parameters("annotation_get", RequestValues(path={"id": "-"}))
+
+
+async def get_document(call: Call, document_id: str) -> Answer:
+    """Answer GET /{type}/{id}.
+
+    Raises:
+        QueryError: there is no such document, or an option is not as it should be.
+    """
+    call.path = {"id": document_id}
+    options = await call.read_options("annotation_get") if call.scope["query_string"] else _NO_OPTIONS
+    shape = make_shape(options, call.opened.licenses)
+    if options["rawquery"]:
+        return json_answer(_describe(call, [document_id], options))
+    hits = (await find_documents(call, [document_id], options["size"]))[0]
+    if options["raw"]:
+        return json_answer(_show_raw(hits))
+    rows = [row for hit in hits if (row := _render(hit, shape)) is not None]
+    if not rows:
+        raise not_found()
+    return call.answer(rows[0] if len(rows) == 1 else b"[" + b",".join(rows) + b"]", options["format"])
+
+
+async def post_documents(call: Call) -> Answer:
+    """Answer POST /{type}.
+
+    Raises:
+        QueryError: the ids are missing, or an option is not as it should be.
+    """
+    options = await call.read_options("annotation_post")
+    shape = make_shape(options, call.opened.licenses)
+    wanted = options["id"]
+    ids = [item if isinstance(item, str) else orjson.dumps(item).decode() for item in wanted]
+    if options["rawquery"]:
+        return json_answer(_describe(call, ids, options))
+    found = await find_documents(call, ids, options["size"])
+    if options["raw"]:
+        return json_answer([_show_raw(hits) for hits in found])
+    rows: list[bytes] = []
+    for term, hits in zip(wanted, found, strict=True):
+        shown = [row for hit in hits if (row := _render(hit, shape, query=term)) is not None]
+        rows += shown or [orjson.dumps({"query": term, "notfound": True})]
+    return call.answer(b"[" + b",".join(rows) + b"]", options["format"])
+
+
+def _render(hit: Hit, shape: Shape, **head: Any) -> bytes | None:
+    return render_document(hit.body, hit.id, {**head, "_id": hit.id, "_version": 1}, shape)
+
+
+async def find_documents(call: Call, ids: list[str], size: int) -> list[list[Hit]]:
+    """Return the documents of each id; those by `_id` in one look-up, `field:value` by a search each."""
+    curies = [split_curie(item, call.opened.indexed_fields) for item in ids]
+    direct = [
+        item if curie is None else curie[1] for item, curie in zip(ids, curies, strict=True) if not _is_search(curie)
+    ]
+    bodies = iter(await call.context.documents.get_many(call.opened.release.collection, direct))
+    found: list[list[Hit]] = []
+    for item, curie in zip(ids, curies, strict=True):
+        if curie is not None and _is_search(curie):
+            request = SearchRequest(
+                (MatchQuery(curie[1], (curie[0],)),), size=size, timeout_seconds=call.timeout_seconds
+            )
+            found.append((await call.context.search.search(call.opened.release.index, request)).hits)
+        else:
+            body = next(bodies)
+            found.append([] if body is None else [Hit(item if curie is None else curie[1], None, body)])
+    return found
+
+
+def _is_search(curie: tuple[str, str] | None) -> bool:
+    return curie is not None and curie[0] != "_id"
+
+
+def split_curie(text: str, indexed_fields: frozenset[str]) -> tuple[str, str] | None:
+    """Return scope and term of `scope:term` if the scope is `_id` or an indexed field; else the text is an `_id` as it is."""
+    scope, colon, term = text.partition(":")
+    if colon and term and (scope == "_id" or scope in indexed_fields):
+        return scope, term
+    return None
+
+
+def _describe(call: Call, ids: list[str], options: Options) -> dict[str, Any]:
+    return {
+        "get": {"release": call.opened.release.name, "ids": ids, "fields": options["fields"], "size": options["size"]}
+    }
+
+
+def _show_raw(hits: list[Hit]) -> list[dict[str, Any]]:
+    return [{"_id": hit.id, "_score": hit.score, "_source": orjson.Fragment(hit.body)} for hit in hits]

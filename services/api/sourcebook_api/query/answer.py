@@ -1,0 +1,126 @@
+"""An answer and how it goes out: CORS, caching, conditional requests, compression (section 1)."""
+
+import asyncio
+import gzip
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import brotli  # type: ignore[import-untyped] # the package has no type hints
+import orjson
+import zstandard
+from starlette.types import Scope, Send
+
+from sourcebook import __version__
+
+JSON = "application/json; charset=UTF-8"
+Headers = list[tuple[bytes, bytes]]
+
+CORS: Headers = [
+    (b"access-control-allow-origin", b"*"),
+    (b"access-control-allow-methods", b"GET, HEAD, POST, OPTIONS"),
+    (
+        b"access-control-allow-headers",
+        b"Content-Type, Accept, Authorization, If-None-Match, Origin, User-Agent, X-Requested-With",
+    ),
+    (b"access-control-max-age", b"86400"),
+    (b"access-control-expose-headers", b"ETag"),
+    (b"x-content-type-options", b"nosniff"),
+]
+_COMPRESS_FROM = 1000  # bytes; below, headers outweigh what is saved
+_THREAD_FROM = 256 * 1024  # bytes; from here compression would hold up other requests
+_NO_BODY = frozenset({204, 304})
+_NOT_MODIFIED = 304
+_SERVER_ERROR = 500
+
+
+@dataclass(slots=True)
+class Answer:
+    """What goes back. `etag` and `max_age` are set where an answer may be cached."""
+
+    body: bytes
+    status: int = 200
+    media: str = JSON
+    max_age: int | None = None
+    etag: bytes | None = None
+    headers: Headers = field(default_factory=list)
+
+
+def json_answer(data: Any, status: int = 200) -> Answer:
+    """Return an answer with a JSON body."""
+    return Answer(orjson.dumps(data), status)
+
+
+def read_headers(scope: Scope) -> Mapping[bytes, bytes]:
+    """Return the headers of a request; of a repeated one the last."""
+    return dict(scope["headers"])
+
+
+def make_etag(release: str, scope: Scope) -> bytes:
+    """Return the ETag of a GET: another release or another request gives another one.
+
+    It is weak: compression changes the bytes, and `took` does too.
+    """
+    digest = hashlib.blake2b(digest_size=12)
+    for part in (__version__, release, scope["path"]):
+        digest.update(part.encode("utf-8", "surrogateescape"))
+        digest.update(b"\0")
+    digest.update(scope["query_string"])
+    return b'W/"%s"' % digest.hexdigest().encode()
+
+
+def is_unchanged(request_headers: Mapping[bytes, bytes], etag: bytes) -> bool:
+    """Whether the client has this answer already."""
+    known = request_headers.get(b"if-none-match")
+    return known is not None and (etag in known or known.strip() == b"*")
+
+
+async def send_answer(answer: Answer, scope: Scope, send: Send) -> None:
+    """Send an answer with all its headers; a HEAD request gets the headers alone."""
+    headers: Headers = [*CORS, *answer.headers]
+    body = answer.body
+    if answer.max_age is not None and answer.status < _SERVER_ERROR:
+        headers.append((b"cache-control", b"public, max-age=%d" % answer.max_age))
+    if answer.etag is not None:
+        headers.append((b"etag", answer.etag))
+    if answer.status not in _NO_BODY:
+        headers.append((b"content-type", answer.media.encode("latin-1")))
+        headers.append((b"vary", b"Accept-Encoding"))
+        if len(body) >= _COMPRESS_FROM:
+            name, body = await _compress(body, read_headers(scope).get(b"accept-encoding", b""))
+            if name:
+                headers.append((b"content-encoding", name))
+        headers.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+
+def not_modified(answer_etag: bytes, max_age: int) -> Answer:
+    """Return the answer to a client that has the body already."""
+    return Answer(b"", _NOT_MODIFIED, max_age=max_age, etag=answer_etag)
+
+
+_COMPRESSORS: dict[bytes, Callable[[bytes], bytes]] = {
+    b"zstd": lambda body: zstandard.ZstdCompressor(level=3).compress(body),
+    b"br": lambda body: brotli.compress(body, quality=4),
+    b"gzip": lambda body: gzip.compress(body, compresslevel=5, mtime=0),
+}
+
+
+def choose_encoding(accepted: bytes) -> bytes:
+    """Return the cheapest encoding that a client accepts, or nothing."""
+    wanted = {}
+    for item in accepted.lower().split(b","):
+        name, _, quality = item.partition(b";")
+        wanted[name.strip()] = quality.strip() not in {b"q=0", b"q=0.0", b"q=0.00", b"q=0.000"}
+    return next((name for name in _COMPRESSORS if wanted.get(name, wanted.get(b"*", False))), b"")
+
+
+async def _compress(body: bytes, accepted: bytes) -> tuple[bytes, bytes]:
+    name = choose_encoding(accepted) if accepted else b""
+    if not name:
+        return b"", body
+    if len(body) < _THREAD_FROM:
+        return name, _COMPRESSORS[name](body)
+    return name, await asyncio.to_thread(_COMPRESSORS[name], body)

@@ -1,0 +1,53 @@
+"""The formats of an answer: JSON as it is, YAML, MessagePack, and a page to read. Pure."""
+
+import html
+from typing import Any
+
+import msgspec
+import orjson
+import yaml
+
+MEDIA_TYPES = {
+    "json": "application/json; charset=UTF-8",
+    "yaml": "text/x-yaml; charset=UTF-8",
+    "msgpack": "application/x-msgpack",
+    "html": "text/html; charset=UTF-8",
+}
+_DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 70rem; padding: 1.5rem; color: #1d2733 }}
+h1 {{ font-size: 1.25rem; overflow-wrap: anywhere }} a {{ color: #0b5cad }}
+pre {{ background: #f7f9fb; border: 1px solid #d5dde5; border-radius: 6px; padding: 1rem; overflow-x: auto; font-size: 14px }}
+</style></head><body>
+<h1>{title}</h1>
+<p><a href="{link}">This answer as JSON</a> · <a href="{docs}">Documentation of this API</a></p>
+<pre>{text}</pre>
+</body></html>
+"""
+
+
+def encode_body(body: bytes, format_name: str) -> bytes:
+    """Turn a JSON body into another format than HTML; the order of keys stays."""
+    if format_name == "json":
+        return body
+    data = orjson.loads(body)
+    if format_name == "msgpack":
+        return msgspec.msgpack.encode(data)
+    text: str = yaml.dump(data, Dumper=_DUMPER, sort_keys=False, allow_unicode=True)
+    return text.encode()
+
+
+def render_page(body: bytes, *, title: str, link: str, docs: str) -> bytes:
+    """Turn a JSON body into a page for people; `link` leads to the same answer as JSON."""
+    text = orjson.dumps(orjson.loads(body), option=orjson.OPT_INDENT_2).decode()
+    page = _PAGE.format(
+        title=html.escape(title),
+        link=html.escape(link, quote=True),
+        docs=html.escape(docs, quote=True),
+        text=html.escape(text),
+    )
+    return page.encode()

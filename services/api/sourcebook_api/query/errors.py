@@ -1,0 +1,78 @@
+"""How the query API says no: one exception with its body, and the one function that turns any error into an answer."""
+
+import traceback
+from typing import Any
+
+from sourcebook.errors import EngineUnavailable, NotFound, QuerySyntaxError, SourcebookError
+from sourcebook.logging import get_logger
+
+log = get_logger(__name__)
+
+TITLES = {
+    400: "Bad Request",
+    404: "Not Found.",
+    405: "Method Not Allowed",
+    413: "Payload Too Large",
+    422: "Unprocessable Entity",
+    500: "Internal Server Error",
+    503: "Service Unavailable",
+}
+_UNAVAILABLE = 503
+
+
+class QueryError(Exception):
+    """A request that the query API refuses; `extra` is what the contract adds to the body for this case."""
+
+    def __init__(self, status: int = 400, **extra: Any) -> None:
+        super().__init__(extra.get("error", TITLES.get(status, "Error")))
+        self.status = status
+        self.extra = extra
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The JSON body."""
+        return {"code": self.status, "success": False, "error": TITLES.get(self.status, "Error"), **self.extra}
+
+
+def not_found(**extra: Any) -> QueryError:
+    """Return the error for a path, document or API that is not there."""
+    return QueryError(404, **extra)
+
+
+def unreadable_body() -> QueryError:
+    """Return the error for a body that is neither JSON nor a form."""
+    return QueryError(error="Invalid JSON body.")
+
+
+def missing(keyword: str, alias: Any) -> QueryError:
+    """Return the error for a required parameter that is not given."""
+    return QueryError(missing=keyword, **({"alias": alias} if alias else {}))
+
+
+def value_error(details: str) -> QueryError:
+    """Return the error for a value that is well formed but cannot be used."""
+    return QueryError(error="ValueError", details=details)
+
+
+def invalid_jmespath(details: str) -> QueryError:
+    """Return the error for a jmespath expression that cannot be compiled or applied."""
+    return QueryError(reason="Invalid value for jmespath parameter", keyword="jmespath", details=details)
+
+
+def translate_error(error: Exception, request_id: str) -> QueryError:
+    """Return the answer to any exception; what nobody foresaw is logged with its traceback and says nothing of the inside."""
+    match error:
+        case QueryError():
+            return error
+        case QuerySyntaxError():
+            return QueryError(error="search_phase_execution_exception", root_cause_line_00=error.message)
+        case EngineUnavailable():
+            log.warning("engine_unavailable", request_id=request_id, message=error.message)
+            return QueryError(_UNAVAILABLE)
+        case NotFound():
+            return not_found()
+        case SourcebookError() if error.status < 500:  # noqa: PLR2004 - the client's errors
+            return QueryError(error.status, details=error.message)
+        case _:
+            log.error("unexpected_error", request_id=request_id, traceback="".join(traceback.format_exception(error)))
+            return QueryError(500, request_id=request_id)

@@ -1,0 +1,85 @@
+"""What is in a release: /metadata, /metadata/fields, /status (section 6)."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from sourcebook.errors import EngineUnavailable
+from sourcebook.model.mapping import iterate_fields
+from sourcebook.model.query import ALL_FIELD
+from sourcebook.model.release import Release
+from sourcebook_api.query.answer import Answer, json_answer
+from sourcebook_api.query.call import Call
+
+_HIDDEN = frozenset({"properties", "normalizer", "dynamic", "copy_to", "enabled", "index", "type"})
+
+
+async def get_status(call: Call) -> Answer:
+    """Answer GET /status.
+
+    Raises:
+        EngineUnavailable: the index or the documents cannot be read.
+    """
+    release = call.opened.release
+    count = await call.context.search.count(release.index)
+    info = await call.context.documents.info(release.collection)
+    if count is None or info is None:
+        raise EngineUnavailable(f"Release {release.name} cannot be read.", release=release.name)
+    return json_answer({"success": True, "status": "green"})
+
+
+async def get_metadata(call: Call) -> Answer:
+    """Answer GET /metadata."""
+    options = await call.read_options("metadata")
+    return call.answer(orjson.dumps(describe_release(call.opened.release)), options["format"])
+
+
+def describe_release(release: Release) -> dict[str, Any]:
+    """Return what people may know of a release; keys that start with `_` stay inside."""
+    released_at = datetime.fromtimestamp(release.released_at, UTC).isoformat(timespec="seconds")
+    data: dict[str, Any] = {
+        "biothing_type": release.doc_type,
+        "build_date": released_at,
+        "build_version": release.name,
+        "src": {},
+        "stats": {"total": release.count},
+        **release.metadata,
+        "release": {"name": release.name, "type": "full", "released_at": released_at},
+    }
+    return {key: data[key] for key in sorted(data) if not key.startswith("_")}
+
+
+async def get_fields(call: Call) -> Answer:
+    """Answer GET /metadata/fields."""
+    options = await call.read_options("fields")
+    fields = describe_fields(call.opened.release)
+    wanted = {
+        path: field
+        for path, field in fields.items()
+        if path.startswith(options["prefix"] or "") and (options["search"] or "") in path
+    }
+    return call.answer(orjson.dumps(wanted), options["format"])
+
+
+def describe_fields(release: Release) -> dict[str, dict[str, Any]]:
+    """Return every field of a release with its type; the field `all` is ours and left out."""
+    sources: dict[str, Any] = release.metadata.get("src") or {}
+    described: dict[str, dict[str, Any]] = {}
+    for path, spec, is_object in iterate_fields(release.mapping):
+        if path == ALL_FIELD:
+            continue
+        field = {key: value for key, value in spec.items() if key not in _HIDDEN and not isinstance(value, dict)}
+        field["type"] = "object" if is_object else spec.get("type", "object")
+        field["index"] = spec.get("index", spec.get("enabled", True))
+        if ALL_FIELD in _as_list(spec.get("copy_to")):
+            field["searched_by_default"] = True
+        root = path.partition(".")[0]
+        if root in sources:
+            field["source"] = root
+        described[path] = {key: field[key] for key in sorted(field)}
+    return described
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]

@@ -1,0 +1,112 @@
+"""Which release an API serves right now. Releases never change, so all but the name is kept."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from sourcebook.context import Context
+from sourcebook.errors import EngineUnavailable, NotFound
+from sourcebook.logging import get_logger
+from sourcebook.model.mapping import iterate_fields
+from sourcebook.model.release import Api, Release
+from sourcebook_api.query.errors import QueryError
+
+log = get_logger(__name__)
+
+_FRESH_SECONDS = 0.5  # how late a new release may be seen
+_KEPT = 256  # APIs and releases remembered
+_UNAVAILABLE = 503
+
+
+@dataclass(frozen=True)
+class OpenRelease:
+    """A release with what the routes need of it, worked out once."""
+
+    release: Release
+    max_age: int = 60
+    licenses: Mapping[str, str] = field(default_factory=dict)
+    """License URL by the name of the source that contributes the object."""
+
+    @cached_property
+    def indexed_fields(self) -> frozenset[str]:
+        """The fields that can be searched."""
+        fields = iterate_fields(self.release.mapping)
+        return frozenset(entry.path for entry in fields if not entry.is_object and entry.spec.get("index", True))
+
+
+def open_release(release: Release, max_age: int) -> OpenRelease:
+    """Work out what the routes need of a release."""
+    return OpenRelease(release, max_age, _find_licenses(release))
+
+
+def _find_licenses(release: Release) -> dict[str, str]:
+    sources: dict[str, Any] = release.metadata.get("src") or {}
+    return {
+        name: str(source["license_url"])
+        for name, source in sources.items()
+        if isinstance(source, dict) and source.get("license_url") and "properties" in release.mapping.get(name, {})
+    }
+
+
+class Releases:
+    """Reads the catalogue at most twice a second for each API, and each release once."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._current: dict[str, tuple[float, OpenRelease]] = {}
+        self._opened: dict[tuple[str, int], OpenRelease] = {}
+
+    async def current(self, api: str) -> OpenRelease:
+        """Return the release that an API serves.
+
+        Raises:
+            QueryError: there is no such API (404), or it has no release yet (503).
+            EngineUnavailable: the catalogue does not answer, and this API was never asked for before.
+        """
+        known = self._current.get(api)
+        now = time.monotonic()
+        if known is not None and now - known[0] < _FRESH_SECONDS:
+            return known[1]
+        try:
+            opened = await self._read(api)
+        except EngineUnavailable:
+            if known is None:
+                raise
+            log.warning("catalogue_unavailable_serving_last_release", api=api)
+            opened = known[1]
+        except QueryError:
+            self._current.pop(api, None)
+            raise
+        if len(self._current) >= _KEPT:
+            self._current.clear()
+        self._current[api] = (now, opened)
+        return opened
+
+    async def _read(self, api: str) -> OpenRelease:
+        record = await self._context.catalog.get(Api, api)
+        if record is None:
+            raise QueryError(404, details=f"There is no API {api!r}.")
+        if record.release is None:
+            raise QueryError(
+                _UNAVAILABLE, details=f"The API {api!r} has no release yet: build its configuration, then release it."
+            )
+        return await self.by_name(record.release, record.max_age)
+
+    async def by_name(self, name: str, max_age: int) -> OpenRelease:
+        """Return a release that is current, or was and is kept.
+
+        Raises:
+            NotFound: it is gone.
+        """
+        known = self._opened.get((name, max_age))
+        if known is not None:
+            return known
+        release = await self._context.catalog.get(Release, name)
+        if release is None:
+            raise NotFound(f"There is no release {name!r}.", release=name)
+        if len(self._opened) >= _KEPT:
+            self._opened.clear()
+        opened = self._opened[name, max_age] = open_release(release, max_age)
+        return opened

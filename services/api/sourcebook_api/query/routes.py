@@ -1,0 +1,157 @@
+"""The routed app of the query API: which function answers which path, and what every answer has in common (section 1)."""
+
+from collections.abc import Awaitable, Callable
+
+import orjson
+from starlette.types import Receive, Scope, Send
+
+from sourcebook.context import Context
+from sourcebook.errors import EngineUnavailable, NotFound
+from sourcebook_api.console import open_assets, render_console
+from sourcebook_api.query.annotation import get_document, post_documents
+from sourcebook_api.query.answer import (
+    Answer,
+    is_unchanged,
+    json_answer,
+    make_etag,
+    not_modified,
+    read_headers,
+    send_answer,
+)
+from sourcebook_api.query.call import Call
+from sourcebook_api.query.errors import QueryError, not_found, translate_error
+from sourcebook_api.query.metadata import get_fields, get_metadata, get_status
+from sourcebook_api.query.openapi import describe_api
+from sourcebook_api.query.releases import Releases
+from sourcebook_api.query.search import get_query, is_uncached, post_query
+from sourcebook_api.requests import request_id
+
+Route = Callable[[Call], Awaitable[Answer]]
+
+_METHOD_NOT_ALLOWED = 405
+_VERSION = "v1"
+_ASSETS = "docs/assets/"
+
+
+class QueryApp:
+    """The query API as an ASGI app. `api` fixes the name; without it the name is the path parameter `name` of the mount.
+
+    Its own dispatch, because the document type in the paths is that of the release, and because a request by id passes here.
+    """
+
+    def __init__(self, get_context: Callable[[], Context], api: str | None = None) -> None:
+        self._get_context = get_context
+        self._api = api
+        self._releases: Releases | None = None
+        self._assets = open_assets()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        path = _route_path(scope)
+        if path.startswith(_ASSETS):
+            await self._assets({**scope, "path": path.removeprefix(_ASSETS), "root_path": ""}, receive, send)
+            return
+        try:
+            answer = await self._answer(scope, receive, path)
+        # One place turns whatever happened into an answer; translate_error logs what nobody foresaw.
+        except Exception as error:  # noqa: BLE001
+            refused = translate_error(error, request_id(scope))
+            answer = json_answer(refused.body, refused.status)
+        await send_answer(answer, scope, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, path: str) -> Answer:
+        if scope["method"] == "OPTIONS":
+            return Answer(b"", 204)
+        context = self._get_context()
+        if self._releases is None:
+            self._releases = Releases(context)
+        api = self._api or scope["path_params"]["name"]
+        opened = await self._releases.current(api)
+        call = Call(context, self._releases, opened, scope, receive)
+        call.path = {"api": api}
+        return await _answer_call(call, path)
+
+
+def _route_path(scope: Scope) -> str:
+    path: str = scope["path"].removeprefix(scope.get("root_path", "")).strip("/")
+    return path.removeprefix(_VERSION).lstrip("/") if path == _VERSION or path.startswith(_VERSION + "/") else path
+
+
+async def _answer_call(call: Call, path: str) -> Answer:
+    scope, opened = call.scope, call.opened
+    if scope["method"] == "POST":
+        return await _route(_POST, call, path)(call)
+    if scope["method"] not in {"GET", "HEAD"}:
+        raise QueryError(_METHOD_NOT_ALLOWED)
+    etag = make_etag(opened.release.name, scope)
+    cached = path != "status" and not is_uncached(scope["query_string"])
+    if cached and is_unchanged(read_headers(scope), etag):
+        return not_modified(etag, opened.max_age)
+    try:
+        answer = await _get(call, path)
+    except QueryError as error:
+        answer = json_answer(error.body, error.status)
+    except NotFound as error:
+        # The release was removed between the look at the catalogue and the look at its data.
+        raise EngineUnavailable(error.message) from error
+    if cached:
+        answer.max_age = opened.max_age
+        answer.etag = etag if answer.status == 200 else None  # noqa: PLR2004 - only answers that can be repeated
+    return answer
+
+
+async def _get(call: Call, path: str) -> Answer:
+    first, slash, rest = path.partition("/")
+    if slash and first == call.opened.release.doc_type and rest and rest not in _BELOW_TYPE:
+        return await get_document(call, rest)
+    return await _route(_GET, call, path)(call)
+
+
+def _route(table: dict[str, Route], call: Call, path: str) -> Route:
+    """Return the function for a path; `{type}` in front of a path that may have it is the release's document type."""
+    first, _, rest = path.partition("/")
+    doc_type = call.opened.release.doc_type
+    name = "{type}" if path == doc_type else rest if first == doc_type and rest in _BELOW_TYPE else path
+    route = table.get(name)
+    if route is not None:
+        return route
+    if name in _GET or name in _POST:
+        raise QueryError(_METHOD_NOT_ALLOWED)
+    raise not_found()
+
+
+async def _get_spec(call: Call) -> Answer:
+    document = describe_api(call.opened.release, api=call.path["api"], server=call.scope.get("root_path", ""))
+    return Answer(orjson.dumps(document))
+
+
+async def _get_docs(call: Call) -> Answer:
+    root = call.scope.get("root_path", "")
+    page = render_console(title=f"{call.path['api']} API", spec=f"{root}/openapi.json", assets=f"{root}/docs/assets")
+    return Answer(page, media="text/html; charset=UTF-8")
+
+
+async def _lead_to_docs(call: Call) -> Answer:
+    target = f"{call.scope.get('root_path', '')}/docs"
+    return Answer(b"", 307, headers=[(b"location", target.encode("latin-1", "replace"))])
+
+
+async def _refuse_without_id(call: Call) -> Answer:
+    await call.read_options("annotation_get")
+    raise not_found()
+
+
+_BELOW_TYPE = frozenset({"query", "metadata", "metadata/fields"})
+_GET: dict[str, Route] = {
+    "": _lead_to_docs,
+    "status": get_status,
+    "metadata": get_metadata,
+    "metadata/fields": get_fields,
+    "spec": _get_spec,
+    "openapi.json": _get_spec,
+    "docs": _get_docs,
+    "query": get_query,
+    "{type}": _refuse_without_id,
+}
+_POST: dict[str, Route] = {"query": post_query, "{type}": post_documents}

@@ -1,0 +1,235 @@
+"""Search: GET /query, its pages, and POST /query (sections 3 to 5)."""
+
+import asyncio
+import dataclasses
+import time
+from typing import Any
+
+import orjson
+
+from sourcebook.errors import NotFound
+from sourcebook.model.build import BuildConfig
+from sourcebook.model.query import Facet, Hit, SearchRequest, SearchResult
+from sourcebook_api.query.answer import Answer, json_answer
+from sourcebook_api.query.call import Call
+from sourcebook_api.query.errors import value_error
+from sourcebook_api.query.parse import Options
+from sourcebook_api.query.plan import is_id_lookup, plan_batch, plan_page, plan_query
+from sourcebook_api.query.releases import OpenRelease
+from sourcebook_api.query.scroll import Token, given_values, query_fingerprint, read_token, stale_token, write_token
+from sourcebook_api.query.shape import Shape, make_shape, render_document
+
+_THREAD_FROM = 512 * 1024  # bytes of documents; from here putting an answer together would hold up other requests
+_SEARCHES_AT_ONCE = 8
+_NO_MORE = {"success": False, "error": "No more results to return."}
+
+
+async def get_query(call: Call) -> Answer:
+    """Answer GET /query.
+
+    Raises:
+        QueryError: a parameter is not as it should be.
+    """
+    options = await call.read_options("query_get")
+    if options["scroll_id"] or options["fetch_all"]:
+        answer = await _scroll(call, options)
+    elif options["search_after"]:
+        answer = await _search_after(call, options)
+    else:
+        answer = await _search_once(call, options)
+    if options["scroll_id"] or options["fetch_all"] or options["search_after"] or options["q"] == "__any__":
+        answer.headers.append((b"cache-control", b"no-store"))
+    return answer
+
+
+def is_uncached(query_string: bytes) -> bool:
+    """Whether a GET /query must not be answered from a cache."""
+    return any(name in query_string for name in (b"scroll_id", b"fetch_all", b"search_after", b"__any__"))
+
+
+async def _search_once(call: Call, options: Options) -> Answer:
+    request = plan_query(options, templates=await _read_templates(call, options), timeout_seconds=call.timeout_seconds)
+    if options["rawquery"]:
+        return json_answer(dataclasses.asdict(request))
+    started = time.monotonic()
+    result = await call.context.search.search(call.opened.release.index, request)
+    if options["raw"]:
+        return json_answer(show_raw(result, started))
+    return await _answer_result(call, options, result, {"took": _milliseconds(started)})
+
+
+async def _scroll(call: Call, options: Options) -> Answer:
+    token: Token | None = None
+    if options["scroll_id"]:
+        token = read_token(options["scroll_id"], "scroll_id")
+        call.opened = await _reopen(call, token)
+        if token.after is None:
+            return json_answer(_NO_MORE)
+        options = Options({**options, **token.values}, options.given | token.values.keys())
+    return await _answer_page(call, options, token, kind="scroll_id")
+
+
+async def _search_after(call: Call, options: Options) -> Answer:
+    token: Token | None = None
+    if options["search_after"] != "*":
+        token = read_token(options["search_after"], "search_after")
+        if token.values["fingerprint"] != query_fingerprint(options):
+            raise value_error("search_after belongs to another query: repeat the query it came from.")
+        call.opened = await _reopen(call, token)
+        if token.after is None:
+            return json_answer(_NO_MORE)
+    return await _answer_page(call, options, token, kind="search_after")
+
+
+async def _reopen(call: Call, token: Token) -> OpenRelease:
+    """Return the release that a walk began with, even if the API serves another one by now."""
+    try:
+        return await call.releases.by_name(token.release, call.opened.max_age)
+    except NotFound as error:
+        raise stale_token(token.kind) from error
+
+
+async def _answer_page(call: Call, options: Options, token: Token | None, *, kind: str) -> Answer:
+    request = plan_page(
+        options,
+        templates=await _read_templates(call, options),
+        timeout_seconds=call.timeout_seconds,
+        after=token.after if token else None,
+    )
+    if options["rawquery"]:
+        return json_answer(dataclasses.asdict(request))
+    started = time.monotonic()
+    release = call.opened.release
+    try:
+        result = await call.context.search.search(release.index, request)
+    except NotFound as error:
+        raise stale_token(kind) from error
+    if token is not None and not result.hits:
+        return json_answer(_NO_MORE)
+    values = token.values if token else _kept_values(options, kind)
+    following = write_token(Token(kind, release.name, values, result.next_page, time.time()))
+    return await _answer_result(call, options, result, {f"_{kind}": following, "took": _milliseconds(started)})
+
+
+def _kept_values(options: Options, kind: str) -> dict[str, Any]:
+    if kind == "search_after":
+        return {"fingerprint": query_fingerprint(options)}
+    return given_values(options, options.given)
+
+
+async def _read_templates(call: Call, options: Options) -> dict[str, str]:
+    if not options["userquery"]:
+        return {}
+    config = await call.context.catalog.get(BuildConfig, call.opened.release.config)
+    return config.queries if config else {}
+
+
+async def _answer_result(call: Call, options: Options, result: SearchResult, head: dict[str, Any]) -> Answer:
+    shape = make_shape(options, call.opened.licenses)
+    rows = await render_hits(result.hits, shape)
+    data: dict[str, Any] = {**head, "total": result.total, "max_score": result.max_score}
+    data["hits"] = [orjson.Fragment(row) for row in rows]
+    if result.facets:
+        data["facets"] = {name: show_facet(facet) for name, facet in result.facets.items()}
+    return call.answer(orjson.dumps(data), options["format"])
+
+
+async def render_hits(hits: list[Hit], shape: Shape) -> list[bytes]:
+    """Return the JSON of each hit; many bytes are put together in a thread."""
+    if shape.is_plain or sum(len(hit.body) for hit in hits) < _THREAD_FROM:
+        return _render_hits(hits, shape)
+    return await asyncio.to_thread(_render_hits, hits, shape)
+
+
+def _render_hits(hits: list[Hit], shape: Shape) -> list[bytes]:
+    return [row for hit in hits if (row := _render_hit(hit, shape, {})) is not None]
+
+
+def _render_hit(hit: Hit, shape: Shape, head: dict[str, Any]) -> bytes | None:
+    head = {**head, "_id": hit.id, "_score": hit.score}
+    if hit.explanation is not None:
+        head["_explanation"] = hit.explanation
+    return render_document(hit.body, hit.id, head, shape)
+
+
+def show_facet(facet: Facet) -> dict[str, Any]:
+    """Return a facet as answers show it."""
+    terms = [
+        {"count": item.count, "term": item.term, **{name: show_facet(inner) for name, inner in item.inner.items()}}
+        for item in facet.terms
+    ]
+    return {"_type": "terms", "terms": terms, "other": facet.other, "missing": facet.missing, "total": facet.total}
+
+
+def show_raw(result: SearchResult, started: float) -> dict[str, Any]:
+    """Return the engine's answer as it is, without any shaping."""
+    hits = [{"_id": hit.id, "_score": hit.score, "_source": orjson.Fragment(hit.body)} for hit in result.hits]
+    facets = {name: show_facet(facet) for name, facet in result.facets.items()}
+    inner = {"total": result.total, "max_score": result.max_score, "hits": hits}
+    return {"took": _milliseconds(started), "hits": inner, "facets": facets, "next_page": result.next_page}
+
+
+def _milliseconds(started: float) -> int:
+    return round((time.monotonic() - started) * 1000)
+
+
+async def post_query(call: Call) -> Answer:
+    """Answer POST /query: one search for each term, or one look-up for all if the terms are ids.
+
+    Raises:
+        QueryError: a parameter is not as it should be.
+    """
+    options = await call.read_options("query_post")
+    shape = make_shape(options, call.opened.licenses)
+    requests = plan_batch(options, timeout_seconds=call.timeout_seconds)
+    if options["rawquery"]:
+        return json_answer([dataclasses.asdict(request) for request in requests])
+    results = await _look_up_ids(call, requests) if is_id_lookup(options) else await _search_all(call, requests)
+    if options["raw"]:
+        now = time.monotonic()
+        return json_answer([show_raw(result, now) for result in results])
+    rows = await asyncio.to_thread(_render_batch, options["q"], results, shape)
+    listed = b"[" + b",".join(rows) + b"]"
+    return call.answer(_with_total(results, options, listed) if options["with_total"] else listed, options["format"])
+
+
+async def _look_up_ids(call: Call, requests: list[SearchRequest]) -> list[SearchResult]:
+    ids = [part.text for request in requests if isinstance(request.query, tuple) for part in request.query]
+    bodies = await call.context.documents.get_many(call.opened.release.collection, ids)
+    return [
+        SearchResult(0, []) if body is None else SearchResult(1, [Hit(item, 1.0, body)], 1.0)
+        for item, body in zip(ids, bodies, strict=True)
+    ]
+
+
+async def _search_all(call: Call, requests: list[SearchRequest]) -> list[SearchResult]:
+    engine, index = call.context.search, call.opened.release.index
+    waiting = iter(enumerate(requests))
+    results: list[SearchResult | None] = [None] * len(requests)
+
+    async def search_next() -> None:
+        for position, request in waiting:
+            results[position] = await engine.search(index, request)
+
+    async with asyncio.timeout(call.timeout_seconds), asyncio.TaskGroup() as group:
+        for _ in range(min(_SEARCHES_AT_ONCE, len(requests))):
+            group.create_task(search_next())
+    return [result for result in results if result is not None]
+
+
+def _render_batch(terms: list[Any], results: list[SearchResult], shape: Shape) -> list[bytes]:
+    rows: list[bytes] = []
+    for term, result in zip(terms, results, strict=True):
+        shown = [row for hit in result.hits if (row := _render_hit(hit, shape, {"query": term})) is not None]
+        rows += shown or [orjson.dumps({"query": term, "notfound": True})]
+    return rows
+
+
+def _with_total(results: list[SearchResult], options: Options, listed: bytes) -> bytes:
+    size = options["size"]
+    data: dict[str, Any] = {"max_total": max(result.total for result in results), "hits": orjson.Fragment(listed)}
+    cut = sum(result.total > size for result in results)
+    if cut:
+        following = options["from"] + size
+        data["msg"] = f"{cut} query terms return > {size} hits, using from={following} to retrieve the remaining hits"
+    return orjson.dumps(data)

@@ -1,0 +1,43 @@
+"""Build configurations: what to merge, and how."""
+
+from fastapi import APIRouter
+
+from sourcebook.errors import InvalidRequest
+from sourcebook.hub.builds import delete_build_config, get_build_config, list_build_configs, put_build_config
+from sourcebook.model.build import BuildConfig
+from sourcebook_api.dependencies import Engines
+
+router = APIRouter(prefix="/build-configs", tags=["builds"])
+
+
+class EditedBuildConfig(BuildConfig):
+    """A build configuration; its name stands in the path."""
+
+    name: str = ""
+
+
+@router.get("")
+async def list_all(context: Engines) -> list[BuildConfig]:
+    """List all build configurations."""
+    return await list_build_configs(context)
+
+
+@router.get("/{name}")
+async def get(context: Engines, name: str) -> BuildConfig:
+    """Return a build configuration."""
+    return await get_build_config(context, name)
+
+
+@router.put("/{name}")
+async def put(context: Engines, name: str, config: EditedBuildConfig) -> BuildConfig:
+    """Create or replace a build configuration."""
+    if config.name not in {"", name}:
+        raise InvalidRequest(f"The path names {name!r}, the body {config.name!r}.", path=name, body=config.name)
+    values = {**config.model_dump(by_alias=True), "name": name}
+    return await put_build_config(context, BuildConfig.model_validate(values))
+
+
+@router.delete("/{name}", status_code=204)
+async def delete(context: Engines, name: str) -> None:
+    """Remove a build configuration; its builds stay."""
+    await delete_build_config(context, name)

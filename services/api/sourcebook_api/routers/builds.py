@@ -1,0 +1,52 @@
+"""Builds: start, list, remove, release."""
+
+from fastapi import APIRouter, Response
+
+from sourcebook.hub.builds import delete_build, get_build, list_builds, start_build, start_release
+from sourcebook.model.build import Build
+from sourcebook.model.job import Job
+from sourcebook_api.dependencies import Body, Engines, accept_job
+
+router = APIRouter(prefix="/builds", tags=["builds"])
+
+
+class NewBuild(Body):
+    """The configuration to build."""
+
+    config: str
+
+
+class NewRelease(Body):
+    """Where to serve the build; the default is the API named as its configuration."""
+
+    api: str | None = None
+
+
+@router.get("")
+async def list_all(context: Engines, config: str | None = None) -> list[Build]:
+    """List builds, newest first."""
+    return await list_builds(context, config)
+
+
+@router.post("", status_code=202)
+async def start(context: Engines, build: NewBuild, response: Response) -> Job:
+    """Merge the uploads of a configuration."""
+    return accept_job(response, await start_build(context, build.config))
+
+
+@router.get("/{name}")
+async def get(context: Engines, name: str) -> Build:
+    """Return a build."""
+    return await get_build(context, name)
+
+
+@router.delete("/{name}", status_code=204)
+async def delete(context: Engines, name: str) -> None:
+    """Remove a build that no API serves or keeps for rollback."""
+    await delete_build(context, name)
+
+
+@router.post("/{name}/release", status_code=202)
+async def release(context: Engines, name: str, response: Response, target: NewRelease | None = None) -> Job:
+    """Index a build, verify it, and serve it."""
+    return accept_job(response, await start_release(context, name, target.api if target else None))

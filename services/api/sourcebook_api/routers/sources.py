@@ -1,0 +1,101 @@
+"""Sources: their state, the commands on them, and their mappings."""
+
+from fastapi import APIRouter, Response
+
+from sourcebook.hub.sources import (
+    SourceView,
+    commit_mapping,
+    get_mapping,
+    get_source,
+    list_sources,
+    save_mapping,
+    start_dump,
+    start_inspect,
+    start_upload,
+)
+from sourcebook.model.job import Job
+from sourcebook.model.mapping import Mapping, Properties
+from sourcebook_api.dependencies import Body, Engines, accept_job, accept_jobs
+
+router = APIRouter(prefix="/sources", tags=["sources"])
+
+
+class DumpOptions(Body):
+    """How to download."""
+
+    force: bool = False
+    then_upload: bool = True
+
+
+class UploadOptions(Body):
+    """What to upload: one uploader or all."""
+
+    uploader: str | None = None
+    force: bool = False
+
+
+class InspectOptions(Body):
+    """What to inspect: one uploader's documents or all."""
+
+    uploader: str | None = None
+
+
+class EditedMapping(Body):
+    """The mapping that builds are to use."""
+
+    properties: Properties
+
+
+@router.get("")
+async def list_all(context: Engines) -> list[SourceView]:
+    """List all sources with what is current; one whose plugin cannot be loaded is there with its error."""
+    return await list_sources(context)
+
+
+@router.get("/{name}")
+async def get(context: Engines, name: str) -> SourceView:
+    """Return one source."""
+    return await get_source(context, name)
+
+
+@router.post("/{name}/dump", status_code=202)
+async def dump(context: Engines, name: str, response: Response, options: DumpOptions | None = None) -> Job:
+    """Download the newest release, if there is a new one; its uploads follow."""
+    chosen = options or DumpOptions()
+    return accept_job(response, await start_dump(context, name, force=chosen.force, then_upload=chosen.then_upload))
+
+
+@router.post("/{name}/upload", status_code=202)
+async def upload(
+    context: Engines, name: str, response: Response, options: UploadOptions | None = None
+) -> Job | list[Job]:
+    """Parse the newest dump: one job an uploader, a list if there are several."""
+    chosen = options or UploadOptions()
+    return accept_jobs(response, await start_upload(context, name, chosen.uploader, force=chosen.force))
+
+
+@router.post("/{name}/inspect", status_code=202)
+async def inspect(
+    context: Engines, name: str, response: Response, options: InspectOptions | None = None
+) -> Job | list[Job]:
+    """Infer the mapping again: one job an uploader, a list if there are several."""
+    chosen = options or InspectOptions()
+    return accept_jobs(response, await start_inspect(context, name, chosen.uploader))
+
+
+@router.get("/{name}/mappings/{uploader}")
+async def read_mapping(context: Engines, name: str, uploader: str) -> Mapping:
+    """Return the inferred and the committed mapping."""
+    return await get_mapping(context, name, uploader)
+
+
+@router.put("/{name}/mappings/{uploader}")
+async def edit_mapping(context: Engines, name: str, uploader: str, mapping: EditedMapping) -> Mapping:
+    """Commit an edited mapping; the next build uses it."""
+    return await save_mapping(context, name, uploader, mapping.properties)
+
+
+@router.post("/{name}/mappings/{uploader}/commit")
+async def commit(context: Engines, name: str, uploader: str) -> Mapping:
+    """Commit the inferred mapping in place of the committed one."""
+    return await commit_mapping(context, name, uploader)

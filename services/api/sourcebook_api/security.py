@@ -1,0 +1,92 @@
+"""Keeps web pages of others away from a hub that listens on loopback: DNS rebinding and cross-site requests.
+
+A browser will send requests to 127.0.0.1 for any page that asks. A page cannot forge `Host` or `Origin`, nor send JSON to
+another site without asking first (CORS preflight), and the hub never answers that it may.
+"""
+
+import ipaddress
+from collections.abc import Mapping
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from sourcebook_api.errors import error_response
+
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+_ANY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - recognised, not listened on
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_SAME_SITE = frozenset({b"same-origin", b"none"})
+_OPEN_PATHS = ("/apis/", "/health/")  # public answers: nothing a foreign page could learn or change
+_CONTENT_POLICY = (
+    b"default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    b"frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+)
+_HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"content-security-policy", _CONTENT_POLICY),
+]
+
+
+class HubGuard:
+    """Refuses requests that come from a web page of another site. `host` is the address that the gateway listens on."""
+
+    def __init__(self, app: ASGIApp, *, host: str) -> None:
+        self._app = app
+        self._host = host.strip("[]").lower()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"].startswith(_OPEN_PATHS):
+            await self._app(scope, receive, send)
+            return
+        problem = self._find_problem(scope)
+        if problem is not None:
+            status, code, message = problem
+            await error_response(scope, status, code, message)(scope, receive, send)
+            return
+
+        async def send_guarded(message: dict[str, object]) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *_HEADERS]  # type: ignore[misc]
+            await send(message)
+
+        await self._app(scope, receive, send_guarded)  # type: ignore[arg-type]
+
+    def _find_problem(self, scope: Scope) -> tuple[int, str, str] | None:
+        headers: Mapping[bytes, bytes] = dict(scope["headers"])
+        host = headers.get(b"host", b"").decode("latin-1").lower()
+        if not self._knows(host):
+            return 421, "unknown_host", f"The hub does not answer to the name {host!r}: use its address, or localhost."
+        if scope["method"] in _SAFE_METHODS:
+            return None
+        if headers.get(b"sec-fetch-site", b"none") not in _SAME_SITE:
+            return 403, "forbidden", "Requests from pages of other sites are refused."
+        origin = headers.get(b"origin")
+        if origin is not None and origin.decode("latin-1").lower().partition("://")[2] != host:
+            return 403, "forbidden", "Requests from pages of other sites are refused."
+        body = headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
+        media = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        if body and media != b"application/json" and not media.endswith(b"+json"):
+            return 415, "unsupported_media_type", "Send the body as application/json."
+        return None
+
+    def _knows(self, host: str) -> bool:
+        name = _host_name(host)
+        if name in _LOOPBACK or name == self._host:
+            return True
+        # Listening on every address, any of them may be in the URL; a page cannot rebind a bare address.
+        return self._host in _ANY_ADDRESS and _is_address(name)
+
+
+def _host_name(host: str) -> str:
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.rpartition(":")[0] if ":" in host else host
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
