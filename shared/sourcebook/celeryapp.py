@@ -13,14 +13,13 @@ from celery.signals import setup_logging, worker_process_init, worker_process_sh
 
 from sourcebook.backends import broker_transport_options
 from sourcebook.context import Context, open_context
-from sourcebook.flow.stages import STAGES
+from sourcebook.flow.stages import BEAT_QUEUE, STAGES
 from sourcebook.hub.jobs import recover_jobs
 from sourcebook.logging import configure_logging
 from sourcebook.sdk.sandbox import die_with_parent
 from sourcebook.settings import Settings
 from sourcebook.worker import RETRY_SECONDS, Outcome, execute_job
 
-BEAT_QUEUE = "beat"
 _RECOVER_SECONDS = 5.0
 
 

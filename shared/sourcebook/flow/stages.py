@@ -63,6 +63,7 @@ _ALL = (
 )
 STAGES = {stage.name: stage for stage in _ALL}
 QUEUES = ("dump", "upload", "build", "index")
+BEAT_QUEUE = "beat"  # scheduled housekeeping; the worker of this queue is also the clock
 
 
 def stage_of(command: Message) -> Stage:
