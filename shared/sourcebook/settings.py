@@ -33,8 +33,10 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address the gateway listens on.")
     port: int = Field(8000, ge=1, le=65535, description="Port the gateway listens on.")
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
-    log_json: bool = Field(False, description="Write log lines as JSON objects.")
-    auto_commit_mapping: bool = Field(True, description="Commit the inferred mapping of a source that has none yet.")
+    log_json: bool = Field(default=False, description="Write log lines as JSON objects.")
+    auto_commit_mapping: bool = Field(
+        default=True, description="Commit the inferred mapping of a source that has none yet."
+    )
     batch_documents: int = Field(5000, ge=1, le=100_000, description="Documents that move together through a stage.")
     run_bytes: int = Field(
         96 * MIB, ge=1024, description="Bytes of parsed documents that are sorted in memory at a time."

