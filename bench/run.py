@@ -1,9 +1,9 @@
 """Measures every stage of Sourcebook on generated sources, beside what NDJSON itself allows.
 
-    python bench/run.py --documents 1000000 2000000 [--peer] [--write] [--json out.json]
+    python bench/run.py --documents 1000000 2000000 [--peer] [--json out.json] [--no-write]
 
 Each stage runs in a fresh process, so that its memory is its own. `--peer` measures BioThings' command line on the first
-number of documents too. `--write` puts the tables into docs/benchmarks.md.
+number of documents too. The tables go into docs/benchmarks.md, unless `--no-write` says otherwise.
 """
 
 import argparse
@@ -97,7 +97,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--documents", type=int, nargs="+", default=[1_000_000], help="of each of the two sources")
     parser.add_argument("--peer", action="store_true", help="measure BioThings' command line too")
-    parser.add_argument("--write", action="store_true", help="put the tables into docs/benchmarks.md")
+    parser.add_argument("--no-write", action="store_true", help="leave docs/benchmarks.md as it is")
     parser.add_argument("--json", type=Path, help="write all numbers here")
     arguments = parser.parse_args()
     results: dict[str, Any] = {
@@ -119,7 +119,7 @@ def main() -> None:
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=2) + "\n")
     print(report.render_tables(results))
-    if arguments.write:
+    if not arguments.no_write:
         report.write_page(BENCH.parent / "docs" / "benchmarks.md", results)
 
 
