@@ -1,0 +1,326 @@
+"""The parser process: calls a plugin's parser, checks each document, infers the mapping and writes sorted runs.
+
+Started by `parser_process` as `python -m sourcebook_uploader.parse SPEC DESCRIPTOR`. It reports on the descriptor, one JSON
+object a line: how far it is, warnings, finished runs, and how it ended. Documents never travel there, only in run files.
+"""
+
+import faulthandler
+import gc
+import hashlib
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from sourcebook.errors import (
+    DocumentError,
+    DuplicateId,
+    EngineUnavailable,
+    MappingError,
+    ParserError,
+    SourcebookError,
+)
+from sourcebook.model.document import HASH_BYTES, Json, Record, canonical_json, record_key
+from sourcebook.sdk.plugins import format_plugin_traceback, load_function
+from sourcebook.sdk.sandbox import enter_sandbox
+from sourcebook_uploader.infer import Inference
+from sourcebook_uploader.runs import write_run
+from sourcebook_uploader.validate import InvalidValueError, check_id, find_duplicate, to_plain
+
+REPORT_SECONDS = 0.5
+_RECORD_OVERHEAD = 170  # bytes that Python needs for a record beside its content
+_GARBAGE_THRESHOLD = 50_000  # plain documents make no garbage cycles: look for them seldom
+_MAX_PLAIN_KEY = 511
+
+
+@dataclass(frozen=True, slots=True)
+class ParserSpec:
+    """What a parser process is to do. With `args`, the parser is called with these instead of the data folder."""
+
+    folder: str
+    parser: str
+    data_folder: str
+    scratch: str
+    number: int = 0
+    args: list[Any] | None = None
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    drop_nan: bool = False
+    refuse_duplicates: bool = True
+    run_bytes: int = 96 * 1024 * 1024
+    memory_bytes: int = 4096 * 1024 * 1024
+    parent_pid: int = 0
+
+
+class RecordMaker:
+    """Turns what a parser yields into records, and infers the mapping on the way."""
+
+    def __init__(self, inference: Inference, *, drop_nan: bool, warn: Callable[[str], None]) -> None:
+        self._inference = inference
+        self._drop_nan = drop_nan
+        self._warn = warn
+        self._warned_of_number = False
+
+    def make(self, document: Any, number: int) -> Record:
+        """Return the record of a document; the author's object is neither changed nor kept.
+
+        Raises:
+            DocumentError: it breaks a rule; the message has its number, id and the path.
+            MappingError: a field is an object here and a scalar in another document.
+        """
+        if type(document) is not dict:
+            document = self._take_object(document, number)
+        identifier = document.get("_id")
+        if type(identifier) is not str:
+            identifier, document = self._take_id(document, number)
+        try:
+            key = identifier.encode()
+            if not 0 < len(key) <= _MAX_PLAIN_KEY:
+                key = record_key(check_id(identifier, number))
+            inference = self._inference
+            inference.document_id = identifier
+            inference.is_plain = True
+            inference.learn(document)
+            if not inference.is_plain:
+                document = self._copy(document, number, identifier)
+            body = canonical_json(document)
+        except (InvalidValueError, TypeError, UnicodeEncodeError, RecursionError) as error:
+            key = record_key(check_id(identifier, number))
+            body = self._retry(document, number, identifier, error)
+        return key, hashlib.blake2b(body, digest_size=HASH_BYTES).digest() + body
+
+    def _take_object(self, document: Any, number: int) -> dict[str, Json]:
+        if not isinstance(document, dict):
+            raise DocumentError(
+                f"Document {number} is a {type(document).__name__}: a parser must yield dicts, one for each document.",
+                number=number,
+            )
+        return self._copy(document, number, document.get("_id"))
+
+    def _take_id(self, document: dict[str, Json], number: int) -> tuple[str, dict[str, Json]]:
+        given = document.get("_id")
+        identifier = check_id(given, number)
+        if not isinstance(given, str) and not self._warned_of_number:
+            self._warned_of_number = True
+            self._warn(
+                f"Document {number} has the number {given!r} as _id: it became a string, as all others of this upload."
+            )
+        return identifier, {**document, "_id": identifier}
+
+    def _copy(self, document: dict[str, Json], number: int, identifier: Any) -> dict[str, Json]:
+        try:
+            plain: dict[str, Json] = to_plain(document, drop_nan=self._drop_nan)
+        except InvalidValueError as error:
+            raise _document_error(error, number, identifier) from error
+        return plain
+
+    def _retry(self, document: dict[str, Json], number: int, identifier: str, error: Exception) -> bytes:
+        """Find out what is wrong with a document that could not be written; some only need a plain copy."""
+        plain = self._copy(document, number, identifier)
+        if not isinstance(error, InvalidValueError):
+            try:
+                return canonical_json(plain)
+            except TypeError as again:
+                error = again
+        raise _document_error(error, number, identifier) from error
+
+
+def _document_error(error: Exception, number: int, identifier: Any) -> DocumentError:
+    path = getattr(error, "path", "")
+    reason = getattr(error, "reason", None) or f"cannot be written as JSON: {error}"
+    where = f"{path} {reason}" if path else f"it {reason}"
+    return DocumentError(
+        f"Document {number} (_id {str(identifier)[:200]!r}): {where}.",
+        number=number,
+        id=str(identifier)[:600],
+        path=path,
+    )
+
+
+class Parser:
+    """One run of a parser: `documents` is how many it has yielded so far."""
+
+    def __init__(self, spec: ParserSpec, send: Callable[[dict[str, Any]], None]) -> None:
+        self.documents = 0
+        self.inference = Inference(drop_nan=spec.drop_nan)
+        self._spec = spec
+        self._send = send
+        self._runs = 0
+        self._last_id = ""
+        self._reported = (time.monotonic(), 0)
+
+    def parse(self) -> None:
+        """Call the parser and write all its documents to runs.
+
+        Raises:
+            PluginError: the plugin did something wrong.
+            EngineUnavailable: a run cannot be written.
+        """
+        spec = self._spec
+        function = load_function(Path(spec.folder), spec.parser)
+        args = [spec.data_folder] if spec.args is None else spec.args
+        self._collect(_iterate_documents(function(*args, **spec.kwargs), spec.parser))
+        path = Path(spec.scratch) / f"inferred-{spec.number}.json"
+        path.write_bytes(orjson.dumps(self.inference.dump()))
+        self._send({"kind": "done", "documents": self.documents, "inferred": str(path)})
+
+    def _collect(self, documents: Iterable[Any]) -> None:
+        maker = RecordMaker(self.inference, drop_nan=self._spec.drop_nan, warn=self._warn)
+        make, run_bytes = maker.make, self._spec.run_bytes
+        records: list[Record] = []
+        append = records.append
+        number = size = 0
+        report_at = 1
+        try:
+            for document in documents:
+                number += 1
+                record = make(document, number)
+                append(record)
+                size += len(record[1]) + _RECORD_OVERHEAD
+                if size >= run_bytes:
+                    self._write_run(records, number)
+                    records.clear()
+                    size = 0
+                if number >= report_at:
+                    report_at = number + self._report(number)
+        finally:
+            self.documents = number
+            self._last_id = self.inference.document_id
+        if records:
+            self._write_run(records, number)
+        self._send({"kind": "progress", "documents": number})
+
+    def _report(self, number: int) -> int:
+        """Report progress; return after how many more documents to come back, for about two reports a second."""
+        now = time.monotonic()
+        rate = (number - self._reported[1]) / max(now - self._reported[0], 1e-6)
+        self._reported = (now, number)
+        self._send({"kind": "progress", "documents": number})
+        return min(max(1, int(rate * REPORT_SECONDS)), 100_000)
+
+    def _write_run(self, records: list[Record], number: int) -> None:
+        ordered = sorted(records, key=itemgetter(0))
+        if self._spec.refuse_duplicates:
+            key = find_duplicate(ordered)
+            if key is not None:
+                first = number - len(records) + 1
+                raise duplicate_error(key, [first + index for index, record in enumerate(records) if record[0] == key])
+        path = Path(self._spec.scratch) / f"run-{self._spec.number}-{self._runs}"
+        self._runs += 1
+        try:
+            run = write_run(path, ordered)
+        except OSError as error:
+            raise EngineUnavailable(
+                f"Sorted documents cannot be written to {path.parent}: {error.strerror}. Is the disk full?"
+            ) from error
+        told = {"path": str(path), "total": run.total, "first": run.first.hex(), "last": run.last.hex()}
+        self._send({"kind": "run", **told, "has_duplicates": run.has_duplicates})
+
+    def _warn(self, text: str) -> None:
+        self._send({"kind": "warning", "text": text})
+
+    def describe_position(self) -> str:
+        """Return how far the parser came, for an error message."""
+        return f"after {self.documents} documents (the last _id was {self._last_id!r})" if self.documents else "at once"
+
+
+def duplicate_error(key: bytes, numbers: list[int]) -> DuplicateId:
+    """Return the error for an `_id` that stands more than once; `numbers` are those of the documents, if known."""
+    identifier = key.decode(errors="replace")
+    shown = f" (documents {', '.join(map(str, numbers[:5]))}{', ...' if len(numbers) > 5 else ''})" if numbers else ""  # noqa: PLR2004 - enough to find them
+    return DuplicateId(
+        f"The parser yielded _id {identifier!r} more than once{shown}. Make it unique, or set "
+        '"on_duplicates": "ignore" (keep the first) or "merge" for the uploader in the manifest.',
+        id=identifier,
+        numbers=numbers[:100],
+    )
+
+
+def _iterate_documents(result: Any, parser: str) -> Iterable[Any]:
+    if isinstance(result, dict):
+        return _with_keys_as_ids(result)
+    if result is None or isinstance(result, str | bytes) or not hasattr(result, "__iter__"):
+        raise ParserError(
+            f"{parser!r} returned a {type(result).__name__}: it must be a generator, a list, or a dict of documents by id."
+        )
+    documents: Iterable[Any] = result
+    return documents
+
+
+def _with_keys_as_ids(result: dict[Any, Any]) -> Iterator[Any]:
+    for key, document in result.items():
+        yield {"_id": key, **document} if isinstance(document, dict) else document
+
+
+def main() -> None:
+    """Do what the specification says, and report how it ended."""
+    spec = ParserSpec(**orjson.loads(Path(sys.argv[1]).read_bytes()))
+    descriptor = int(sys.argv[2])
+    os.set_inheritable(descriptor, False)  # noqa: FBT003 - the standard library's own signature
+    enter_sandbox(spec.memory_bytes, parent_pid=spec.parent_pid)
+    faulthandler.enable()
+    gc.set_threshold(_GARBAGE_THRESHOLD, 20, 50)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+
+    def send(report: dict[str, Any]) -> None:
+        line = memoryview(orjson.dumps(report, option=orjson.OPT_APPEND_NEWLINE, default=str))
+        while line:
+            line = line[os.write(descriptor, line) :]
+
+    code = run_parser(spec, send)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # threads that the plugin left running do not keep us
+
+
+def run_parser(spec: ParserSpec, send: Callable[[dict[str, Any]], None]) -> int:
+    """Parse, and report every way in which that can end; return the exit code."""
+    parser = Parser(spec, send)
+    try:
+        parser.parse()
+    except SourcebookError as error:
+        send(_error_report(error, parser, None))
+    except MemoryError as error:
+        limit = f"{spec.memory_bytes // 1024**2} MiB"
+        told = ParserError(
+            f"{spec.parser!r} needs more memory than the limit of {limit}, {parser.describe_position()}. Yield documents one "
+            "by one instead of collecting them, or raise SOURCEBOOK_PARSER_MEMORY_BYTES.",
+            exception="MemoryError",
+        )
+        send(_error_report(told, parser, format_plugin_traceback(error, Path(spec.folder))))
+    # Whatever a plugin raises, SystemExit included, is the answer: this process has nothing else to do.
+    except BaseException as error:  # noqa: BLE001
+        text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        told = ParserError(
+            f"{spec.parser!r} raised {text[:2000]} {parser.describe_position()}.", exception=type(error).__name__
+        )
+        send(_error_report(told, parser, format_plugin_traceback(error, Path(spec.folder))))
+    else:
+        return 0
+    return 1
+
+
+def _error_report(error: SourcebookError, parser: Parser, traceback: str | None) -> dict[str, Any]:
+    details = {**error.details, **({"traceback": traceback} if traceback else {})}
+    return {
+        "kind": "error",
+        "code": error.code,
+        "message": error.message,
+        "details": details,
+        "documents": parser.documents,
+    }
+
+
+REPORTED_ERRORS = {
+    kind.code: kind for kind in (ParserError, DocumentError, DuplicateId, MappingError, EngineUnavailable)
+}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,278 @@
+"""Uploads: parses the newest dump of a source into a new collection, and makes it the current one."""
+
+import asyncio
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from sourcebook.context import Context
+from sourcebook.errors import Cancelled, MissingUpload, NotFound, ParserError, SourcebookError
+from sourcebook.flow.messages import UploadDump, UploadReady
+from sourcebook.hub.sources import read_manifest
+from sourcebook.model.build import Build
+from sourcebook.model.document import Record
+from sourcebook.model.dump import Dump
+from sourcebook.model.mapping import Properties, check_properties
+from sourcebook.model.names import build_collection_name, build_upload_name, parse_collection_name
+from sourcebook.model.source import SourceState
+from sourcebook.model.upload import Upload
+from sourcebook.ports.documents import CollectionInfo
+from sourcebook.sdk.manifest import Manifest, UploaderManifest
+from sourcebook.sdk.process import PluginObject, call_plugin
+from sourcebook.worker import JobRun
+from sourcebook_uploader.infer import Inference
+from sourcebook_uploader.inspection import save_inferred_mapping
+from sourcebook_uploader.parse import ParserSpec, duplicate_error
+from sourcebook_uploader.parser_process import ParserResult, make_parallel_specs, run_parsers
+from sourcebook_uploader.runs import Run, merge_runs
+from sourcebook_uploader.validate import find_duplicate, merge_duplicates
+
+_HOOK_TIMEOUT = timedelta(minutes=10)  # for `mapping` and `parallelizer`, which only list things
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What an upload works with, read once at its start."""
+
+    folder: Path
+    manifest: Manifest
+    uploader: UploaderManifest
+    dump: Dump
+    data_folder: Path
+    scratch: Path
+    committed: Properties | None  # what the plugin's `mapping` function says
+
+
+async def upload_dump(context: Context, run: JobRun, command: UploadDump) -> UploadReady:
+    """Parse the newest dump of a source with one of its uploaders; the documents replace the earlier ones in one step.
+
+    Raises:
+        NotFound: there is no such source or uploader.
+        MissingUpload: nothing was downloaded yet.
+        PluginError: the manifest, the parser or a document is wrong; the earlier upload stays.
+    """
+    try:
+        upload = await context.catalog.get(Upload, _upload_id(command, run))
+        if upload is None:
+            upload = await _make_upload(context, run, command)
+        return await _make_current(context, upload)
+    except Cancelled:
+        raise
+    except SourcebookError as error:
+        await _record_failure(context, command, error)
+        raise
+    finally:
+        await asyncio.to_thread(shutil.rmtree, context.scratch_folder(run.id), ignore_errors=True)
+
+
+def _upload_id(command: UploadDump, run: JobRun) -> str:
+    return f"{build_upload_name(command.source, command.uploader)}@{run.id}"
+
+
+def _collection_of(source: str, uploader: str, generation: str) -> str:
+    return build_collection_name("upload", f"{source}.{uploader}", generation)
+
+
+async def _make_upload(context: Context, run: JobRun, command: UploadDump) -> Upload:
+    started = time.monotonic()
+    plan = await _make_plan(context, run, command)
+    collection = _collection_of(command.source, command.uploader, run.id)
+    await context.documents.drop(collection)  # left by an earlier try that died before it was recorded
+    results = await _parse(context, run, plan)
+    inference = Inference()
+    for result in results:
+        if result.inferred is not None:
+            inference.absorb(result.inferred)
+    info = await _write_collection(context, run, collection, results, plan)
+    await save_inferred_mapping(context, run, command.source, command.uploader, inference, from_plugin=plan.committed)
+    kept = await _find_equal_collection(context, command, info)
+    if kept is not None:
+        await context.documents.drop(collection)
+    upload = Upload(
+        id=_upload_id(command, run),
+        source=command.source,
+        uploader=command.uploader,
+        dump=plan.dump.id,
+        release=plan.dump.release,
+        collection=kept or collection,
+        count=info.count,
+        digest=info.digest,
+        merge=plan.uploader.merger == "deep",
+        metadata=plan.manifest.metadata,
+        warnings=run.warnings,
+        seconds=time.monotonic() - started,
+    )
+    await context.catalog.insert(upload.id, upload)
+    return upload
+
+
+async def _make_plan(context: Context, run: JobRun, command: UploadDump) -> _Plan:
+    loaded = await read_manifest(context, command.source)
+    uploader = next((item for item in loaded.manifest.uploader_list if item.name == command.uploader), None)
+    if uploader is None:
+        names = ", ".join(item.name for item in loaded.manifest.uploader_list) or "none"
+        raise NotFound(
+            f"Source {command.source!r} has no uploader {command.uploader!r}; it has {names}.",
+            source=command.source,
+            uploader=command.uploader,
+        )
+    state = await context.catalog.get(SourceState, command.source)
+    dump = await context.catalog.get(Dump, state.dump) if state is not None and state.dump else None
+    if dump is None:
+        raise MissingUpload(
+            f"Source {command.source!r} has no downloaded files yet: sourcebook dump {command.source}",
+            source=command.source,
+        )
+    folder = loaded.path.parent
+    data_folder = await context.files.local_folder(dump.folder)
+    committed = await _call_mapping(context, folder, uploader, data_folder)
+    return _Plan(folder, loaded.manifest, uploader, dump, data_folder, context.scratch_folder(run.id), committed)
+
+
+async def _call_mapping(
+    context: Context, folder: Path, uploader: UploaderManifest, data_folder: Path
+) -> Properties | None:
+    if uploader.mapping is None:
+        return None
+    properties = await _call_hook(
+        context, folder, uploader.mapping, _uploader_object(uploader, data_folder, as_class=True)
+    )
+    return check_properties(properties)
+
+
+def _uploader_object(uploader: UploaderManifest, data_folder: Path, *, as_class: bool) -> PluginObject:
+    """Return what BioThings plugins expect as `self` or `cls`."""
+    attributes = {"name": uploader.name, "data_folder": str(data_folder)}
+    return PluginObject("Uploader", attributes, as_class=as_class)
+
+
+async def _call_hook(context: Context, folder: Path, function: str, argument: PluginObject) -> Any:
+    memory_bytes = context.settings.parser_memory_bytes
+    return await call_plugin(folder, function, args=[argument], memory_bytes=memory_bytes, timeout=_HOOK_TIMEOUT)
+
+
+async def _parse(context: Context, run: JobRun, plan: _Plan) -> list[ParserResult]:
+    uploader = plan.uploader
+    spec = ParserSpec(
+        folder=str(plan.folder),
+        parser=uploader.parser,
+        data_folder=str(plan.data_folder),
+        scratch=str(plan.scratch),
+        kwargs=uploader.parser_kwargs,
+        drop_nan=uploader.nan == "drop",
+        refuse_duplicates=uploader.on_duplicates == "error",
+        run_bytes=context.settings.run_bytes,
+        memory_bytes=context.settings.parser_memory_bytes,
+    )
+    specs = [spec]
+    if uploader.parallelizer is not None:
+        argument = _uploader_object(uploader, plan.data_folder, as_class=False)
+        jobs = await _call_hook(context, plan.folder, uploader.parallelizer, argument)
+        specs = make_parallel_specs(spec, jobs)
+    results = await run_parsers(specs, lambda documents: run.progress("parse", documents, None, "documents"))
+    for warning in dict.fromkeys(warning for result in results for warning in result.warnings):
+        run.warn(warning)
+    if not any(result.runs for result in results):
+        raise ParserError(
+            f"{uploader.parser!r} yielded no documents from {plan.dump.release!r} (files: "
+            f"{', '.join(file.name for file in plan.dump.files[:10]) or 'none'}). The earlier upload stays.",
+            parser=uploader.parser,
+        )
+    return results
+
+
+async def _write_collection(
+    context: Context, run: JobRun, collection: str, results: Sequence[ParserResult], plan: _Plan
+) -> CollectionInfo:
+    runs = [item for result in results for item in result.runs]
+    total = sum(item.total for item in runs)
+    size = context.settings.batch_documents
+    batches = iter_merged_batches(runs, on_duplicates=plan.uploader.on_duplicates, size=size)
+    done = 0
+    async with context.documents.create(collection) as writer:
+        # Reading, decoding and sorting happen in a thread: here is the one place.
+        while (batch := await asyncio.to_thread(next, batches, None)) is not None:
+            await writer.write(batch)
+            done += len(batch)
+            await run.progress("write", done, total, "documents")
+        return await writer.commit()
+
+
+def iter_merged_batches(runs: Sequence[Run], *, on_duplicates: str, size: int) -> Iterator[list[Record]]:
+    """Yield the records of all runs, each key once and ascending, in lists of `size`.
+
+    Raises:
+        DuplicateId: a key stands twice, and `on_duplicates` is "error".
+    """
+    may_repeat = len(runs) > 1 or any(run.has_duplicates for run in runs)
+    buffer: list[Record] = []
+    for merged in merge_runs(runs):
+        records = merged
+        key = find_duplicate(records) if may_repeat else None
+        if key is not None:
+            if on_duplicates == "error":
+                raise duplicate_error(key, [])
+            records = merge_duplicates(records, merge=on_duplicates == "merge")
+        buffer += records
+        start = 0
+        while len(buffer) - start >= size:
+            yield buffer[start : start + size]
+            start += size
+        del buffer[:start]
+    if buffer:
+        yield buffer
+
+
+async def _find_equal_collection(context: Context, command: UploadDump, info: CollectionInfo) -> str | None:
+    """Return the current collection if the new one has the same documents (and nobody asked for a new one)."""
+    state = await context.catalog.get(SourceState, command.source)
+    current_id = state.uploads.get(command.uploader) if state is not None else None
+    current = await context.catalog.get(Upload, current_id) if current_id else None
+    if command.force or current is None or (current.count, current.digest) != (info.count, info.digest):
+        return None
+    return current.collection if await context.documents.info(current.collection) else None
+
+
+async def _make_current(context: Context, upload: Upload) -> UploadReady:
+    def switch(state: SourceState) -> SourceState:
+        errors = {name: error for name, error in state.last_upload_errors.items() if name != upload.uploader}
+        uploads = {**state.uploads, upload.uploader: upload.id}
+        return state.model_copy(update={"uploads": uploads, "last_upload_errors": errors})
+
+    await context.catalog.update(SourceState, upload.source, switch, default=SourceState(name=upload.source))
+    await _drop_older_collections(context, upload)
+    generation = parse_collection_name(upload.collection).generation
+    return UploadReady(
+        source=upload.source,
+        uploader=upload.uploader,
+        upload=upload.id,
+        count=upload.count,
+        unchanged=not upload.id.endswith(f"@{generation}"),
+    )
+
+
+async def _drop_older_collections(context: Context, current: Upload) -> None:
+    """Drop the collections of this uploader, except the current one and those that a build serves without copying."""
+    kept = {current.collection} | {build.collection for build in await context.catalog.find(Build)}
+    owner = parse_collection_name(current.collection).owner
+    for name in await context.documents.names():
+        parts = name.split("~")
+        if parts[:2] != ["upload", owner] or name in kept:
+            continue
+        # `a.b` with uploader `c` and `a` with uploader `b.c` share an owner's name: ask whose it is.
+        records = await context.catalog.find(Upload, {"collection": name})
+        if all((record.source, record.uploader) == (current.source, current.uploader) for record in records):
+            await context.documents.drop(name)
+
+
+async def _record_failure(context: Context, command: UploadDump, error: SourcebookError) -> None:
+    told = {"code": error.code, "message": error.message, "at": time.time()}
+
+    def change(state: SourceState) -> SourceState:
+        return state.model_copy(update={"last_upload_errors": {**state.last_upload_errors, command.uploader: told}})
+
+    await context.catalog.update(SourceState, command.source, change, default=SourceState(name=command.source))

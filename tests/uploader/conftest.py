@@ -1,0 +1,151 @@
+"""A source in a temporary folder, uploaded with the embedded stores."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import dedent
+from typing import Any, TypeVar, cast
+
+import pytest
+
+from sourcebook.backends import open_catalog, open_documents, open_files, open_locks
+from sourcebook.context import Context
+from sourcebook.flow.messages import UploadDump, UploadReady
+from sourcebook.model.document import read_document
+from sourcebook.model.dump import Dump, DumpFile
+from sourcebook.model.job import Job, JobState
+from sourcebook.model.mapping import Mapping
+from sourcebook.model.source import Plugin, SourceState
+from sourcebook.model.upload import Upload
+from sourcebook.settings import Settings
+from sourcebook.worker import JobRun
+from sourcebook_uploader.tasks import upload
+
+ResultT = TypeVar("ResultT")
+
+
+@dataclass
+class Outcome:
+    """What an upload left."""
+
+    message: UploadReady
+    documents: list[dict[str, Any]]
+    mapping: Mapping
+    record: Upload
+    warnings: list[str]
+
+
+class SourceBench:
+    """One source `bench` whose parser the test writes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.plugin = folder / "plugins" / "bench"
+        self.plugin.mkdir(parents=True)
+        self.overrides: dict[str, Any] = {"run_bytes": 64 * 1024}
+
+    def write(self, parser: str, **uploader: Any) -> None:
+        """Write parser.py and the manifest; `uploader` are further keys of its uploader section."""
+        (self.plugin / "parser.py").write_text(dedent(parser))
+        manifest = {
+            "__metadata__": {"url": "https://example.org", "license": "CC0"},
+            "dumper": {"data_url": "data.txt"},
+            "uploader": {"parser": "parser:load_data", **uploader},
+        }
+        (self.plugin / "manifest.json").write_text(json.dumps(manifest))
+
+    def settings(self) -> Settings:
+        return Settings(home=self.folder / "home", **self.overrides)
+
+    @asynccontextmanager
+    async def open(self, *, with_dump: bool = True) -> AsyncIterator[Context]:
+        """Open the stores, with the plugin registered and its dump in place."""
+        settings = self.settings()
+        settings.home.mkdir(parents=True, exist_ok=True)
+        documents = await open_documents(settings)
+        catalog = await open_catalog(settings)
+        engines: Any = {
+            "catalog": catalog,
+            "documents": documents,
+            "files": await open_files(settings),
+            "locks": await open_locks(settings),
+            "search": None,
+            "bus": None,
+        }
+        context = Context(settings, **engines)
+        try:
+            await catalog.put("bench", Plugin(name="bench", folder=str(self.plugin)))
+            if with_dump:
+                await self._add_dump(context)
+            yield context
+        finally:
+            await documents.close()
+            await catalog.close()
+
+    async def _add_dump(self, context: Context) -> None:
+        key = "archive/bench/1"
+        if not await context.files.exists(key):
+            staging = await context.files.staging(key)
+            (staging / "data.txt").write_text("one\ntwo\n")
+            await context.files.publish(key)
+        await self.release(context, "1", key)
+
+    async def release(self, context: Context, release: str, folder: str = "archive/bench/1") -> None:
+        """Make a dump of this release the current one."""
+        files = [DumpFile(name="data.txt", size=8, sha256="")]
+        dump = Dump(id=f"bench@{release}", source="bench", release=release, folder=folder, files=files)
+        await context.catalog.put(dump.id, dump)
+        await context.catalog.update(
+            SourceState,
+            "bench",
+            lambda s: s.model_copy(update={"dump": dump.id}),
+            default=SourceState(name="bench"),
+        )
+
+    async def start(self, context: Context, job_id: str | None = None) -> JobRun:
+        """Return the run of a new job."""
+        job = Job(kind="upload", target="bench/bench", lock="upload:bench/bench", state=JobState.RUNNING)
+        if job_id is not None:
+            job = job.model_copy(update={"id": job_id})
+        await context.catalog.put(job.id, job)
+        return JobRun(context, job)
+
+    async def upload(self, context: Context, *, job_id: str | None = None, force: bool = False) -> Outcome:
+        """Upload, and return what it left."""
+        run = await self.start(context, job_id)
+        message = await upload(context, run, UploadDump(source="bench", uploader="bench", force=force))
+        record = await context.catalog.get(Upload, message.upload)
+        mapping = await context.catalog.get(Mapping, "bench/bench")
+        assert record is not None
+        assert mapping is not None
+        documents = [read_document(r) async for batch in context.documents.scan(record.collection) for r in batch]
+        return Outcome(message, documents, mapping, record, run.warnings)
+
+    def run(self, work: Callable[[Context], Awaitable[ResultT]], *, with_dump: bool = True) -> ResultT:
+        """Run `work` with open stores."""
+
+        async def main() -> ResultT:
+            async with self.open(with_dump=with_dump) as context:
+                return await work(context)
+
+        return asyncio.run(main())
+
+    def upload_once(self) -> Outcome:
+        """Open the stores, upload, close them."""
+        return self.run(lambda context: self.upload(context))
+
+    def state(self) -> SourceState:
+        """Return what is current."""
+
+        async def read(context: Context) -> SourceState:
+            return cast("SourceState", await context.catalog.get(SourceState, "bench"))
+
+        return self.run(read)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[SourceBench]:
+    yield SourceBench(tmp_path)
