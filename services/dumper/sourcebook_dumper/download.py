@@ -12,8 +12,9 @@ from sourcebook.errors import TerminalError
 from sourcebook.logging import hide_secrets
 from sourcebook.model.dump import DumpFile
 from sourcebook_dumper.fetchers import Fetchers, choose_fetcher
+from sourcebook_dumper.fetchers.base import Fetcher
 from sourcebook_dumper.fetchers.part import PartFile
-from sourcebook_dumper.progress import Meter
+from sourcebook_dumper.progress import Count, Meter
 from sourcebook_dumper.retry import Backoff, retry
 
 _UNSAFE = str.maketrans(dict.fromkeys(("/", "\\", *map(chr, range(32)), "\x7f"), "_"))
@@ -87,13 +88,13 @@ async def download_files(
     """
     limits: dict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(per_host))
 
-    async def download(name: str, url: str) -> DumpFile:
+    async def download(name: str, url: str, count: Count) -> DumpFile:
         async with limits[urlsplit(url).netloc]:
-            return await _download_one(downloads.part(name), url, fetchers, meter, backoff=backoff)
+            return await _download_one(downloads.part(name), url, choose_fetcher(fetchers, url), count, backoff=backoff)
 
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(download(name, url)) for name, url in downloads.names.items()]
+            tasks = [group.create_task(download(name, url, meter.add())) for name, url in downloads.names.items()]
     except BaseExceptionGroup as errors:
         raise _most_telling(errors) from errors
     files = [task.result() for task in tasks]
@@ -101,9 +102,7 @@ async def download_files(
     return files
 
 
-async def _download_one(part: PartFile, url: str, fetchers: Fetchers, meter: Meter, *, backoff: Backoff) -> DumpFile:
-    fetcher = choose_fetcher(fetchers, url)
-    count = meter.add()
+async def _download_one(part: PartFile, url: str, fetcher: Fetcher, count: Count, *, backoff: Backoff) -> DumpFile:
     with part:
         headers = await retry(lambda: fetcher.fetch(url, part, count), backoff)
     shown = hide_secrets(url)

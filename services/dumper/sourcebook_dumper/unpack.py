@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, Protocol, cast
 
 from sourcebook.errors import DownloadRefused, UnsafeArchive
 from sourcebook_dumper.progress import Count
@@ -124,7 +124,7 @@ class Unpacker:
     def unpack_tar(self, path: Path) -> list[Path]:
         """Unpack a tar file, compressed or not."""
         made = []
-        with _open_packed(path) as packed, tarfile.open(fileobj=_Bounded(packed, self), mode="r|") as archive:
+        with _open_packed(path) as packed, tarfile.open(fileobj=self._bound(packed), mode="r|") as archive:
             for member in archive:
                 if not (member.isreg() or member.isdir()):
                     raise self._unsafe(member.name, "is a link or device")
@@ -133,6 +133,9 @@ class Unpacker:
                 if source is not None:
                     made.append(self._write(source, target, member.name, counted=True))
         return made
+
+    def _bound(self, source: _Readable) -> IO[bytes]:
+        return cast("IO[bytes]", _Bounded(source, self))  # `read` is all that a tar stream needs
 
     def unpack_single(self, path: Path) -> list[Path]:
         """Unpack a file that was compressed by itself; the ending is dropped."""
