@@ -1,0 +1,306 @@
+"""A job runs once, ends in one state, and survives whatever happens to its worker."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from sourcebook import worker
+from sourcebook.backends import open_catalog, open_inline_bus, open_locks
+from sourcebook.context import Context
+from sourcebook.errors import Busy, Conflict, DownloadInterrupted, NotFound, ParserError
+from sourcebook.flow.messages import DumpReady, DumpSource, Message, UploadDump
+from sourcebook.hub import jobs
+from sourcebook.model.job import Job, JobState
+from sourcebook.settings import Settings
+from sourcebook.worker import JobRun, Outcome, execute_job
+
+Handler = Callable[[Context, JobRun, Any], Awaitable[Message]]
+READY = DumpReady(source="s", dump="s@1", release="1")
+
+
+@asynccontextmanager
+async def opened(home: Path, **settings: Any) -> AsyncIterator[Context]:
+    chosen = Settings(home=home, lock_ttl=timedelta(seconds=3), **settings)
+    catalog, locks = await open_catalog(chosen), await open_locks(chosen)
+    nothing = cast("Any", None)
+    yield Context(chosen, catalog, nothing, nothing, nothing, locks, open_inline_bus())
+    await catalog.close()
+    await locks.close()
+
+
+def play(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    handler: Handler,
+    scenario: Callable[[Context], Awaitable[None]],
+    **settings: Any,
+) -> None:
+    monkeypatch.setattr(worker, "load_reference", lambda _: handler)
+
+    async def main() -> None:
+        async with opened(tmp_path, **settings) as context:
+            await scenario(context)
+
+    asyncio.run(main())
+
+
+async def succeed(_context: Context, run: JobRun, _command: Any) -> Message:
+    await run.progress("work", 3, 3, "things")
+    run.warn("look at this")
+    return READY
+
+
+async def never_end(_context: Context, _run: JobRun, _command: Any) -> Message:
+    await asyncio.sleep(60)
+    return READY
+
+
+def test_a_job_ends_with_its_result_progress_and_warnings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(context: Context) -> None:
+        job = await jobs.submit(context, DumpSource(source="s"))
+        assert job.state is JobState.QUEUED
+        assert await execute_job(context, job.id) is Outcome.DONE
+        job = await jobs.get_job(context, job.id)
+        assert job.state is JobState.SUCCEEDED
+        assert job.result == READY.model_dump(mode="json")
+        assert (job.progress.done, job.progress.unit, job.warnings, job.attempt) == (3, "things", ["look at this"], 1)
+        assert job.started_at
+        assert job.finished_at
+        assert await context.locks.holder(job.lock) is None
+
+    play(tmp_path, monkeypatch, succeed, scenario)
+
+
+def test_the_next_stage_starts_by_itself_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def dump(_context: Context, _run: JobRun, command: Any) -> Message:
+        if isinstance(command, UploadDump):
+            return READY
+        return READY.model_copy(update={"uploaders": ("a", "b")})
+
+    async def scenario(context: Context) -> None:
+        job = await jobs.submit(context, DumpSource(source="s"))
+        await worker.run_queued_jobs(context, cast("Any", context.bus))
+        job = await jobs.get_job(context, job.id)
+        assert job.children == [f"{job.id}.1", f"{job.id}.2"]
+        found = await jobs.list_jobs(context, kind="upload")
+        assert [(child.target, child.state, child.parent) for child in found] == [
+            ("s/b", JobState.SUCCEEDED, job.id),
+            ("s/a", JobState.SUCCEEDED, job.id),
+        ]
+
+    play(tmp_path, monkeypatch, dump, scenario)
+
+
+def test_an_error_of_a_plugin_is_shown_with_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(_context: Context, _run: JobRun, _command: Any) -> Message:
+        raise ParserError("parser.py raised at document 1001", traceback="line 7 in parse", document=1001)
+
+    async def scenario(context: Context) -> None:
+        job = await jobs.submit(context, DumpSource(source="s"))
+        await execute_job(context, job.id)
+        job = await jobs.get_job(context, job.id)
+        assert job.state is JobState.FAILED
+        assert job.error
+        assert (job.error.code, job.error.traceback, job.error.details) == (
+            "parser",
+            "line 7 in parse",
+            {"document": 1001},
+        )
+
+    play(tmp_path, monkeypatch, fail, scenario)
+
+
+def test_an_unforeseen_error_ends_the_job_without_showing_internals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def crash(_context: Context, _run: JobRun, _command: Any) -> Message:
+        raise RuntimeError("secret internals")
+
+    async def scenario(context: Context) -> None:
+        job = await jobs.submit(context, DumpSource(source="s"))
+        assert await execute_job(context, job.id) is Outcome.DONE
+        job = await jobs.get_job(context, job.id)
+        assert job.state is JobState.FAILED
+        assert "secret internals" not in job.model_dump_json()
+
+    play(tmp_path, monkeypatch, crash, scenario)
+
+
+def test_a_transient_error_is_tried_again_and_given_up_in_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def flicker(_context: Context, _run: JobRun, _command: Any) -> Message:
+        raise DownloadInterrupted("connection reset by http://u:hunter2@host/")
+
+    async def scenario(context: Context) -> None:
+        job = await jobs.submit(context, DumpSource(source="s"))
+        assert await execute_job(context, job.id) is Outcome.LATER
+        assert (await jobs.get_job(context, job.id)).state is JobState.RUNNING
+        assert await execute_job(context, job.id) is Outcome.DONE
+        job = await jobs.get_job(context, job.id)
+        assert (job.state, job.attempt) == (JobState.FAILED, 2)
+        assert "hunter2" not in job.model_dump_json()
+
+    play(tmp_path, monkeypatch, flicker, scenario, job_attempts=2)
+
+
+def test_a_message_that_arrives_twice_runs_the_job_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    async def count(_context: Context, run: JobRun, _command: Any) -> Message:
+        calls.append(run.id)
+        await asyncio.sleep(0.1)
+        return READY
+
+    async def scenario(context: Context) -> None:
+        job = await jobs.submit(context, DumpSource(source="s"))
+        outcomes = await asyncio.gather(*(execute_job(context, job.id) for _ in range(3)))
+        assert outcomes == [Outcome.DONE] * 3
+        assert await execute_job(context, job.id) is Outcome.DONE
+        assert await execute_job(context, "unknown") is Outcome.DONE
+        assert calls == [job.id]
+
+    play(tmp_path, monkeypatch, count, scenario)
+
+
+def test_a_second_command_for_the_same_source_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(context: Context) -> None:
+        tries = await asyncio.gather(
+            *(jobs.submit(context, DumpSource(source="s")) for _ in range(5)), return_exceptions=True
+        )
+        assert [type(item) for item in tries].count(Job) == 1
+        assert [type(item) for item in tries].count(Busy) == 4
+        await jobs.submit(context, DumpSource(source="other"))
+
+    play(tmp_path, monkeypatch, succeed, scenario)
+
+
+def test_a_job_waits_while_another_holds_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(context: Context) -> None:
+        job = await jobs.submit(context, DumpSource(source="s"))
+        await context.locks.acquire(job.lock, "another/job", timedelta(seconds=30))
+        assert await execute_job(context, job.id) is Outcome.LATER
+        assert (await jobs.get_job(context, job.id)).state is JobState.QUEUED
+        await context.locks.release(job.lock, "another/job")
+        assert await execute_job(context, job.id) is Outcome.DONE
+        assert (await jobs.get_job(context, job.id)).state is JobState.SUCCEEDED
+
+    play(tmp_path, monkeypatch, succeed, scenario)
+
+
+def test_a_queued_job_is_cancelled_at_once_and_never_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(context: Context) -> None:
+        job = await jobs.submit(context, DumpSource(source="s"))
+        assert (await jobs.cancel_job(context, job.id)).state is JobState.CANCELLED
+        await execute_job(context, job.id)
+        assert (await jobs.get_job(context, job.id)).attempt == 0
+        with pytest.raises(Conflict):
+            await jobs.cancel_job(context, job.id)
+        with pytest.raises(NotFound):
+            await jobs.cancel_job(context, "x")
+
+    play(tmp_path, monkeypatch, succeed, scenario)
+
+
+def test_a_running_job_is_cancelled_within_seconds_though_it_reports_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(context: Context) -> None:
+        job = await jobs.submit(context, DumpSource(source="s"))
+        running = asyncio.create_task(execute_job(context, job.id))
+        await asyncio.sleep(0.2)
+        assert (await jobs.cancel_job(context, job.id)).state is JobState.RUNNING
+        assert await asyncio.wait_for(running, 10) is Outcome.DONE
+        assert (await jobs.get_job(context, job.id)).state is JobState.CANCELLED
+
+    play(tmp_path, monkeypatch, never_end, scenario)
+
+
+def test_a_job_beyond_its_time_limit_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(context: Context) -> None:
+        job = await jobs.submit(context, DumpSource(source="s"))
+        await execute_job(context, job.id)
+        job = await jobs.get_job(context, job.id)
+        assert job.state is JobState.FAILED
+        assert job.error
+        assert job.error.code == "time_limit"
+
+    play(tmp_path, monkeypatch, never_end, scenario, job_time_limit=timedelta(seconds=0.2))
+
+
+def test_a_worker_that_lost_its_lock_leaves_the_record_to_the_new_owner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lose(context: Context, run: JobRun, _command: Any) -> Message:
+        owner = await context.locks.holder("dump:s")
+        await context.locks.release("dump:s", owner or "")
+        await context.locks.acquire("dump:s", f"{run.id}/new owner", timedelta(seconds=30))
+        return READY
+
+    async def scenario(context: Context) -> None:
+        job = await jobs.submit(context, DumpSource(source="s"))
+        assert await execute_job(context, job.id) is Outcome.DONE
+        assert (await jobs.get_job(context, job.id)).state is JobState.RUNNING
+        assert await context.locks.holder(job.lock) == f"{job.id}/new owner"
+
+    play(tmp_path, monkeypatch, lose, scenario)
+
+
+def test_a_job_whose_worker_died_is_sent_again_and_finally_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(context: Context) -> None:
+        job = await jobs.submit(context, DumpSource(source="s"))
+        context.bus.queue.get_nowait()  # type: ignore[attr-defined] # the message is gone with its worker
+        await die_while_running(context, job.id)
+        assert await jobs.recover_jobs(context) == [job.id]
+        assert await jobs.recover_jobs(context) == []
+        await worker.run_queued_jobs(context, cast("Any", context.bus))
+        assert (await jobs.get_job(context, job.id)).state is JobState.SUCCEEDED
+        again = await jobs.submit(context, DumpSource(source="s"))
+        for _ in range(context.settings.job_attempts):
+            await die_while_running(context, again.id)
+        await jobs.recover_jobs(context)
+        ended = await jobs.get_job(context, again.id)
+        assert ended.state is JobState.FAILED
+        assert ended.error
+        assert "died 3 times" in ended.error.message
+
+    play(tmp_path, monkeypatch, succeed, scenario)
+
+
+async def die_while_running(context: Context, job_id: str) -> None:
+    def claim(job: Job) -> Job:
+        return job.move_to(JobState.RUNNING, attempt=job.attempt + 1, sent_at=time.time() - 100)
+
+    await context.catalog.update(Job, job_id, claim)
+
+
+def test_a_queued_job_whose_message_was_lost_is_sent_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(context: Context) -> None:
+        job = await jobs.submit(context, DumpSource(source="s"))
+        context.bus.queue.get_nowait()  # type: ignore[attr-defined]
+        assert await jobs.recover_jobs(context) == []
+        await context.catalog.update(Job, job.id, lambda j: j.model_copy(update={"sent_at": time.time() - 100}))
+        assert await jobs.recover_jobs(context) == [job.id]
+        await worker.run_queued_jobs(context, cast("Any", context.bus))
+        assert (await jobs.get_job(context, job.id)).state is JobState.SUCCEEDED
+
+    play(tmp_path, monkeypatch, succeed, scenario)
+
+
+def test_a_cancelled_job_whose_worker_died_ends_cancelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(context: Context) -> None:
+        job = await jobs.submit(context, DumpSource(source="s"))
+        await die_while_running(context, job.id)
+        await jobs.cancel_job(context, job.id)
+        await jobs.recover_jobs(context)
+        assert (await jobs.get_job(context, job.id)).state is JobState.CANCELLED
+
+    play(tmp_path, monkeypatch, succeed, scenario)
