@@ -13,7 +13,6 @@ from sourcebook.model.mapping import Mapping, Properties, merge_properties
 from sourcebook.model.names import build_collection_name, parse_collection_name
 from sourcebook.ports.documents import CollectionInfo
 from sourcebook.worker import JobRun
-
 from sourcebook_builder.merge import MergeSource, merge_sources
 from sourcebook_builder.metadata import describe_build
 from sourcebook_builder.select import ChosenUpload, select_uploads

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 import orjson
+
 from sourcebook.model.document import HASH_BYTES, Record, canonical_json, content_hash
 from sourcebook.model.merge import deep_merge
 

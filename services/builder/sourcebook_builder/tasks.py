@@ -3,7 +3,6 @@
 from sourcebook.context import Context
 from sourcebook.flow.messages import BuildDocuments, BuildReady
 from sourcebook.worker import JobRun
-
 from sourcebook_builder.build import build_documents
 
 

@@ -3,7 +3,6 @@
 from sourcebook.context import Context
 from sourcebook.model.job import ACTIVE_STATES, Job
 from sourcebook.model.release import Api, Release
-
 from sourcebook_indexer.rollover import parse_index_name
 
 

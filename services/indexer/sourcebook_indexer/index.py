@@ -8,7 +8,6 @@ from sourcebook.model.document import read_document
 from sourcebook.model.query import MatchQuery, SearchRequest
 from sourcebook.model.release import Release
 from sourcebook.worker import JobRun
-
 from sourcebook_indexer.cleanup import drop_unused_indices
 from sourcebook_indexer.rollover import build_index_name, choose_release_name, switch_api
 

@@ -3,7 +3,6 @@
 from sourcebook.context import Context
 from sourcebook.flow.messages import IndexBuild, IndexReady
 from sourcebook.worker import JobRun
-
 from sourcebook_indexer.index import index_build
 
 

@@ -41,7 +41,11 @@ class CeleryBus:
     def _send(self, stage: str, job_id: str) -> None:
         try:
             self._app.send_task(
-                f"sourcebook.{stage}", args=[job_id], queue=STAGES[stage].queue, retry=True, retry_policy={"max_retries": 3}
+                f"sourcebook.{stage}",
+                args=[job_id],
+                queue=STAGES[stage].queue,
+                retry=True,
+                retry_policy={"max_retries": 3},
             )
         except OperationalError as error:
             raise self._unavailable(error) from error
