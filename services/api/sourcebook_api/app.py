@@ -7,8 +7,7 @@ from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.responses import HTMLResponse
-from starlette.routing import Mount
-from starlette.types import ASGIApp, Scope
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sourcebook import __version__
 from sourcebook.context import Context, open_context
@@ -24,11 +23,33 @@ from sourcebook_api.security import HubGuard
 
 OpenContext = Callable[[Settings], AbstractAsyncContextManager[Context]]
 
+_APIS = "/apis/"
 _DESCRIPTION = """Control of the hub: register plugins, download and upload sources, build, release, follow jobs.
 
 A command answers 202 with its job and the job's `Location`. Errors are JSON: `code`, `message`, `details`, `request_id`.
 Each API has a console of its own at `/apis/{name}/docs`.
 """
+
+
+class Gateway(FastAPI):
+    """The hub's app; requests to an API leave it at the door, since they are many and need nothing of it."""
+
+    _query: ASGIApp
+
+    def serve_queries(self, app: ASGIApp) -> None:
+        """Answer `/apis/{name}/...` with an ASGI app; it finds the name among the path parameters."""
+        self._query = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            root = scope.get("root_path", "")
+            path = scope["path"].removeprefix(root)
+            if path.startswith(_APIS):
+                name = path.removeprefix(_APIS).partition("/")[0]
+                inner = {**scope, "root_path": f"{root}{_APIS}{name}", "path_params": {"name": name}}
+                await self._query(inner, receive, send)
+                return
+        await super().__call__(scope, receive, send)
 
 
 def create_app(settings: Settings, *, open_engines: OpenContext = open_context) -> FastAPI:
@@ -41,18 +62,19 @@ def create_app(settings: Settings, *, open_engines: OpenContext = open_context) 
             app.state.streams = EventStreams(context)
             yield
 
-    app = FastAPI(
+    app = Gateway(
         title="Sourcebook hub",
         version=__version__,
         description=_DESCRIPTION,
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
-        middleware=[Middleware(HubGuard, host=settings.host), _limit_bodies(settings)],
+        middleware=[
+            Middleware(HubGuard, host=settings.host),
+            Middleware(BodyLimit, max_bytes=settings.request_max_bytes, refuse=refuse_large_body),
+        ],
     )
-    query = QueryApp(lambda: app.state.context)
-    # First, so that a request for a document passes no other route.
-    app.router.routes.insert(0, Mount("/apis/{name}", app=query))
+    app.serve_queries(_limit_bodies(settings, QueryApp(lambda: app.state.context)))
     app.mount("/docs/assets", open_assets())
     app.include_router(front.router)
     app.include_router(health.router)
@@ -66,14 +88,11 @@ async def _show_console() -> HTMLResponse:
     return HTMLResponse(render_console(title="Sourcebook hub", spec="/openapi.json", assets="/docs/assets"))
 
 
-def _limit_bodies(settings: Settings) -> Middleware:
-    def refuse(scope: Scope) -> ASGIApp:
-        return refuse_large_body(scope, settings.request_max_bytes)
-
-    return Middleware(BodyLimit, max_bytes=settings.request_max_bytes, refuse=refuse)
+def _limit_bodies(settings: Settings, app: ASGIApp) -> ASGIApp:
+    return BodyLimit(app, max_bytes=settings.request_max_bytes, refuse=refuse_large_body)
 
 
-def create_query_app(settings: Settings, api: str, *, open_engines: OpenContext = open_context) -> Starlette:
+def create_query_app(settings: Settings, api: str, *, open_engines: OpenContext = open_context) -> ASGIApp:
     """Return the query API of one API at the root, and under `/v1`."""
 
     @asynccontextmanager
@@ -82,6 +101,11 @@ def create_query_app(settings: Settings, api: str, *, open_engines: OpenContext 
             app.state.context = context
             yield
 
-    app = Starlette(lifespan=lifespan, middleware=[_limit_bodies(settings)])
-    app.router.routes.append(Mount("/", app=QueryApp(lambda: app.state.context, api)))
-    return app
+    app = Starlette(lifespan=lifespan)
+    query = _limit_bodies(settings, QueryApp(lambda: app.state.context, api))
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        # Starlette looks after the start and the end only: between them, a request passes nothing but the query API.
+        await (app if scope["type"] == "lifespan" else query)(scope, receive, send)
+
+    return serve

@@ -8,7 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.types import ASGIApp, Scope
+from starlette.types import Scope
 
 from sourcebook.errors import SourcebookError
 from sourcebook.logging import get_logger
@@ -36,7 +36,7 @@ def error_response(scope: Scope, status: int, code: str, message: str, details: 
     return Response(content, status, media_type="application/json", headers={"X-Request-ID": identity})
 
 
-def refuse_large_body(scope: Scope, max_bytes: int) -> ASGIApp:
+def refuse_large_body(scope: Scope, max_bytes: int) -> Response:
     """Return the 413 answer in the shape of the side that was asked: hub or query API."""
     message = f"The request body is larger than {max_bytes} bytes (SOURCEBOOK_REQUEST_MAX_BYTES)."
     if scope["path"].startswith("/hub"):

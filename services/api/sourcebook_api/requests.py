@@ -23,7 +23,7 @@ def request_id(scope: Scope) -> str:
 class BodyLimit:
     """Refuses bodies above a size, whether the size is announced or the body comes in chunks."""
 
-    def __init__(self, app: ASGIApp, *, max_bytes: int, refuse: Callable[[Scope], ASGIApp]) -> None:
+    def __init__(self, app: ASGIApp, *, max_bytes: int, refuse: Callable[[Scope, int], ASGIApp]) -> None:
         self._app = app
         self._max_bytes = max_bytes
         self._refuse = refuse
@@ -36,12 +36,12 @@ class BodyLimit:
         if announced is not None:
             # The server reads no more than what is announced.
             too_large = not announced.isdigit() or int(announced) > self._max_bytes
-            target = self._refuse(scope) if too_large else self._app
+            target = self._refuse(scope, self._max_bytes) if too_large else self._app
             await target(scope, receive, send)
             return
         messages = await self._read(receive)
         if messages is None:
-            await self._refuse(scope)(scope, receive, send)
+            await self._refuse(scope, self._max_bytes)(scope, receive, send)
             return
 
         async def replay() -> Message:

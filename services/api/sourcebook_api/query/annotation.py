@@ -8,10 +8,8 @@ from sourcebook.model.query import Hit, MatchQuery, SearchRequest
 from sourcebook_api.query.answer import Answer, json_answer
 from sourcebook_api.query.call import Call
 from sourcebook_api.query.errors import not_found
-from sourcebook_api.query.parse import Options, RequestValues, parse_parameters
+from sourcebook_api.query.parse import Options
 from sourcebook_api.query.shape import Shape, make_shape, render_document
-
-_NO_OPTIONS = parse_parameters("annotation_get", RequestValues(path={"id": "-"}))
 
 
 async def get_document(call: Call, document_id: str) -> Answer:
@@ -21,7 +19,9 @@ async def get_document(call: Call, document_id: str) -> Answer:
         QueryError: there is no such document, or an option is not as it should be.
     """
     call.path = {"id": document_id}
-    options = await call.read_options("annotation_get") if call.scope["query_string"] else _NO_OPTIONS
+    if not call.scope["query_string"] and ":" not in document_id:
+        return await _get_stored(call, document_id)
+    options = await call.read_options("annotation_get")
     shape = make_shape(options, call.opened.licenses)
     if options["rawquery"]:
         return json_answer(_describe(call, [document_id], options))
@@ -32,6 +32,15 @@ async def get_document(call: Call, document_id: str) -> Answer:
     if not rows:
         raise not_found()
     return call.answer(rows[0] if len(rows) == 1 else b"[" + b",".join(rows) + b"]", options["format"])
+
+
+async def _get_stored(call: Call, document_id: str) -> Answer:
+    """Answer with the stored bytes: nothing asks for a change."""
+    bodies = await call.context.documents.get_many(call.opened.release.collection, [document_id])
+    if bodies[0] is None:
+        raise not_found()
+    row = render_document(bodies[0], document_id, {"_id": document_id, "_version": 1}, call.opened.plain_shape)
+    return Answer(row or b"{}")
 
 
 async def post_documents(call: Call) -> Answer:

@@ -3,7 +3,7 @@
 import asyncio
 import gzip
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,43 +52,32 @@ def json_answer(data: Any, status: int = 200) -> Answer:
     return Answer(orjson.dumps(data), status)
 
 
-def read_headers(scope: Scope) -> Mapping[bytes, bytes]:
-    """Return the headers of a request; of a repeated one the last."""
-    return dict(scope["headers"])
-
-
 def make_etag(release: str, scope: Scope) -> bytes:
     """Return the ETag of a GET: another release or another request gives another one.
 
     It is weak: compression changes the bytes, and `took` does too.
     """
-    digest = hashlib.blake2b(digest_size=12)
-    for part in (__version__, release, scope["path"]):
-        digest.update(part.encode("utf-8", "surrogateescape"))
-        digest.update(b"\0")
-    digest.update(scope["query_string"])
-    return b'W/"%s"' % digest.hexdigest().encode()
+    text = f"{__version__}\0{release}\0{scope['path']}\0".encode("utf-8", "surrogateescape")
+    return b'W/"%s"' % hashlib.blake2b(text + scope["query_string"], digest_size=12).hexdigest().encode()
 
 
-def is_unchanged(request_headers: Mapping[bytes, bytes], etag: bytes) -> bool:
+def is_unchanged(request_headers: Iterable[tuple[bytes, bytes]], etag: bytes) -> bool:
     """Whether the client has this answer already."""
-    known = request_headers.get(b"if-none-match")
-    return known is not None and (etag in known or known.strip() == b"*")
+    return any(name == b"if-none-match" and (etag in value or value.strip() == b"*") for name, value in request_headers)
 
 
 async def send_answer(answer: Answer, scope: Scope, send: Send) -> None:
     """Send an answer with all its headers; a HEAD request gets the headers alone."""
-    headers: Headers = [*CORS, *answer.headers]
+    headers = CORS + answer.headers
     body = answer.body
     if answer.max_age is not None and answer.status < _SERVER_ERROR:
         headers.append((b"cache-control", b"public, max-age=%d" % answer.max_age))
     if answer.etag is not None:
         headers.append((b"etag", answer.etag))
     if answer.status not in _NO_BODY:
-        headers.append((b"content-type", answer.media.encode("latin-1")))
-        headers.append((b"vary", b"Accept-Encoding"))
+        headers += ((b"content-type", answer.media.encode("latin-1")), (b"vary", b"Accept-Encoding"))
         if len(body) >= _COMPRESS_FROM:
-            name, body = await _compress(body, read_headers(scope).get(b"accept-encoding", b""))
+            name, body = await _compress(body, dict(scope["headers"]).get(b"accept-encoding", b""))
             if name:
                 headers.append((b"content-encoding", name))
         headers.append((b"content-length", b"%d" % len(body)))

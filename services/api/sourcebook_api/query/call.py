@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from starlette.types import Receive, Scope
 
 from sourcebook.context import Context
-from sourcebook_api.query.answer import Answer, read_headers
+from sourcebook_api.query.answer import Answer
 from sourcebook_api.query.encode import MEDIA_TYPES, encode_body, render_page
 from sourcebook_api.query.params import Operation
 from sourcebook_api.query.parse import Options, RequestValues, parse_parameters, read_body, read_query_string
@@ -38,7 +38,7 @@ class Call:
         query = read_query_string(self.scope["query_string"])
         if self.scope["method"] != "POST":
             return parse_parameters(operation, RequestValues(self.path, query))
-        content_type = read_headers(self.scope).get(b"content-type", b"").decode("latin-1")
+        content_type = dict(self.scope["headers"]).get(b"content-type", b"").decode("latin-1")
         form, body = read_body(content_type, await self._read_body())
         return parse_parameters(operation, RequestValues(self.path, query, form, body))
 

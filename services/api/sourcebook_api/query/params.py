@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 Operation = Literal["query_get", "query_post", "annotation_get", "annotation_post", "metadata", "fields"]
+OPERATIONS: tuple[Operation, ...] = get_args(Operation)
 Kind = Literal["str", "int", "bool", "list"]
 
 _QUERY_GET = frozenset[Operation]({"query_get"})

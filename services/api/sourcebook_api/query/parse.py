@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 import orjson
 
 from sourcebook_api.query.errors import QueryError, missing, unreadable_body
-from sourcebook_api.query.params import Operation, Parameter, parameters_of
+from sourcebook_api.query.params import OPERATIONS, Operation, Parameter, parameters_of
 
 _MAX_FIELDS = 2000  # of a query string or form: bounds what one request costs to read
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}\Z")
@@ -93,29 +93,43 @@ def parse_parameters(operation: Operation, values: RequestValues) -> Options:
     Raises:
         QueryError: a parameter is missing, has the wrong type, is too large or not allowed.
     """
-    found: dict[str, Any] = {}
+    table = _TABLES[operation]
+    places = [place for place in (values.path, values.query, values.form, values.body) if place]
+    found = dict(table.defaults)
     given = set()
-    for parameter in parameters_of(operation):
-        raw, in_query = _look_up(parameter, values)
+    for name in {table.names[key]: None for place in places for key in place if key in table.names}:
+        parameter = table.parameters[name]
+        raw, place = _look_up(parameter, places)
         if raw is not None:
-            found[parameter.name] = _check_limits(parameter, _convert(parameter, raw, in_query=in_query))
-            given.add(parameter.name)
-        elif parameter.required:
+            found[name] = _check_limits(parameter, _convert(parameter, raw, in_query=place is values.query))
+            given.add(name)
+    for parameter in table.required:
+        if found[parameter.name] is None:
             raise missing(parameter.name, parameter.alias)
-        else:
-            found[parameter.name] = parameter.default
     return Options(found, frozenset(given))
 
 
-def _look_up(parameter: Parameter, values: RequestValues) -> tuple[Any, bool]:
-    for place in (values.path, values.query, values.form, values.body):
-        if not place:
-            continue
+class _Table:
+    """The parameters of an operation, ready to be looked up: requests carry few of them."""
+
+    def __init__(self, operation: Operation) -> None:
+        parameters = parameters_of(operation)
+        self.parameters = {item.name: item for item in parameters}
+        self.names = {name: item.name for item in parameters for name in (item.name, *item.aliases)}
+        self.defaults = {item.name: item.default for item in parameters}
+        self.required = [item for item in parameters if item.required]
+
+
+_TABLES: dict[Operation, _Table] = {operation: _Table(operation) for operation in OPERATIONS}
+
+
+def _look_up(parameter: Parameter, places: list[Mapping[str, Any]]) -> tuple[Any, Mapping[str, Any]]:
+    for place in places:
         for name in (parameter.name, *parameter.aliases):
             found = place.get(name)
             if found is not None:
-                return found, place is values.query
-    return None, False
+                return found, place
+    return None, _EMPTY
 
 
 def _convert(parameter: Parameter, raw: Any, *, in_query: bool) -> Any:

@@ -12,6 +12,7 @@ from sourcebook.logging import get_logger
 from sourcebook.model.mapping import iterate_fields
 from sourcebook.model.release import Api, Release
 from sourcebook_api.query.errors import QueryError
+from sourcebook_api.query.shape import Shape
 
 log = get_logger(__name__)
 
@@ -28,6 +29,11 @@ class OpenRelease:
     max_age: int = 60
     licenses: Mapping[str, str] = field(default_factory=dict)
     """License URL by the name of the source that contributes the object."""
+
+    @cached_property
+    def plain_shape(self) -> Shape:
+        """What changes a document when no option does: the licences."""
+        return Shape(licenses=self.licenses or None)
 
     @cached_property
     def indexed_fields(self) -> frozenset[str]:

@@ -15,7 +15,6 @@ from sourcebook_api.query.answer import (
     json_answer,
     make_etag,
     not_modified,
-    read_headers,
     send_answer,
 )
 from sourcebook_api.query.call import Call
@@ -84,9 +83,8 @@ async def _answer_call(call: Call, path: str) -> Answer:
         return await _route(_POST, call, path)(call)
     if scope["method"] not in {"GET", "HEAD"}:
         raise QueryError(_METHOD_NOT_ALLOWED)
-    etag = make_etag(opened.release.name, scope)
-    cached = path != "status" and not is_uncached(scope["query_string"])
-    if cached and is_unchanged(read_headers(scope), etag):
+    etag = make_etag(opened.release.name, scope) if _may_be_cached(path, scope) else None
+    if etag is not None and is_unchanged(scope["headers"], etag):
         return not_modified(etag, opened.max_age)
     try:
         answer = await _get(call, path)
@@ -95,10 +93,14 @@ async def _answer_call(call: Call, path: str) -> Answer:
     except NotFound as error:
         # The release was removed between the look at the catalogue and the look at its data.
         raise EngineUnavailable(error.message) from error
-    if cached:
+    if etag is not None:
         answer.max_age = opened.max_age
         answer.etag = etag if answer.status == 200 else None  # noqa: PLR2004 - only answers that can be repeated
     return answer
+
+
+def _may_be_cached(path: str, scope: Scope) -> bool:
+    return path != "status" and not (path.endswith("query") and is_uncached(scope["query_string"]))
 
 
 async def _get(call: Call, path: str) -> Answer:
@@ -137,9 +139,10 @@ async def _lead_to_docs(call: Call) -> Answer:
     return Answer(b"", 307, headers=[(b"location", target.encode("latin-1", "replace"))])
 
 
-async def _refuse_without_id(call: Call) -> Answer:
-    await call.read_options("annotation_get")
-    raise not_found()
+async def _get_by_parameter(call: Call) -> Answer:
+    """Answer GET /{type}?id=x; without an id this refuses as every missing parameter is."""
+    options = await call.read_options("annotation_get")
+    return await get_document(call, options["id"])
 
 
 _BELOW_TYPE = frozenset({"query", "metadata", "metadata/fields"})
@@ -152,6 +155,6 @@ _GET: dict[str, Route] = {
     "openapi.json": _get_spec,
     "docs": _get_docs,
     "query": get_query,
-    "{type}": _refuse_without_id,
+    "{type}": _get_by_parameter,
 }
 _POST: dict[str, Route] = {"query": post_query, "{type}": post_documents}
