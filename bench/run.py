@@ -71,7 +71,7 @@ class Run:
 
     def _operations(self, stage: str, argument: str) -> None:
         output = self._stage(stage, 0, argument)
-        operations = json.loads(output.splitlines()[-1])
+        operations = json.loads(next(line for line in reversed(output.splitlines()) if line.startswith("{")))
         self.measured[stage] = {**self.measured[stage], "operations": operations}
         for kind, numbers in operations.items():
             print(f"  {kind:20} {numbers['per_second']:10,.0f} per s  median {numbers['median_ms']:.2f} ms", flush=True)
