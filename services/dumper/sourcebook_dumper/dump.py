@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from sourcebook.context import Context
-from sourcebook.errors import Cancelled, Conflict, EngineUnavailable, NotFound, SourcebookError, TerminalError
+from sourcebook.errors import Conflict, EngineUnavailable, NotFound, SourcebookError, TerminalError
 from sourcebook.flow.messages import DumpReady, DumpSource
 from sourcebook.logging import hide_secrets
 from sourcebook.model.dump import Dump, DumpFile
@@ -36,7 +36,6 @@ async def dump_source(context: Context, run: JobRun, command: DumpSource) -> Dum
         DownloadInterrupted: a server failed, after all retries; the next attempt resumes.
         UnsafeArchive: an archive is not safe to unpack.
         Conflict: the manifest says that the dumper is disabled, and `force` is not set.
-        Cancelled: someone cancelled the job.
     """
     plugin = await context.catalog.get(Plugin, command.source)
     if plugin is None:
@@ -46,8 +45,6 @@ async def dump_source(context: Context, run: JobRun, command: DumpSource) -> Dum
         )
     try:
         return await _dump(context, run, command, Path(plugin.folder))
-    except Cancelled:
-        raise
     # Whatever went wrong, people find it at the source, not only at a job that is forgotten some day.
     except Exception as error:
         await _record_error(context, command.source, error)
@@ -139,8 +136,6 @@ async def _fill(context: Context, run: JobRun, plan: Plan, fetchers: Fetchers, *
             await _unpack(run, plan, downloads)
         await asyncio.to_thread(remove_notes, downloads)
         await context.files.publish(key)
-    except Cancelled:
-        raise
     except TerminalError:
         await context.files.discard(key)
         raise

@@ -45,11 +45,7 @@ class Meter:
 
 
 async def report_while(run: JobRun, step: str, meter: Meter, work: Coroutine[Any, Any, ResultT]) -> ResultT:
-    """Await `work` and report the meter meanwhile, also when no byte moves, so that a cancelled job stops soon.
-
-    Raises:
-        Cancelled: someone cancelled the job; `work` has been cancelled and has ended by then.
-    """
+    """Await `work` and report the meter meanwhile; when this is cancelled, `work` is cancelled and has ended by then."""
     task = asyncio.create_task(work)
     try:
         while not task.done():

@@ -1,0 +1,249 @@
+"""Unpacking: all kinds of archives, and every way out of the folder or beyond the bounds."""
+
+import asyncio
+import bz2
+import gzip
+import io
+import lzma
+import stat
+import tarfile
+import threading
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sourcebook.errors import DownloadRefused, UnsafeArchive
+from sourcebook_dumper import unpack as unpacking
+from sourcebook_dumper.progress import Count, run_in_thread
+from sourcebook_dumper.unpack import Unpacker, is_archive
+
+
+def unpack(folder: Path, *names: str, **bounds: Any) -> list[str]:
+    limits = {"max_bytes": 10**9, "max_ratio": 1000, "count": Count(), "stop": threading.Event(), **bounds}
+    return sorted(Unpacker(folder, **limits).unpack_all(names))
+
+
+def write_zip(path: Path, *members: tuple[str | zipfile.ZipInfo, bytes]) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members:
+            archive.writestr(name, data)
+
+
+def write_tar(path: Path, *members: tuple[str, bytes], mode: Any = "w", **attributes: Any) -> None:
+    with tarfile.open(path, mode) as archive:
+        for name, data in members:
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            for key, value in attributes.items():
+                setattr(member, key, value)
+            archive.addfile(member, io.BytesIO(data))
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("name", "pack"),
+    [
+        ("a.tsv.gz", gzip.compress),
+        ("a.tsv.bz2", bz2.compress),
+        ("a.tsv.xz", lzma.compress),
+        ("a.tsv.GZ", gzip.compress),
+    ],
+)
+def test_single_files(tmp_path: Path, name: str, pack: Any) -> None:
+    (tmp_path / name).write_bytes(pack(b"one\n") + pack(b"two\n"))
+    assert unpack(tmp_path, name) == ["a.tsv"]
+    assert (tmp_path / "a.tsv").read_bytes() == b"one\ntwo\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [
+        ("a.tar.gz", "w:gz"),
+        ("a.tgz", "w:gz"),
+        ("a.tar.bz2", "w:bz2"),
+        ("a.tbz2", "w:bz2"),
+        ("a.tar.xz", "w:xz"),
+        ("a.tar", "w"),
+    ],
+)
+def test_tar_files(tmp_path: Path, name: str, mode: str) -> None:
+    write_tar(tmp_path / name, ("sub/a.tsv", b"one\n"), ("b.tsv", b""), mode=mode)
+    assert unpack(tmp_path, name) == ["b.tsv", "sub/a.tsv"]
+    assert files(tmp_path / "sub") == {"a.tsv": b"one\n"}
+
+
+def test_zip_files(tmp_path: Path) -> None:
+    write_zip(tmp_path / "a.zip", ("sub/", b""), ("sub/a.tsv", b"one\n"), ("windows\\b.tsv", b"two\n"))
+    assert unpack(tmp_path, "a.zip") == ["sub/a.tsv", "windows/b.tsv"]
+    assert (tmp_path / "windows" / "b.tsv").read_bytes() == b"two\n"
+
+
+def test_other_files_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_bytes(b"one\n")
+    assert unpack(tmp_path, "a.tsv") == []
+    assert not is_archive(".gz")
+
+
+def test_archives_in_archives_are_unpacked_one_level_deep(tmp_path: Path) -> None:
+    write_zip(tmp_path / "inmost.zip", ("deep.tsv.gz", gzip.compress(b"deep")))
+    inmost = (tmp_path / "inmost.zip").read_bytes()
+    write_zip(tmp_path / "a.zip", ("sub/b.tsv.gz", gzip.compress(b"b")), ("c.zip", inmost))
+    assert unpack(tmp_path, "a.zip") == ["c.zip", "deep.tsv.gz", "sub/b.tsv", "sub/b.tsv.gz"]
+
+
+@pytest.mark.parametrize(
+    "member", ["../evil", "/etc/evil", "sub/../../evil", "..\\evil", "C:\\evil", "C:evil", "sub/..", "\\\\host\\evil"]
+)
+def test_a_member_that_leads_out_of_the_folder_is_named(tmp_path: Path, member: str) -> None:
+    folder = tmp_path / "inner" / "folder"
+    folder.mkdir(parents=True)
+    write_zip(folder / "a.zip", (member, b"evil"))
+    write_tar(folder / "a.tar", (member, b"evil"))
+    for name in ("a.zip", "a.tar"):
+        with pytest.raises(UnsafeArchive, match="out of the folder") as caught:
+            unpack(folder, name)
+        assert caught.value.details["member"] == member
+    assert sorted(files(tmp_path)) == ["inner/folder/a.tar", "inner/folder/a.zip"]
+
+
+@pytest.mark.parametrize(
+    "kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE], ids=str
+)
+def test_links_and_devices_in_a_tar_file_are_refused(tmp_path: Path, kind: bytes) -> None:
+    write_tar(tmp_path / "a.tar", ("evil", b""), type=kind, linkname="/etc/passwd")
+    with pytest.raises(UnsafeArchive, match="'evil' is a link or device"):
+        unpack(tmp_path, "a.tar")
+    assert list(files(tmp_path)) == ["a.tar"]
+
+
+def test_links_in_a_zip_file_are_refused(tmp_path: Path) -> None:
+    member = zipfile.ZipInfo("evil")
+    member.external_attr = (stat.S_IFLNK | 0o777) << 16
+    write_zip(tmp_path / "a.zip", (member, b"/etc/passwd"))
+    with pytest.raises(UnsafeArchive, match="'evil' is a link or device"):
+        unpack(tmp_path, "a.zip")
+
+
+def test_a_downloaded_file_is_not_written_over(tmp_path: Path) -> None:
+    (tmp_path / "b.tsv").write_bytes(b"downloaded")
+    write_zip(tmp_path / "a.zip", ("b.tsv", b"evil"))
+    write_zip(tmp_path / "c.zip", ("a.zip", b"evil"))
+    for name in ("a.zip", "c.zip"):
+        with pytest.raises(UnsafeArchive, match="over a downloaded file"):
+            unpack(tmp_path, name, "b.tsv", "a.zip")
+    assert (tmp_path / "b.tsv").read_bytes() == b"downloaded"
+
+
+@pytest.mark.parametrize(
+    "members", [("a", "a/b"), ("a/b", "a"), ("x" * 300,)], ids=["file-as-folder", "folder-as-file", "long"]
+)
+def test_names_that_the_disk_does_not_take_are_refused(tmp_path: Path, members: tuple[str, ...]) -> None:
+    write_tar(tmp_path / "a.tar", *((member, b"x") for member in members))
+    with pytest.raises(UnsafeArchive, match="cannot be written"):
+        unpack(tmp_path, "a.tar")
+
+
+@pytest.mark.parametrize("name", ["a.gz", "a.zip", "a.tar", "a.tar.gz"])
+def test_the_total_size_is_bounded(tmp_path: Path, name: str) -> None:
+    data = b"x" * 5000
+    if name == "a.gz":
+        (tmp_path / name).write_bytes(gzip.compress(data))
+    elif name == "a.zip":
+        write_zip(tmp_path / name, ("1", data), ("2", data))
+    else:
+        write_tar(tmp_path / name, ("1", data), ("2", data), mode="w:gz" if name.endswith("gz") else "w")
+    with pytest.raises(UnsafeArchive, match="SOURCEBOOK_UNPACK_MAX_BYTES"):
+        unpack(tmp_path, name, max_bytes=4000)
+
+
+def test_a_bomb_is_noticed_by_its_ratio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unpacking, "_RATIO_COUNTS_FROM", 2_000_000)
+    (tmp_path / "small.gz").write_bytes(gzip.compress(bytes(1_500_000)))
+    (tmp_path / "bomb.gz").write_bytes(gzip.compress(bytes(20_000_000)))
+    assert unpack(tmp_path, "small.gz", max_ratio=10) == ["small"]
+    with pytest.raises(UnsafeArchive, match="zip bomb"):
+        unpack(tmp_path, "bomb.gz", max_ratio=10)
+
+
+def test_the_headers_of_a_tar_file_count_too(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo("a")
+        member.pax_headers = {"comment": "x" * 1_000_000}
+        archive.addfile(member)
+    with pytest.raises(UnsafeArchive):
+        unpack(tmp_path, "a.tar.gz", max_bytes=500_000)
+
+
+def test_the_number_of_members_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unpacking, "_MAX_MEMBERS", 3)
+    write_zip(tmp_path / "a.zip", *((str(number), b"") for number in range(5)))
+    with pytest.raises(UnsafeArchive, match="more than 3 members"):
+        unpack(tmp_path, "a.zip")
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("a.zip", b"no zip"),
+        ("a.gz", b"no gzip"),
+        ("a.gz", gzip.compress(b"x" * 1000)[:-10]),
+        ("a.bz2", b"no bzip2"),
+        ("a.xz", b"no xz"),
+        ("a.tar", b"no tar"),
+        ("a.tar.gz", gzip.compress(b"no tar")),
+        ("a.tar.xz", lzma.compress(b"x" * 1000)[:-10]),
+    ],
+    ids=["zip", "gz", "cut-gz", "bz2", "xz", "tar", "tar.gz", "cut-tar.xz"],
+)
+def test_a_broken_archive_is_named(tmp_path: Path, name: str, data: bytes) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(DownloadRefused, match=rf"{name} cannot be unpacked"):
+        unpack(tmp_path, name)
+
+
+def test_an_encrypted_zip_file_is_named(tmp_path: Path) -> None:
+    write_zip(tmp_path / "a.zip", ("a", b"x"))
+    raw = bytearray((tmp_path / "a.zip").read_bytes())
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        raw[raw.index(signature) + offset] |= 1
+    (tmp_path / "a.zip").write_bytes(raw)
+    with pytest.raises(DownloadRefused, match="encrypted"):
+        unpack(tmp_path, "a.zip")
+
+
+def test_a_full_disk_is_no_fault_of_the_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_args: object, **_options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    write_zip(tmp_path / "a.zip", ("sub/a", b"x"))
+    monkeypatch.setattr(Path, "mkdir", fail)
+    with pytest.raises(OSError, match="No space"):
+        unpack(tmp_path, "a.zip")
+
+
+def test_progress_counts_bytes(tmp_path: Path) -> None:
+    count = Count()
+    (tmp_path / "a.gz").write_bytes(gzip.compress(b"x" * 1234))
+    unpack(tmp_path, "a.gz", count=count)
+    assert count.done == 1234
+
+
+def test_a_cancelled_unpacking_stops(tmp_path: Path) -> None:
+    (tmp_path / "a.gz").write_bytes(gzip.compress(bytes(80_000_000), 1))
+    count = Count()
+
+    async def main() -> None:
+        task = asyncio.create_task(run_in_thread(lambda stop: unpack(tmp_path, "a.gz", count=count, stop=stop)))
+        while not count.done:
+            await asyncio.sleep(0.001)
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+
+    asyncio.run(main())
+    assert 0 < count.done < 80_000_000
