@@ -76,6 +76,12 @@ class Settings(BaseSettings):
             raise ValueError(msg)
         return level
 
+    @field_validator("job_time_limit", "lock_ttl", "download_timeout", "query_timeout", mode="before")
+    @classmethod
+    def _seconds(cls, value: object) -> object:
+        # The environment has text alone: "2.5" means seconds, as a number does.
+        return float(value) if isinstance(value, str) and value.replace(".", "", 1).isdigit() else value
+
     @field_validator("home")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
