@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,7 +135,7 @@ class SourceBench:
 
     def upload_once(self) -> Outcome:
         """Open the stores, upload, close them."""
-        return self.run(lambda context: self.upload(context))
+        return self.run(self.upload)
 
     def state(self) -> SourceState:
         """Return what is current."""
@@ -147,5 +147,5 @@ class SourceBench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[SourceBench]:
-    yield SourceBench(tmp_path)
+def bench(tmp_path: Path) -> SourceBench:
+    return SourceBench(tmp_path)

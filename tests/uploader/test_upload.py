@@ -2,21 +2,569 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sourcebook.errors import (
+    Cancelled,
+    DocumentError,
+    DuplicateId,
+    ManifestError,
+    MappingError,
+    MissingUpload,
+    NotFound,
+    ParserError,
+    SourcebookError,
+)
+from sourcebook.flow.messages import InspectUpload, UploadDump
+from sourcebook.model.build import Build
+from sourcebook.model.mapping import Mapping
+from sourcebook.model.upload import Upload
+from sourcebook_uploader.tasks import inspect, upload
 
 if TYPE_CHECKING:
     from conftest import SourceBench
+
+    from sourcebook.context import Context
+
+THREE = """
+    def load_data(data_folder):
+        yield {"_id": "b", "n": 2}
+        yield {"_id": "c", "n": 3}
+        yield {"_id": "a", "n": 1}
+"""
+
+
+def upload_fails(bench: SourceBench, kind: type[SourcebookError]) -> SourcebookError:
+    with pytest.raises(kind) as caught:
+        bench.upload_once()
+    return caught.value
 
 
 def test_documents_are_stored_in_id_order(bench: SourceBench) -> None:
     bench.write("""
         def load_data(data_folder):
-            for line in open(f"{data_folder}/data.txt"):
-                yield {"_id": line.strip(), "size": len(line)}
+            for line in open(f"{data_folder}/data.txt").read().split():
+                yield {"_id": line, "size": len(line)}
             yield {"_id": "a", "name": "first of all"}
     """)
     outcome = bench.upload_once()
-    assert outcome.documents == [{"_id": "a", "name": "first of all"}, {"_id": "one", "size": 4}, {"_id": "two", "size": 4}]
+    assert outcome.documents == [
+        {"_id": "a", "name": "first of all"},
+        {"_id": "one", "size": 3},
+        {"_id": "two", "size": 3},
+    ]
     assert outcome.message.count == 3
     assert not outcome.message.unchanged
     assert outcome.record.release == "1"
+    assert outcome.record.metadata == {"url": "https://example.org", "license": "CC0"}
+    assert outcome.mapping.committed == {"size": {"type": "integer"}, "name": {"type": "text"}}
+    assert outcome.mapping.counts == {"size": 2, "name": 1}
+    assert outcome.warnings == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "return [{'_id': 'a', 'x': 1}]",
+        "return {'a': {'x': 1}}",
+        "return iter(({'_id': 'a', 'x': 1},))",
+        "yield {'x': 1, '_id': 'a'}",
+    ],
+    ids=["list", "dict", "iterator", "generator"],
+)
+def test_a_parser_may_return_any_collection_of_documents(bench: SourceBench, body: str) -> None:
+    bench.write(f"def load_data(data_folder):\n    {body}\n")
+    assert bench.upload_once().documents == [{"_id": "a", "x": 1}]
+
+
+def test_many_runs_are_merged_in_order(bench: SourceBench) -> None:
+    bench.write(
+        """
+        def load_data(data_folder, count):
+            for number in range(count):
+                yield {"_id": f"{number * 7919 % count:05d}", "number": number, "filler": "x" * 50}
+    """,
+        parser_kwargs={"count": 4001},
+    )
+    outcome = bench.upload_once()
+    assert [d["_id"] for d in outcome.documents] == [f"{n:05d}" for n in range(4001)]
+    assert outcome.mapping.counts["number"] == 4001
+
+
+def test_an_author_may_yield_the_same_dict_again(bench: SourceBench) -> None:
+    bench.write("""
+        def load_data(data_folder):
+            document = {}
+            for number in range(3):
+                document["_id"] = number
+                document["tags"] = (number,)
+                yield document
+                assert document == {"_id": number, "tags": (number,)}
+    """)
+    outcome = bench.upload_once()
+    assert outcome.documents == [{"_id": str(n), "tags": [n]} for n in range(3)]
+    assert len(outcome.warnings) == 1
+    assert "number 0 as _id" in outcome.warnings[0]
+
+
+def test_what_a_parser_prints_harms_nothing(bench: SourceBench) -> None:
+    bench.write("""
+        import os, sys, subprocess
+        def load_data(data_folder):
+            print("hello" * 100_000)
+            os.write(1, b'{"kind": "error"}\\n')
+            subprocess.run(["echo", "from a child"])
+            yield {"_id": "a"}
+    """)
+    assert bench.upload_once().message.count == 1
+
+
+# Bad parsers
+
+
+def test_an_exception_names_the_document_before_it_and_the_plugins_frames(bench: SourceBench) -> None:
+    bench.write("""
+        def load_data(data_folder):
+            for number in range(2000):
+                yield {"_id": str(number)}
+                if number == 999:
+                    raise KeyError("gene")
+    """)
+    error = upload_fails(bench, ParserError)
+    assert "KeyError: 'gene' after 1000 documents (the last _id was '999')" in error.message
+    assert "parser.py" in error.details["traceback"]
+    assert "sourcebook_uploader" not in error.details["traceback"]
+    assert bench.state().last_upload_errors["bench"]["code"] == "parser"
+
+
+@pytest.mark.parametrize(
+    ("document", "kind", "expected"),
+    [
+        ("{'a': 1}", DocumentError, "Document 3 has no _id"),
+        ("{'_id': ''}", DocumentError, "Document 3 has an empty _id"),
+        ("{'_id': 'x' * 600}", DocumentError, "600 bytes"),
+        ("{'_id': ['x']}", DocumentError, "a list"),
+        ("{'_id': True}", DocumentError, "a bool"),
+        ("{'_id': 'x', 'a': {'b': [{}, {'c': float('nan')}]}}", DocumentError, "(_id 'x'): a.b[1].c is nan"),
+        ("{'_id': 'x', 'a': [float('-inf')]}", DocumentError, "a[0] is -inf"),
+        ("{'_id': 'x', 'a': b'raw'}", DocumentError, "a is a bytes"),
+        ("{'_id': 'x', 'a': object()}", DocumentError, "a is an object"),
+        ("{'_id': 'x', 'a': {1: 2}}", DocumentError, "a has the key 1 (int)"),
+        ("{'_id': 'x', 'a': {'': 2}}", DocumentError, "a has the key ''"),
+        ("{'_id': 'x', 'a': [2**63]}", DocumentError, "a[0] is an integer of 64 bits"),
+        ("{'_id': 'x', 'a': '\\ud800'}", DocumentError, "a has half a surrogate pair"),
+        ("{'_id': '\\ud800'}", DocumentError, "half a surrogate pair"),
+        ("['x']", DocumentError, "Document 3 is a list"),
+        ("None", DocumentError, "Document 3 is a NoneType"),
+        (
+            "{'_id': 'x', 'same': {'now': 'an object'}}",
+            MappingError,
+            "'same' is an object in document 'x' and a string",
+        ),
+        ("{'_id': 'one'}", DuplicateId, "_id 'one' more than once (documents 1, 3)"),
+    ],
+)
+def test_a_bad_document_is_named(bench: SourceBench, document: str, kind: type[SourcebookError], expected: str) -> None:
+    bench.write(f"""
+        def load_data(data_folder):
+            yield {{"_id": "one", "same": "x"}}
+            yield {{"_id": "two", "same": "x"}}
+            yield {document}
+    """)
+    error = upload_fails(bench, kind)
+    assert expected in error.message
+    assert bench.state().uploads == {}
+
+
+@pytest.mark.parametrize(
+    "value", ["a = []; a.append(a)", "a = {}; a['a'] = a", "a = []\n    for _ in range(300): a = [a]"]
+)
+def test_a_document_that_is_too_deep_is_refused(bench: SourceBench, value: str) -> None:
+    bench.write(f"def load_data(data_folder):\n    {value}\n    yield {{'_id': 'x', 'a': a}}\n")
+    assert "nested" in upload_fails(bench, DocumentError).message
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("return", "returned a NoneType"),
+        ("return 5", "returned a int"),
+        ("return 'abc'", "returned a str"),
+        ("return []", "yielded no documents"),
+        ("return iter(())", "yielded no documents"),
+        ("import sys; sys.exit(0)", "SystemExit"),
+        ("import os; yield {'_id': '1'}; os._exit(0)", "exit code 0 after"),
+        ("import os; yield {'_id': '1'}; os.kill(os.getpid(), 11)", "signal SIGSEGV after"),
+        ("x = [bytes(1000) for _ in range(10**6)]; yield {'_id': '1'}", "needs more memory than the limit of 256 MiB"),
+    ],
+)
+def test_a_parser_that_gives_nothing_fails(bench: SourceBench, body: str, expected: str) -> None:
+    bench.overrides["parser_memory_bytes"] = 256 * 1024**2
+    bench.write(f"def load_data(data_folder):\n    {body}\n")
+    assert expected in upload_fails(bench, ParserError).message
+
+
+def test_a_missing_function_names_the_nearest(bench: SourceBench) -> None:
+    bench.write("def load_dta(data_folder):\n    return []\n")
+    assert "load_dta" in upload_fails(bench, ManifestError).message
+
+
+def test_a_crash_keeps_the_end_of_the_output(bench: SourceBench) -> None:
+    bench.write("""
+        import os, sys
+        def load_data(data_folder):
+            print("the last words", file=sys.stderr)
+            sys.stderr.flush()
+            os._exit(3)
+    """)
+    error = upload_fails(bench, ParserError)
+    assert "exit code 3" in error.message
+    assert "the last words" in error.details["output"]
+
+
+def test_a_parser_that_never_ends_is_killed_with_what_it_started(bench: SourceBench) -> None:
+    pids = bench.folder / "pids"
+    bench.write(f"""
+        import os, subprocess, time
+        def load_data(data_folder):
+            yield {{"_id": "a"}}
+            child = subprocess.Popen(["sleep", "60"])
+            with open({str(pids)!r} + ".new", "w") as file:
+                file.write(f"{{os.getpid()}} {{child.pid}}")
+            os.rename({str(pids)!r} + ".new", {str(pids)!r})
+            while True:
+                time.sleep(0.01)
+    """)
+
+    async def cancel(context: Context) -> None:
+        run = await bench.start(context)
+        task = asyncio.create_task(upload(context, run, UploadDump(source="bench", uploader="bench")))
+        while not pids.exists():
+            await asyncio.sleep(0.02)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert not (context.settings.home / "scratch" / run.id).exists()
+
+    bench.run(cancel)
+    assert all(ends_soon(int(pid)) for pid in pids.read_text().split())
+
+
+def ends_soon(pid: int) -> bool:
+    for _ in range(100):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        if Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z":
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_what_progress_raises_ends_the_parser(bench: SourceBench) -> None:
+    bench.write("""
+        import time
+        def load_data(data_folder):
+            number = 0
+            while True:
+                number += 1
+                yield {"_id": str(number)}
+                time.sleep(0.01)
+    """)
+
+    async def refuse(*_arguments: object) -> None:
+        raise Cancelled("Someone cancelled.")
+
+    async def cancel(context: Context) -> None:
+        run = await bench.start(context)
+        run.progress = refuse  # type: ignore[method-assign, assignment]
+        with pytest.raises(Cancelled):
+            await upload(context, run, UploadDump(source="bench", uploader="bench"))
+
+    bench.run(cancel)
+    assert bench.state().last_upload_errors == {}
+
+
+def test_a_process_left_behind_does_not_hold_the_upload(bench: SourceBench) -> None:
+    bench.write("""
+        import subprocess
+        def load_data(data_folder):
+            yield {"_id": "a"}
+            subprocess.Popen(["sleep", "60"])
+    """)
+    started = time.monotonic()
+    assert bench.upload_once().message.count == 1
+    assert time.monotonic() - started < 10
+
+
+# Duplicates
+
+
+@pytest.mark.parametrize("far", [False, True], ids=["one_run", "two_runs"])
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        ("ignore", {"_id": "x", "v": [1], "o": {"a": 1}}),
+        ("merge", {"_id": "x", "v": [1, 2], "o": {"a": [1, 2], "b": 3}}),
+    ],
+)
+def test_duplicates_as_the_manifest_says(bench: SourceBench, policy: str, expected: dict[str, Any], far: bool) -> None:
+    bench.write(
+        f"""
+        def load_data(data_folder):
+            yield {{"_id": "x", "v": [1], "o": {{"a": 1}}}}
+            for number in range({2000 if far else 2}):
+                yield {{"_id": f"z{{number}}"}}
+            yield {{"_id": "x", "v": [1, 2], "o": {{"a": 2, "b": 3}}}}
+    """,
+        on_duplicates=policy,
+    )
+    assert bench.upload_once().documents[0] == expected
+
+
+def test_duplicates_in_different_runs_are_an_error(bench: SourceBench) -> None:
+    bench.write("""
+        def load_data(data_folder):
+            for number in range(2000):
+                yield {"_id": str(number)}
+            yield {"_id": "7"}
+    """)
+    error = upload_fails(bench, DuplicateId)
+    assert "_id '7' more than once" in error.message
+    assert "on_duplicates" in error.message
+
+
+# Options of the manifest
+
+
+def test_nan_drop_leaves_keys_and_items_out(bench: SourceBench) -> None:
+    bench.write(
+        """
+        def load_data(data_folder):
+            nan = float("nan")
+            yield {"_id": "x", "a": nan, "b": [1.5, nan, 2.5], "c": {"d": float("inf"), "e": 1}}
+    """,
+        nan="drop",
+    )
+    outcome = bench.upload_once()
+    assert outcome.documents == [{"_id": "x", "b": [1.5, 2.5], "c": {"e": 1}}]
+    assert outcome.mapping.counts == {"b": 2, "c": 1, "c.e": 1}
+
+
+def test_a_parallelizer_gives_each_process_its_arguments(bench: SourceBench) -> None:
+    bench.write(
+        """
+        def jobs(self):
+            return [(number, self.data_folder) for number in range(3)]
+        def load_data(number, folder):
+            for n in range(number * 2, number * 2 + 2):
+                yield {"_id": f"d{n}", "from": number, "lines": len(open(folder + "/data.txt").read().split())}
+    """,
+        parallelizer="parser:jobs",
+    )
+    outcome = bench.upload_once()
+    assert [(d["_id"], d["from"], d["lines"]) for d in outcome.documents] == [(f"d{n}", n // 2, 2) for n in range(6)]
+    assert outcome.mapping.counts == {"from": 6, "lines": 6}
+
+
+def test_one_failing_process_of_several_fails_the_upload(bench: SourceBench) -> None:
+    bench.write(
+        """
+        def jobs(self):
+            return [(1,), (0,)]
+        def load_data(number):
+            yield {"_id": str(1 / number)}
+    """,
+        parallelizer="parser:jobs",
+    )
+    assert "ZeroDivisionError" in upload_fails(bench, ParserError).message
+
+
+def test_a_plugins_mapping_is_committed_at_every_upload(bench: SourceBench) -> None:
+    parser = (
+        THREE
+        + """
+    def get_mapping(cls):
+        return {"n": {"type": "long", "copy_to": ["all"]}}
+    """
+    )
+    bench.write(parser, mapping="parser:get_mapping")
+    mapping = bench.upload_once().mapping
+    assert mapping.committed == {"n": {"type": "long", "copy_to": "all"}}
+    assert mapping.from_plugin
+
+    async def again(context: Context) -> Mapping | None:
+        await inspect(context, await bench.start(context), InspectUpload(source="bench", uploader="bench"))
+        return await context.catalog.get(Mapping, "bench/bench")
+
+    assert bench.run(again) == mapping
+    bench.write(THREE)
+    assert bench.upload_once().mapping.committed == {"n": {"type": "integer"}}
+
+
+def test_a_wrong_mapping_of_a_plugin_fails_before_parsing(bench: SourceBench) -> None:
+    bench.write(
+        THREE + "    def get_mapping(cls):\n        return {'n': {'type': 'string'}}\n", mapping="parser:get_mapping"
+    )
+    assert "write keyword or text" in upload_fails(bench, MappingError).message
+
+
+# What is current
+
+
+def test_nothing_dumped_yet_says_what_to_do(bench: SourceBench) -> None:
+    bench.write(THREE)
+    with pytest.raises(MissingUpload, match="sourcebook dump bench"):
+        bench.run(bench.upload, with_dump=False)
+
+
+def test_an_unknown_uploader_is_named(bench: SourceBench) -> None:
+    bench.write(THREE)
+
+    async def start(context: Context) -> None:
+        with pytest.raises(NotFound, match="no uploader 'other'; it has bench"):
+            await upload(context, await bench.start(context), UploadDump(source="bench", uploader="other"))
+
+    bench.run(start)
+
+
+def test_an_equal_upload_keeps_the_collection_and_takes_the_release(bench: SourceBench) -> None:
+    bench.write(THREE)
+    first = bench.upload_once()
+
+    async def again(context: Context) -> None:
+        await bench.release(context, "2")
+        second = await bench.upload(context)
+        assert second.message.unchanged
+        assert second.record.collection == first.record.collection
+        assert second.record.release == "2"
+        assert await context.documents.names() == [first.record.collection]
+        forced = await bench.upload(context, force=True)
+        assert not forced.message.unchanged
+        assert await context.documents.names() == [forced.record.collection]
+
+    bench.run(again)
+
+
+def test_a_changed_upload_replaces_the_collection(bench: SourceBench) -> None:
+    bench.write(THREE)
+    first = bench.upload_once()
+    bench.write(THREE + "        yield {'_id': 'd', 'n': 4}\n")
+
+    async def again(context: Context) -> None:
+        second = await bench.upload(context)
+        assert not second.message.unchanged
+        assert second.message.count == 4
+        assert await context.documents.names() == [second.record.collection]
+        assert second.record.collection != first.record.collection
+
+    bench.run(again)
+
+
+def test_a_collection_that_a_build_serves_stays(bench: SourceBench) -> None:
+    bench.write(THREE)
+    first = bench.upload_once()
+    bench.write(THREE + "        yield {'_id': 'd', 'n': 4}\n")
+
+    async def again(context: Context) -> None:
+        build = Build(
+            name="b",
+            config="c",
+            doc_type="gene",
+            collection=first.record.collection,
+            linked=True,
+            count=3,
+            digest="",
+            uploads=[],
+        )
+        await context.catalog.put("b", build)
+        second = await bench.upload(context)
+        assert await context.documents.names() == sorted([first.record.collection, second.record.collection])
+
+    bench.run(again)
+
+
+def test_a_failed_upload_keeps_the_last_good_one(bench: SourceBench) -> None:
+    bench.write(THREE)
+    first = bench.upload_once()
+    bench.write("def load_data(data_folder):\n    return []\n")
+    upload_fails(bench, ParserError)
+    state = bench.state()
+    assert state.uploads == {"bench": first.record.id}
+    assert state.last_upload_errors["bench"]["code"] == "parser"
+    bench.write(THREE)
+    assert bench.upload_once().message.unchanged
+    assert bench.state().last_upload_errors == {}
+
+
+def test_the_same_job_twice_gives_the_same(bench: SourceBench) -> None:
+    bench.write(THREE)
+
+    async def twice(context: Context) -> None:
+        first = await bench.upload(context, job_id="job1")
+        second = await bench.upload(context, job_id="job1")
+        assert second.message == first.message
+        assert second.documents == first.documents
+        # The job died after the collection was complete, before it was recorded.
+        await context.catalog.delete(Upload, first.record.id)
+        third = await bench.upload(context, job_id="job1")
+        assert third.message == first.message
+        assert third.documents == first.documents
+        assert await context.documents.names() == [first.record.collection]
+
+    bench.run(twice)
+
+
+# Mappings
+
+
+def test_new_fields_and_changed_types_are_warned_of(bench: SourceBench) -> None:
+    bench.write(THREE)
+    bench.upload_once()
+    bench.write("def load_data(data_folder):\n    yield {'_id': 'a', 'n': 'one', 'new': 1}\n")
+    outcome = bench.upload_once()
+    assert outcome.mapping.committed == {"n": {"type": "integer"}}
+    assert any("'new' not in the committed mapping" in text for text in outcome.warnings)
+    assert any("'n' is committed as integer, but documents have keyword" in text for text in outcome.warnings)
+
+
+def test_nothing_is_committed_when_the_setting_is_off(bench: SourceBench) -> None:
+    bench.overrides["auto_commit_mapping"] = False
+    bench.write(THREE)
+    mapping = bench.upload_once().mapping
+    assert mapping.committed is None
+    assert mapping.inferred == {"n": {"type": "integer"}}
+
+
+def test_inspect_infers_the_same_from_stored_documents(bench: SourceBench) -> None:
+    bench.write("""
+        def load_data(data_folder):
+            for n in range(3000):
+                yield {"_id": str(n), "n": n, "tags": ["a", "b c"], "at": "2024-01-02", "o": {"x": n / 7, "y": None}}
+    """)
+    mapping = bench.upload_once().mapping
+
+    async def again(context: Context) -> Mapping | None:
+        await context.catalog.put(mapping.name, mapping.model_copy(update={"inferred": {}, "counts": {}}))
+        message = await inspect(context, await bench.start(context), InspectUpload(source="bench", uploader="bench"))
+        assert (message.fields, message.differences) == (4, 0)
+        return await context.catalog.get(Mapping, "bench/bench")
+
+    assert bench.run(again) == mapping
+
+
+def test_inspect_without_documents_says_what_to_do(bench: SourceBench) -> None:
+    bench.write(THREE)
+
+    async def start(context: Context) -> None:
+        with pytest.raises(MissingUpload, match="sourcebook upload bench"):
+            await inspect(context, await bench.start(context), InspectUpload(source="bench", uploader="bench"))
+
+    bench.run(start)

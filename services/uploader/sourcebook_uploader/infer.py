@@ -39,9 +39,8 @@ _MIN_LONG, _MAX_LONG = -(2**63), 2**63 - 1
 _NONE_TYPE = type(None)
 _GOOD_KEY = re.compile(r"[a-z0-9_.]+\Z")
 _BAD_CHARACTER = re.compile(r"[^A-Za-z0-9_.\s]")
-_DATE = re.compile(
-    r"\d{4}-\d\d-\d\d(T([01]\d|2[0-3])(:[0-5]\d(:[0-5]\d([.,]\d{1,9})?)?)?(Z|[+-]\d\d(:?[0-5]\d)?)?)?\Z", re.ASCII
-)
+_DAY_LENGTH = len("2024-01-02")
+_TIME = re.compile(r"T([01]\d|2[0-3])(:[0-5]\d(:[0-5]\d([.,]\d{1,9})?)?)?(Z|[+-]\d\d(:?[0-5]\d)?)?\Z", re.ASCII)
 
 
 class _Field:
@@ -107,17 +106,17 @@ class Inference:
             kind = type(value)
             seen = field.seen
             if kind is str:
-                if seen & TEXT or (seen & KEYWORD and " " not in value):
+                if seen == TEXT or (seen == KEYWORD and " " not in value):
                     field.count += 1
                 else:
                     self._learn_string(field, value)
             elif kind is int:
-                if seen & INTEGER and _MIN_INTEGER <= value <= _MAX_INTEGER:
+                if seen == INTEGER and _MIN_INTEGER <= value <= _MAX_INTEGER:
                     field.count += 1
                 else:
                     self._learn_integer(field, value)
             elif kind is float:
-                if seen & FLOAT and value - value == 0.0:
+                if seen == FLOAT and value - value == 0.0:
                     field.count += 1
                 else:
                     self._learn_float(field, value)
@@ -129,6 +128,8 @@ class Inference:
                     self._learn_object(field, value)
             elif kind is list:
                 self._learn_list(field, value)
+            elif kind is bool and seen == BOOLEAN:
+                field.count += 1
             elif value is not None:
                 self._learn_value(field, value)
 
@@ -143,7 +144,7 @@ class Inference:
     def _learn_list(self, field: _Field, items: list[Json]) -> None:
         seen = field.seen
         for item in items:
-            if type(item) is str and (seen & TEXT or (seen & KEYWORD and " " not in item)):
+            if type(item) is str and (seen == TEXT or (seen == KEYWORD and " " not in item)):
                 field.count += 1
             else:
                 self._learn_value(field, item)
@@ -299,10 +300,12 @@ def _learn_nothing(_field: _Field, _value: None) -> None:
 
 
 def _is_date(value: str) -> bool:
-    if len(value) < len("2024-01-02") or not _DATE.match(value):
+    size = len(value)
+    # The two hyphens exclude the other forms that Python reads (20240102, 2024-W01-2).
+    if size < _DAY_LENGTH or value[7] != "-" or value[4] != "-" or (size > _DAY_LENGTH and not _TIME.match(value, 10)):
         return False
     try:
-        date.fromisoformat(value[:10])
+        date.fromisoformat(value[:_DAY_LENGTH])
     except ValueError:
         return False
     return True

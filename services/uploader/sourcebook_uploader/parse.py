@@ -206,15 +206,14 @@ class Parser:
 
     def _write_run(self, records: list[Record], number: int) -> None:
         ordered = sorted(records, key=itemgetter(0))
-        if self._spec.refuse_duplicates:
-            key = find_duplicate(ordered)
-            if key is not None:
-                first = number - len(records) + 1
-                raise duplicate_error(key, [first + index for index, record in enumerate(records) if record[0] == key])
+        repeated = find_duplicate(ordered)
+        if repeated is not None and self._spec.refuse_duplicates:
+            first = number - len(records) + 1
+            raise duplicate_error(repeated, [first + i for i, record in enumerate(records) if record[0] == repeated])
         path = Path(self._spec.scratch) / f"run-{self._spec.number}-{self._runs}"
         self._runs += 1
         try:
-            run = write_run(path, ordered)
+            run = write_run(path, ordered, has_duplicates=repeated is not None)
         except OSError as error:
             raise EngineUnavailable(
                 f"Sorted documents cannot be written to {path.parent}: {error.strerror}. Is the disk full?"

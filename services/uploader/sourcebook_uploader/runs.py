@@ -32,23 +32,27 @@ class Run(NamedTuple):
     has_duplicates: bool
 
 
-def write_run(path: Path, records: Sequence[Record]) -> Run:
+def write_run(path: Path, records: Sequence[Record], *, has_duplicates: bool) -> Run:
     """Write sorted records to a new file; there must be at least one."""
     encode = msgspec.msgpack.Encoder().encode
     with path.open("wb") as file:
         for start, stop in _cut_frames(records):
             frame = encode(records[start:stop])
-            file.write(len(frame).to_bytes(_LENGTH_BYTES))
-            file.write(frame)
-    return Run(path, len(records), records[0][0], records[-1][0], len(dict(records)) < len(records))
+            file.write(len(frame).to_bytes(_LENGTH_BYTES) + frame)
+    return Run(path, len(records), records[0][0], records[-1][0], has_duplicates)
 
 
 def _cut_frames(records: Sequence[Record]) -> Iterator[tuple[int, int]]:
-    start, total = 0, len(records)
+    start, total, usual = 0, len(records), FRAME_RECORDS
     while start < total:
-        stop = min(start + FRAME_RECORDS, total)
-        while stop - start > 1 and sum([len(value) for _, value in records[start:stop]]) > FRAME_BYTES:
-            stop = start + (stop - start) // 2
+        stop = min(start + usual, total)
+        size = sum([len(value) for _, value in records[start:stop]])
+        while stop - start > 1 and size > FRAME_BYTES:
+            stop = start + max(1, (stop - start) * FRAME_BYTES // (size + 1))
+            size = sum([len(value) for _, value in records[start:stop]])
+        usual = min(
+            FRAME_RECORDS, (stop - start) * FRAME_BYTES // (size + 1) + 1
+        )  # most documents are as long as those before
         while stop < total and records[stop][0] == records[stop - 1][0]:
             stop += 1
         yield start, stop

@@ -4,7 +4,8 @@ import datetime as dt
 import math
 from collections.abc import Iterable
 from decimal import Decimal
-from itertools import pairwise
+from itertools import islice, pairwise
+from operator import eq
 from typing import Any
 
 import orjson
@@ -223,6 +224,7 @@ def _merge_records(records: list[Record]) -> Record:
 
 def find_duplicate(records: list[Record]) -> bytes | None:
     """Return the first key that stands twice in sorted records, or None."""
-    if len(dict(records)) == len(records):
+    keys = [key for key, _ in records]
+    if not any(map(eq, keys, islice(keys, 1, None))):
         return None
-    return next(left[0] for left, right in pairwise(records) if left[0] == right[0])
+    return next(left for left, right in pairwise(keys) if left == right)

@@ -178,29 +178,11 @@ NUMBER_TYPES = ("byte", "short", "integer", "long", "half_float", "float", "scal
 FIELD_TYPES = ("keyword", "text", *NUMBER_TYPES, "boolean", "date", "ip", "object", "nested")
 _OBJECT_TYPES = ("object", "nested")
 _OPTIONS = frozenset(
-    [
-        "type",
-        "properties",
-        "index",
-        "copy_to",
-        "normalizer",
-        "analyzer",
-        "search_analyzer",
-        "fields",
-        "format",
-        "ignore_above",
-        "null_value",
-        "doc_values",
-        "store",
-        "norms",
-        "enabled",
-        "dynamic",
-        "coerce",
-        "ignore_malformed",
-        "index_options",
-        "scaling_factor",
-        "fielddata",
-    ]
+    (
+        *("type", "properties", "index", "copy_to", "normalizer", "analyzer", "search_analyzer"),
+        *("fields", "format", "ignore_above", "null_value", "doc_values", "store", "norms"),
+        *("enabled", "dynamic", "coerce", "ignore_malformed", "index_options", "scaling_factor", "fielddata"),
+    )
 )
 _BOOLEAN_OPTIONS = ("index", "doc_values", "store", "norms", "enabled", "coerce", "ignore_malformed")
 _OLD_TYPES = {
