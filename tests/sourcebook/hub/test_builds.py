@@ -1,0 +1,171 @@
+"""Build configurations, builds and APIs as people see them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from sourcebook.backends import open_inline_bus
+from sourcebook.context import Context, open_context
+from sourcebook.errors import Busy, Conflict, InvalidName, MissingUpload, NotFound
+from sourcebook.hub import apis, builds
+from sourcebook.model.build import Build, BuildConfig
+from sourcebook.model.document import make_record
+from sourcebook.model.release import Api, Release
+from sourcebook.model.source import Plugin
+from sourcebook.settings import Settings
+
+
+@asynccontextmanager
+async def opened(home: Path) -> AsyncIterator[Context]:
+    async with open_context(Settings(home=home), bus=open_inline_bus()) as context:
+        await context.catalog.put("a", Plugin(name="a", folder="plugins/a"))
+        yield context
+
+
+def play(home: Path, scenario: Callable[[Context], Awaitable[None]]) -> None:
+    async def main() -> None:
+        async with opened(home) as context:
+            await scenario(context)
+
+    asyncio.run(main())
+
+
+def config(name: str = "c", **fields: object) -> BuildConfig:
+    return BuildConfig.model_validate({"name": name, "doc_type": "thing", "sources": ["a"], **fields})
+
+
+async def add_build(context: Context, name: str, *, finished_at: float = 0.0) -> Build:
+    collection = f"build~c~{name}"
+    async with context.documents.create(collection) as writer:
+        await writer.write([make_record({"_id": "1"})])
+        info = await writer.commit()
+    made = Build(
+        name=name,
+        config="c",
+        doc_type="thing",
+        collection=collection,
+        count=info.count,
+        digest=info.digest,
+        uploads=[],
+        finished_at=finished_at,
+    )
+    await context.catalog.put(name, made)
+    return made
+
+
+async def add_release(context: Context, build: Build) -> Release:
+    index = f"c~{build.name}~1"
+    async with context.search.create(index, collection=build.collection, properties={}, settings={}) as writer:
+        await writer.commit()
+    made = Release(
+        name=build.name,
+        build=build.name,
+        config="c",
+        doc_type="thing",
+        collection=build.collection,
+        index=index,
+        count=1,
+    )
+    await context.catalog.put(made.name, made)
+    return made
+
+
+def test_a_configuration_is_stored_if_its_sources_exist(tmp_path: Path) -> None:
+    async def scenario(context: Context) -> None:
+        await builds.put_build_config(context, config(_meta={"x": 1}))
+        stored = await builds.get_build_config(context, "c")
+        assert (stored.meta, await builds.list_build_configs(context)) == ({"x": 1}, [stored])
+        await builds.put_build_config(context, config("d", sources=["*"]))
+        with pytest.raises(NotFound, match="no registered source matches 'nope'"):
+            await builds.put_build_config(context, config(sources=["a", "nope"]))
+        with pytest.raises(InvalidName):
+            await builds.put_build_config(context, config("../c"))
+        await builds.delete_build_config(context, "d")
+        with pytest.raises(NotFound, match="There are: c"):
+            await builds.get_build_config(context, "d")
+
+    play(tmp_path, scenario)
+
+
+def test_a_build_is_started_once_and_named_after_its_version(tmp_path: Path) -> None:
+    async def scenario(context: Context) -> None:
+        await builds.put_build_config(context, config(build_version="v1"))
+        await add_build(context, "c_v1")
+        job = await builds.start_build(context, "c")
+        assert job.command == {"config": "c", "build": "c_v1_2"}
+        with pytest.raises(Busy):
+            await builds.start_build(context, "c")
+        with pytest.raises(NotFound):
+            await builds.start_build(context, "unknown")
+
+    play(tmp_path, scenario)
+
+
+def test_builds_are_listed_newest_first(tmp_path: Path) -> None:
+    async def scenario(context: Context) -> None:
+        await builds.put_build_config(context, config())
+        with pytest.raises(MissingUpload, match="sourcebook build c"):
+            await builds.newest_build(context, "c")
+        await add_build(context, "c_2", finished_at=1)
+        await add_build(context, "c_1", finished_at=2)
+        assert [build.name for build in await builds.list_builds(context, "c")] == ["c_1", "c_2"]
+        assert (await builds.newest_build(context, "c")).name == "c_1"
+        job = await builds.start_release(context, "c_1")
+        assert (job.kind, job.command) == ("index", {"build": "c_1", "api": "c"})
+        with pytest.raises(Conflict, match="is indexing"):
+            await builds.delete_build(context, "c_1")
+
+    play(tmp_path, scenario)
+
+
+def test_what_an_api_serves_or_keeps_is_not_deleted(tmp_path: Path) -> None:
+    async def scenario(context: Context) -> None:
+        first = await add_release(context, await add_build(context, "c_1"))
+        second = await add_release(context, await add_build(context, "c_2"))
+        await context.catalog.put("c", Api(name="c", config="c", release=second.name, history=[first.name]))
+        for name in ("c_1", "c_2"):
+            with pytest.raises(Conflict, match="'c' serves build"):
+                await builds.delete_build(context, name)
+        await apis.delete_api(context, "c")
+        assert await context.search.names() == []
+        await builds.delete_build(context, "c_1")
+        assert await context.documents.names() == ["build~c~c_2"]
+        with pytest.raises(NotFound):
+            await builds.get_build(context, "c_1")
+
+    play(tmp_path, scenario)
+
+
+def test_rollback_goes_back_and_forth(tmp_path: Path) -> None:
+    async def scenario(context: Context) -> None:
+        await context.catalog.put("c", Api(name="c", config="c", release="r3", history=["r2", "r1"]))
+        api = await apis.rollback(context, "c")
+        assert (api.release, api.history) == ("r2", ["r3", "r1"])
+        api = await apis.rollback(context, "c", "r1")
+        assert (api.release, api.history) == ("r1", ["r2", "r3"])
+        with pytest.raises(Conflict, match="kept are: r2, r3"):
+            await apis.rollback(context, "c", "r9")
+        with pytest.raises(NotFound, match="There are: c"):
+            await apis.rollback(context, "d")
+        await context.catalog.put("new", Api(name="new", config="c"))
+        with pytest.raises(Conflict, match="none"):
+            await apis.rollback(context, "new")
+
+    play(tmp_path, scenario)
+
+
+def test_putting_an_api_does_not_move_its_release(tmp_path: Path) -> None:
+    async def scenario(context: Context) -> None:
+        await context.catalog.put("c", Api(name="c", config="c", release="r1", history=["r0"]))
+        api = await apis.put_api(context, Api(name="c", config="c", release="r9", max_age=5))
+        assert (api.release, api.history, api.max_age) == ("r1", ["r0"], 5)
+        fresh = await apis.put_api(context, Api(name="d", config="c", release="r9"))
+        assert fresh.release is None
+        assert [item.name for item in await apis.list_apis(context)] == ["c", "d"]
+        with pytest.raises(InvalidName):
+            await apis.put_api(context, Api(name="a/b", config="c"))
+
+    play(tmp_path, scenario)

@@ -1,0 +1,147 @@
+"""Plugins and sources as people see them, and the commands that start their jobs."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from sourcebook.backends import open_catalog, open_inline_bus, open_locks
+from sourcebook.context import Context
+from sourcebook.errors import Busy, Conflict, InvalidRequest, ManifestError, MappingError, MissingUpload, NotFound
+from sourcebook.hub import builds, sources
+from sourcebook.hub.jobs import cancel_job
+from sourcebook.model.build import BuildConfig
+from sourcebook.model.mapping import Mapping
+from sourcebook.model.source import SourceState
+from sourcebook.settings import Settings
+
+MANIFEST: dict[str, Any] = {"dumper": {"data_url": "data.txt"}, "uploader": {"parser": "parser:load"}}
+
+
+@asynccontextmanager
+async def opened(home: Path) -> AsyncIterator[Context]:
+    settings = Settings(home=home)
+    catalog, locks = await open_catalog(settings), await open_locks(settings)
+    nothing = cast("Any", None)
+    yield Context(settings, catalog, nothing, nothing, nothing, locks, open_inline_bus())
+    await catalog.close()
+    await locks.close()
+
+
+def play(home: Path, scenario: Callable[[Context], Awaitable[None]]) -> None:
+    async def main() -> None:
+        async with opened(home) as context:
+            await scenario(context)
+
+    asyncio.run(main())
+
+
+def write_plugin(folder: Path, manifest: dict[str, Any] | str = MANIFEST) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "manifest.json").write_text(manifest if isinstance(manifest, str) else json.dumps(manifest))
+    return folder
+
+
+def test_a_plugin_is_added_listed_and_removed(tmp_path: Path) -> None:
+    folder = write_plugin(tmp_path / "one")
+
+    async def scenario(context: Context) -> None:
+        plugin = await sources.add_plugin(context, folder)
+        assert (plugin.name, plugin.folder) == ("one", str(folder))
+        assert await sources.add_plugin(context, folder) == plugin
+        (view,) = await sources.list_sources(context)
+        assert (view.name, view.uploaders, view.error, view.dump) == ("one", ["one"], None, None)
+        await sources.remove_plugin(context, "one")
+        assert await sources.list_sources(context) == []
+        with pytest.raises(NotFound, match="Registered are: none"):
+            await sources.get_source(context, "one")
+
+    play(tmp_path / "home", scenario)
+
+
+def test_a_broken_plugin_is_listed_with_its_error_and_the_others_go_on(tmp_path: Path) -> None:
+    good = write_plugin(tmp_path / "plugins" / "good")
+    bad = write_plugin(tmp_path / "plugins" / "bad", "{")
+
+    async def scenario(context: Context) -> None:
+        with pytest.raises(ManifestError, match=r"manifest\.json"):
+            await sources.add_plugin(context, bad)
+        added = await sources.add_plugin_folders(context, [tmp_path / "plugins"])
+        assert [plugin.name for plugin in added] == ["bad", "good"]
+        views = await sources.list_sources(context)
+        assert [bool(view.error) for view in views] == [True, False]
+        with pytest.raises(ManifestError):
+            await sources.start_dump(context, "bad")
+        assert (await sources.start_dump(context, "good")).kind == "dump"
+        write_plugin(bad)
+        assert (await sources.get_source(context, "bad")).error is None
+        assert await sources.add_plugin_folders(context, [tmp_path / "plugins"]) == []
+        assert good.name == "good"
+
+    play(tmp_path / "home", scenario)
+
+
+def test_two_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    async def scenario(context: Context) -> None:
+        await sources.add_plugin(context, write_plugin(tmp_path / "a" / "one"))
+        with pytest.raises(Conflict, match="sourcebook plugin remove one"):
+            await sources.add_plugin(context, write_plugin(tmp_path / "b" / "one"))
+
+    play(tmp_path / "home", scenario)
+
+
+def test_commands_that_cannot_work_yet_say_what_is_missing(tmp_path: Path) -> None:
+    async def scenario(context: Context) -> None:
+        await sources.add_plugin(context, write_plugin(tmp_path / "one"))
+        await sources.add_plugin(context, write_plugin(tmp_path / "files", {"dumper": {"data_url": "data.txt"}}))
+        with pytest.raises(MissingUpload, match="sourcebook dump one"):
+            await sources.start_upload(context, "one")
+        with pytest.raises(InvalidRequest, match="only downloads"):
+            await sources.start_upload(context, "files")
+        await context.catalog.put("one", SourceState(name="one", dump="one@1"))
+        with pytest.raises(NotFound, match="no uploader 'x'"):
+            await sources.start_upload(context, "one", "x")
+        with pytest.raises(MissingUpload, match="sourcebook upload one"):
+            await sources.start_inspect(context, "one")
+        with pytest.raises(NotFound, match="no mapping yet"):
+            await sources.get_mapping(context, "one", "one")
+
+    play(tmp_path / "home", scenario)
+
+
+def test_a_source_with_an_active_job_is_busy_and_stays(tmp_path: Path) -> None:
+    async def scenario(context: Context) -> None:
+        await sources.add_plugin(context, write_plugin(tmp_path / "one"))
+        job = await sources.start_dump(context, "one")
+        with pytest.raises(Busy, match=job.id):
+            await sources.start_dump(context, "one")
+        assert (await sources.get_source(context, "one")).active_jobs == [job.id]
+        with pytest.raises(Conflict, match="active jobs"):
+            await sources.remove_plugin(context, "one")
+        await cancel_job(context, job.id)
+        config = BuildConfig(name="c", doc_type="d", sources=["one"])
+        await builds.put_build_config(context, config)
+        with pytest.raises(Conflict, match="'c' names 'one'"):
+            await sources.remove_plugin(context, "one")
+
+    play(tmp_path / "home", scenario)
+
+
+def test_a_mapping_is_committed_and_edited(tmp_path: Path) -> None:
+    inferred = {"a": {"type": "keyword"}}
+
+    async def scenario(context: Context) -> None:
+        await sources.add_plugin(context, write_plugin(tmp_path / "one"))
+        await context.catalog.put("one/one", Mapping(name="one/one", inferred=inferred))
+        assert (await sources.commit_mapping(context, "one", "one")).committed == inferred
+        edited = {"a": {"type": "text", "copy_to": "all"}}
+        assert (await sources.save_mapping(context, "one", "one", edited)).committed == edited
+        with pytest.raises((MappingError, InvalidRequest), match="strnig"):
+            await sources.save_mapping(context, "one", "one", {"a": {"type": "strnig"}})
+        assert (await sources.get_mapping(context, "one", "one")).committed == edited
+
+    play(tmp_path / "home", scenario)
