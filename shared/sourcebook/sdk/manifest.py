@@ -15,7 +15,8 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from sourcebook.errors import InvalidName, ManifestError
 from sourcebook.logging import hide_secrets
 from sourcebook.model.names import check_name
-from sourcebook.sdk.manifest_file import MANIFEST_NAMES, find_manifest, read_manifest_file
+from sourcebook.sdk.manifest_file import read_manifest_file
+from sourcebook.sdk.plugins import MANIFEST_NAMES, find_manifest
 
 DATA_URL_SCHEMES = ("http", "https", "ftp", "file", "s3", "git+https")
 _SCHEMES_WITH_HOST = ("http", "https", "ftp", "s3", "git+https")

@@ -9,14 +9,8 @@ import yaml
 
 from sourcebook.errors import ManifestError
 
-MANIFEST_NAMES = ("manifest.json", "manifest.yaml", "manifest.yml")  # the first that is there counts
 _MAX_BYTES = 1024 * 1024
 _MAX_VALUES = 100_000  # YAML aliases can make a small file enormous
-
-
-def find_manifest(folder: Path) -> Path | None:
-    """Return the manifest of a plugin folder, or None if there is none."""
-    return next((folder / name for name in MANIFEST_NAMES if (folder / name).is_file()), None)
 
 
 def read_manifest_file(path: Path) -> dict[str, Any]:

@@ -1,9 +1,13 @@
-"""Finds plugin folders, and imports a plugin's functions from its own folder."""
+"""Finds plugin folders, and imports a plugin's functions from its own folder.
+
+Every plugin process imports this file, so it imports little: the standard library's logger, and no YAML.
+"""
 
 import difflib
 import importlib
 import importlib.machinery
 import importlib.util
+import logging
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -11,12 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from sourcebook.errors import ManifestError
-from sourcebook.logging import get_logger
-from sourcebook.sdk.manifest_file import find_manifest
 
-log = get_logger(__name__)
+log = logging.getLogger(__name__)
 
+MANIFEST_NAMES = ("manifest.json", "manifest.yaml", "manifest.yml")  # the first that is there counts
 _MAX_TRACEBACK = 20_000  # characters of a traceback that are kept: the last ones say most
+
+
+def find_manifest(folder: Path) -> Path | None:
+    """Return the manifest of a plugin folder, or None if there is none."""
+    return next((folder / name for name in MANIFEST_NAMES if (folder / name).is_file()), None)
 
 
 def find_plugins(folders: Iterable[Path]) -> list[Path]:
@@ -34,7 +42,7 @@ def _plugins_in(folder: Path) -> Iterator[Path]:
     try:
         children = sorted(folder.iterdir())
     except OSError as error:
-        log.warning("plugin_folder_unreadable", folder=str(folder), problem=error.strerror)
+        log.warning("Plugin folder %s cannot be read: %s", folder, error.strerror)
         return
     yield from (child for child in children if not child.name.startswith(".") and find_manifest(child))
 
