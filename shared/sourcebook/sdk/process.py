@@ -19,7 +19,7 @@ from sourcebook.logging import get_logger
 
 log = get_logger(__name__)
 
-_RESULT_MAX_BYTES = 64 * 1024 * 1024
+_RESULT_MAX_BYTES = 16 * 1024 * 1024
 _OUTPUT_KEPT_BYTES = 8 * 1024
 _ERRORS: dict[str, type[PluginError]] = {kind.code: kind for kind in (ManifestError, ParserError)}
 
