@@ -1,0 +1,188 @@
+"""The embedded search engine: tantivy indices in folders under HOME/search.
+
+The index answers with positions; `_id`s come from a file beside it and documents from the document store, in one call a search.
+What is where: `lucene` parses, `tantivy_query` translates, `tantivy_search` runs, `tantivy_writer` builds, `tantivy_fields` says
+which fields an index has.
+"""
+
+import asyncio
+import os
+import shutil
+import threading
+import uuid
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sourcebook.backends.tantivy_index import MANIFEST_FILE, OpenIndex, read_manifest
+from sourcebook.backends.tantivy_search import Found, run_search
+from sourcebook.backends.tantivy_writer import (
+    DROPPED_PREFIX,
+    TantivyIndexWriter,
+    new_manifest,
+    temporary_folder,
+)
+from sourcebook.errors import EngineUnavailable, InvalidName, NotFound
+from sourcebook.model.document import Record
+from sourcebook.model.mapping import Properties
+from sourcebook.model.query import Hit, SearchRequest, SearchResult
+from sourcebook.ports.documents import DocumentStore
+from sourcebook.settings import Settings
+
+_MAX_OPEN = 64
+_MAX_WORKERS = 8
+
+T = TypeVar("T")
+
+
+async def open_tantivy(settings: Settings, documents: DocumentStore) -> "TantivySearchEngine":
+    """Open the engine under `settings.home`; hits are read from `documents`."""
+    return TantivySearchEngine(settings.home / "search", documents)
+
+
+class TantivySearchEngine:
+    """Implements ports.search.SearchEngine."""
+
+    def __init__(self, home: Path, documents: DocumentStore) -> None:
+        self._home = home
+        self._documents = documents
+        self._executor = ThreadPoolExecutor(min(_MAX_WORKERS, (os.cpu_count() or 1) + 2), "search")
+        self._open: OrderedDict[str, tuple[tuple[int, int], OpenIndex]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @asynccontextmanager
+    async def create(
+        self,
+        name: str,
+        *,
+        collection: str,
+        properties: Properties,
+        settings: dict[str, Any],  # noqa: ARG002 - shards and replicas mean nothing on one machine
+    ) -> AsyncIterator["_AsyncWriter"]:
+        final = self._folder(name)
+        with temporary_folder(self._home, name) as folder:
+            manifest = new_manifest(name, collection, properties)
+            writer = TantivyIndexWriter(folder, final, manifest, properties)
+            try:
+                yield _AsyncWriter(writer)
+            finally:
+                await asyncio.to_thread(writer.close)
+
+    async def search(self, name: str, request: SearchRequest) -> SearchResult:
+        index, found = await self._run(request.timeout_seconds, lambda: self._search(name, request))
+        hits = await self._read_hits(index, found)
+        return SearchResult(found.total, hits, found.max_score, found.facets, found.next_page)
+
+    async def count(self, name: str) -> int | None:
+        manifest = await asyncio.to_thread(read_manifest, self._folder(name))
+        return None if manifest is None else int(manifest["count"])
+
+    async def names(self) -> list[str]:
+        return await asyncio.to_thread(self._names)
+
+    async def drop(self, name: str) -> None:
+        await asyncio.to_thread(self._drop, self._folder(name))
+
+    async def close(self) -> None:
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        with self._lock:
+            self._open.clear()
+
+    async def _run(self, timeout_seconds: float, job: Callable[[], T]) -> T:
+        try:
+            future = asyncio.get_running_loop().run_in_executor(self._executor, job)
+        except RuntimeError as error:
+            raise EngineUnavailable("The search engine is closed.") from error
+        try:
+            return await asyncio.wait_for(future, timeout_seconds)
+        except TimeoutError as error:
+            raise EngineUnavailable(f"The search took longer than {timeout_seconds:g} seconds.") from error
+
+    def _search(self, name: str, request: SearchRequest) -> tuple[OpenIndex, Found]:
+        index = self._index(name)
+        try:
+            return index, run_search(index, request)
+        except (ValueError, OSError) as error:
+            raise EngineUnavailable(f"tantivy cannot search {name}: {error}") from error
+
+    async def _read_hits(self, index: OpenIndex, found: Found) -> list[Hit]:
+        if not found.numbers:
+            return []
+        ids = [index.ids.get(number) for number in found.numbers]
+        bodies = await self._documents.get_many(index.collection, ids)
+        hits = []
+        for position, (document_id, body) in enumerate(zip(ids, bodies, strict=True)):
+            if body is None:
+                raise EngineUnavailable(f"The collection {index.collection} has no document {document_id!r} any more.")
+            score = None if found.scores is None else found.scores[position]
+            explanation = None if found.explanations is None else found.explanations[position]
+            hits.append(Hit(document_id, score, body, explanation))
+        return hits
+
+    def _folder(self, name: str) -> Path:
+        if not name or name.startswith(".") or "/" in name or "\0" in name:
+            raise InvalidName(f"{name!r} cannot name an index.", name=name)
+        return self._home / name
+
+    def _index(self, name: str) -> OpenIndex:
+        """Return the open index of a name; another process may have replaced it since the last search."""
+        folder = self._folder(name)
+        try:
+            status = (folder / MANIFEST_FILE).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            with self._lock:
+                self._open.pop(name, None)
+            raise NotFound(f"There is no index {name}.", name=name) from None
+        stamp = (status.st_ino, status.st_mtime_ns)
+        with self._lock:
+            known = self._open.get(name)
+            if known is not None and known[0] == stamp:
+                self._open.move_to_end(name)
+                return known[1]
+        return self._open_index(name, folder, stamp)
+
+    def _open_index(self, name: str, folder: Path, stamp: tuple[int, int]) -> OpenIndex:
+        try:
+            manifest = read_manifest(folder)
+            if manifest is None:
+                raise NotFound(f"There is no index {name}.", name=name)
+            index = OpenIndex(folder, manifest)
+        except (ValueError, OSError) as error:
+            raise EngineUnavailable(f"The index {name} cannot be opened: {error}") from error
+        with self._lock:
+            self._open[name] = (stamp, index)
+            while len(self._open) > _MAX_OPEN:
+                self._open.popitem(last=False)
+        return index
+
+    def _names(self) -> list[str]:
+        if not self._home.is_dir():
+            return []
+        folders = [folder for folder in self._home.iterdir() if not folder.name.startswith(".")]
+        return sorted(folder.name for folder in folders if (folder / MANIFEST_FILE).is_file())
+
+    def _drop(self, folder: Path) -> None:
+        dropped = self._home / f"{DROPPED_PREFIX}{folder.name}-{uuid.uuid4().hex[:12]}"
+        try:
+            folder.rename(dropped)
+        except FileNotFoundError:
+            return
+        with self._lock:
+            self._open.pop(folder.name, None)
+        shutil.rmtree(dropped, ignore_errors=True)
+
+
+class _AsyncWriter:
+    """Runs the writer in worker threads."""
+
+    def __init__(self, writer: TantivyIndexWriter) -> None:
+        self._writer = writer
+
+    async def add(self, records: Sequence[Record]) -> None:
+        await asyncio.to_thread(self._writer.add_records, records)
+
+    async def commit(self) -> int:
+        return await asyncio.to_thread(self._writer.publish)

@@ -1,0 +1,157 @@
+"""What a document becomes before tantivy indexes it: a flat JSON object with one key for each leaf that the mapping searches.
+
+Decoding and flattening here indexes faster than handing over the stored bytes: tantivy then sees the mapped values only, once
+each and typed (measured on 380-byte documents: 2 times the documents a second, a quarter of the index's size).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from sourcebook.backends.analysis import ANALYZERS, standard_text, standard_words
+from sourcebook.backends.tantivy_fields import (
+    ID_FIELD,
+    MAX_TERM_BYTES,
+    NUMBER_FIELD,
+    PRESENT_FIELD,
+    RANDOM_FIELD,
+    FieldTable,
+    Kind,
+    Leaf,
+)
+from sourcebook.backends.tantivy_values import ENCODERS, plain_text
+from sourcebook.model.document import HASH_BYTES
+from sourcebook.model.query import ALL_FIELD
+
+_RANDOM_BYTES = 4
+
+Sink = Callable[[Any, dict[str, Any]], None]
+
+
+class _Node:
+    """One key of the mapping: what to do with its values, and the keys below it."""
+
+    __slots__ = ("children", "sinks")
+
+    def __init__(self) -> None:
+        self.sinks: list[Sink] = []
+        self.children: dict[str, _Node] = {}
+
+
+class DocumentFlattener:
+    """Makes the JSON that tantivy reads, document by document."""
+
+    def __init__(self, table: FieldTable) -> None:
+        self._root = _Node()
+        self._sorted: set[str] = set()
+        for leaf in table.leaves:
+            node = self._root
+            for key in leaf.source.split("."):
+                node = node.children.setdefault(key, _Node())
+            node.sinks.extend(_make_sinks(leaf, table))
+            if leaf.kind is not Kind.TEXT:
+                self._sorted.add(leaf.name)
+
+    def flatten(self, value: bytes, number: int) -> tuple[str, str]:
+        """Return the `_id` and the JSON to index of a record's value (hash and body) at a position."""
+        document = orjson.loads(value[HASH_BYTES:])
+        document_id: str = document["_id"]
+        out: dict[str, Any] = {
+            ID_FIELD: document_id,
+            NUMBER_FIELD: number,
+            RANDOM_FIELD: int.from_bytes(value[:_RANDOM_BYTES]),
+        }
+        _walk(document, self._root.children, out)
+        for name in [name for name, content in out.items() if content.__class__ is list]:
+            if name in self._sorted:
+                _sort_values(name, out)
+        return document_id, orjson.dumps(out).decode()
+
+
+def _walk(document: dict[str, Any], plan: dict[str, _Node], out: dict[str, Any]) -> None:
+    for key, value in document.items():
+        node = plan.get(key)
+        if node is not None:
+            _visit(value, node, out)
+        elif "." in key:
+            head, _, tail = key.partition(".")
+            if head in plan:
+                _walk({head: {tail: value}}, plan, out)
+
+
+def _visit(value: Any, node: _Node, out: dict[str, Any]) -> None:
+    kind = value.__class__
+    if kind is dict:
+        if node.children:
+            _walk(value, node.children, out)
+    elif kind is list:
+        for item in value:
+            _visit(item, node, out)
+    elif value is not None:
+        for sink in node.sinks:
+            sink(value, out)
+
+
+def _sort_values(name: str, out: dict[str, Any]) -> None:
+    # Distinct, since a facet counts a document once a value; ascending, since tantivy sorts by the first.
+    values = sorted(set(out[name]))
+    if len(values) == 1:
+        out[name] = values[0]
+    else:
+        out[name] = values
+        out[f"h{name[1:]}"] = values[-1]
+
+
+def _make_sinks(leaf: Leaf, table: FieldTable) -> list[Sink]:
+    sinks = [_make_sink(leaf)] if leaf.name else []
+    for target in leaf.copy_to:
+        copy = table.get(target)
+        if target == ALL_FIELD:
+            sinks.append(_copy_to_all)
+        elif copy is not None:
+            sinks.append(_make_sink(copy))
+    return sinks
+
+
+def _make_sink(leaf: Leaf) -> Sink:
+    if leaf.kind is Kind.TEXT:
+        return _make_text_sink(leaf)
+    name, encode = leaf.name, ENCODERS[leaf.kind]
+
+    def add(value: Any, out: dict[str, Any]) -> None:
+        encoded = encode(leaf, value)
+        if encoded is not None:
+            _append(out, name, encoded)
+
+    return add
+
+
+def _make_text_sink(leaf: Leaf) -> Sink:
+    name, analyze = leaf.name, ANALYZERS[leaf.analyzer]
+    is_standard = analyze is standard_words
+
+    def add(value: Any, out: dict[str, Any]) -> None:
+        text = plain_text(value)
+        words = standard_text(text) if is_standard else " ".join(analyze(text))
+        if len(words) <= MAX_TERM_BYTES or not leaf.is_whole:
+            _append(out, name, words)
+        present = out.setdefault(PRESENT_FIELD, [])
+        if name not in present:
+            present.append(name)
+
+    return add
+
+
+def _copy_to_all(value: Any, out: dict[str, Any]) -> None:
+    _append(out, ALL_FIELD, standard_text(plain_text(value)))
+
+
+def _append(out: dict[str, Any], name: str, value: Any) -> None:
+    known = out.get(name)
+    if known is None:
+        out[name] = value
+    elif known.__class__ is list:
+        known.append(value)
+    else:
+        out[name] = [known, value]

@@ -1,0 +1,143 @@
+"""Facets: exact counts of a field's values, by tantivy's aggregations."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from tantivy import Occur, Query
+
+from sourcebook.backends.tantivy_fields import Kind, Leaf
+from sourcebook.backends.tantivy_index import OpenIndex
+from sourcebook.backends.tantivy_values import decode_value
+from sourcebook.errors import QuerySyntaxError
+from sourcebook.model.query import ALL_FIELD, Facet, FacetRequest, FacetTerm
+
+_EVERY_TERM = 1_000_000_000  # terms that a segment hands over: all, so that the counts are exact
+_MARGIN = 64  # further terms fetched at once: those with the count of the last one shown
+_WIDER = 4096
+_BY_TERM = 20_000
+_MAX_INNER_DEPTH = 4
+
+Bucket = dict[str, Any]
+
+
+def count_facets(
+    index: OpenIndex, query: Query, requests: Sequence[FacetRequest], *, total: int, size: int
+) -> dict[str, Facet]:
+    """Return the facets of a query that finds `total` documents.
+
+    Raises:
+        QuerySyntaxError: a field is a text, or facets are nested too deep.
+    """
+    counter = _Counter(index, size)
+    answer = index.searcher.aggregate(query, counter.aggregations(requests, 0)) if total and requests else {}
+    return counter.read(query, requests, answer, total)
+
+
+class _Counter:
+    """Writes the aggregations of one request, and reads their answer."""
+
+    def __init__(self, index: OpenIndex, size: int) -> None:
+        self._index = index
+        self._size = size
+
+    def aggregations(self, requests: Sequence[FacetRequest], depth: int) -> dict[str, Any]:
+        if depth > _MAX_INNER_DEPTH:
+            raise QuerySyntaxError(f"Facets may be nested {_MAX_INNER_DEPTH} deep.")
+        written: dict[str, Any] = {}
+        for position, leaf in self._known(requests):
+            written[f"t{position}"] = self._terms(leaf, self._size + _MARGIN, requests[position].inner, depth)
+            written[f"p{position}"] = {"filter": f"{leaf.name}:*"}
+        return written
+
+    def _terms(self, leaf: Leaf, size: int, inner: Sequence[FacetRequest] = (), depth: int = 0) -> dict[str, Any]:
+        terms: dict[str, Any] = {"terms": {"field": leaf.name, "size": size, "segment_size": _EVERY_TERM}}
+        aggregations = self.aggregations(inner, depth + 1) if inner else {}
+        if aggregations:
+            terms["aggs"] = aggregations
+        return terms
+
+    def _known(self, requests: Sequence[FacetRequest]) -> Iterator[tuple[int, Leaf]]:
+        for position, request in enumerate(requests):
+            leaf = self._leaf(request.field)
+            if leaf is not None:
+                yield position, leaf
+
+    def _leaf(self, field: str) -> Leaf | None:
+        leaf = self._index.table.get(field)
+        if field == ALL_FIELD or (leaf is not None and leaf.kind is Kind.TEXT):
+            raise QuerySyntaxError(
+                f"Cannot count the values of [{field}]: it is a text. Facets are on keyword, number, date or boolean fields.",
+                field=field,
+            )
+        return leaf
+
+    def read(
+        self, query: Query, requests: Sequence[FacetRequest], answer: dict[str, Any], total: int
+    ) -> dict[str, Facet]:
+        facets = {}
+        for position, request in enumerate(requests):
+            leaf = self._leaf(request.field)
+            terms = answer.get(f"t{position}")
+            if leaf is None or terms is None:
+                facets[request.field] = Facet(terms=[], other=0, missing=total, total=0)
+            else:
+                missing = total - answer[f"p{position}"]["doc_count"]
+                facets[request.field] = self._read_facet(query, request, leaf, terms, missing)
+        return facets
+
+    def _read_facet(
+        self, query: Query, request: FacetRequest, leaf: Leaf, terms: dict[str, Any], missing: int
+    ) -> Facet:
+        every = sum(bucket["doc_count"] for bucket in terms["buckets"]) + terms["sum_other_doc_count"]
+        chosen = self._first_terms(query, request, leaf, terms)
+        shown = [self._read_term(query, request, leaf, bucket) for bucket in chosen]
+        counted = sum(term.count for term in shown)
+        return Facet(terms=shown, other=every - counted, missing=missing, total=every)
+
+    def _read_term(self, query: Query, request: FacetRequest, leaf: Leaf, bucket: Bucket) -> FacetTerm:
+        key, count = bucket["key"], bucket["doc_count"]
+        inner: dict[str, Facet] = {}
+        if request.inner:
+            inside = Query.boolean_query([(Occur.Must, query), (Occur.Must, self._with_term(leaf, key))])
+            inner = self.read(inside, request.inner, bucket, count)
+        return FacetTerm(term=decode_value(leaf.kind, key), count=count, inner=inner)
+
+    def _with_term(self, leaf: Leaf, key: Any) -> Query:
+        term = float(key) if leaf.kind is Kind.FLOAT else key
+        return Query.term_query(self._index.schema, leaf.name, term)
+
+    def _first_terms(self, query: Query, request: FacetRequest, leaf: Leaf, terms: dict[str, Any]) -> list[Bucket]:
+        """Return the buckets to show: by count, then by term, also where many terms share the last count shown."""
+        buckets = terms["buckets"]
+        if _is_decided(buckets, self._size, self._size + _MARGIN):
+            return _in_order(buckets)[: self._size]
+        last = buckets[self._size - 1]["doc_count"]
+        by_term = self._terms(leaf, _BY_TERM)
+        by_term["terms"]["order"] = {"_key": "asc"}
+        first = self._fetch(query, by_term)
+        sure = [bucket for bucket in buckets if bucket["doc_count"] > last]
+        tied = [bucket for bucket in first if bucket["doc_count"] == last]
+        if len(first) == _BY_TERM and len(sure) + len(tied) < self._size:
+            tied = [bucket for bucket in self._fetch(query, self._terms(leaf, _WIDER)) if bucket["doc_count"] == last]
+        chosen = _in_order(sure + tied)[: self._size]
+        if request.inner:
+            return [self._with_inner(query, request, leaf, bucket) for bucket in chosen]
+        return chosen
+
+    def _with_inner(self, query: Query, request: FacetRequest, leaf: Leaf, bucket: Bucket) -> Bucket:
+        if "t0" in bucket:
+            return bucket
+        inside = Query.boolean_query([(Occur.Must, query), (Occur.Must, self._with_term(leaf, bucket["key"]))])
+        return {**bucket, **self._index.searcher.aggregate(inside, self.aggregations(request.inner, 1))}
+
+    def _fetch(self, query: Query, terms: dict[str, Any]) -> list[Bucket]:
+        buckets: list[Bucket] = self._index.searcher.aggregate(query, {"t": terms})["t"]["buckets"]
+        return buckets
+
+
+def _is_decided(buckets: list[Bucket], size: int, asked: int) -> bool:
+    return len(buckets) < asked or size == 0 or buckets[-1]["doc_count"] < buckets[size - 1]["doc_count"]
+
+
+def _in_order(buckets: list[Bucket]) -> list[Bucket]:
+    return sorted(buckets, key=lambda bucket: (-bucket["doc_count"], bucket["key"]))

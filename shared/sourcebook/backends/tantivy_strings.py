@@ -1,0 +1,156 @@
+"""Patterns over terms: wildcards, regular expressions and ranges of strings, as the regular expressions that tantivy takes.
+
+tantivy's expressions always match the whole term and know no anchors; ranges of strings are not in its python interface at all.
+"""
+
+import re
+
+from sourcebook.errors import QuerySyntaxError
+
+ANY = "(?s:.)"
+ANY_TEXT = "(?s:.)*"
+_LAST_CHARACTER = 0x10FFFF
+_FIRST_SURROGATE, _AFTER_SURROGATES = 0xD800, 0xE000
+_MAX_BOUND = 40
+_SPECIAL = frozenset(r"\.+*?()|[]{}^$#&-~")
+_CLASSES = {
+    "w": "[A-Za-z0-9_]",
+    "W": "[^A-Za-z0-9_]",
+    "d": "[0-9]",
+    "D": "[^0-9]",
+    "s": r"[ \t\r\n]",
+    "S": r"[^ \t\r\n]",
+}
+_REGEX_PART = re.compile(
+    r'\\(?P<escaped>.)|"(?P<quoted>[^"]*)"|(?P<any>@)|(?P<unsupported>[~&<>#^$])|(?P<lazy>\(\?)', re.DOTALL
+)
+
+
+def escape(text: str) -> str:
+    """Return an expression that matches the text itself."""
+    return "".join(f"\\{character}" if character in _SPECIAL else character for character in text)
+
+
+def wildcard_regex(pattern: str) -> str:
+    """Return the expression of a pattern with `*`, `?` and escapes."""
+    parts, at = [], 0
+    while at < len(pattern):
+        character = pattern[at]
+        if character == "\\" and at + 1 < len(pattern):
+            at += 1
+            parts.append(escape(pattern[at]))
+        elif character == "*":
+            if parts[-1:] != [ANY_TEXT]:
+                parts.append(ANY_TEXT)
+        else:
+            parts.append(ANY if character == "?" else escape(character))
+        at += 1
+    return "".join(parts)
+
+
+def lucene_regex(pattern: str, *, has_lowercase: bool) -> str:
+    """Return the expression of a Lucene regular expression.
+
+    Raises:
+        QuerySyntaxError: it uses complement, intersection, numeric intervals or anchors.
+    """
+
+    def replace(match: "re.Match[str]") -> str:
+        if match["escaped"] is not None:
+            return _CLASSES.get(match["escaped"]) or escape(match["escaped"])
+        if match["quoted"] is not None:
+            return f"(?:{escape(match['quoted'])})"
+        if match["any"] is not None:
+            return ANY_TEXT
+        raise QuerySyntaxError(
+            f"Failed to parse query [/{pattern}/]: {match[0]!r} must be escaped in an expression", query=pattern
+        )
+
+    parts = []
+    for part in _split_classes(pattern):
+        literal = part.lower() if has_lowercase and "\\" not in part else part
+        parts.append(literal if part.startswith("[") else _REGEX_PART.sub(replace, literal))
+    return "".join(parts)
+
+
+def _split_classes(pattern: str) -> list[str]:
+    """Cut an expression into its character classes and what is between them."""
+    return [part for part in re.split(r"((?<!\\)\[(?:[^\]\\]|\\.)+\])", pattern) if part]
+
+
+def range_regex(low: str | None, high: str | None, *, include_low: bool, include_high: bool) -> str | None:
+    """Return the expression of the strings between two bounds in the order of code points; None if there is no such string.
+
+    Raises:
+        QuerySyntaxError: the bounds are too long behind what they share.
+    """
+    if low is not None and high is not None and (low > high or (low == high and not (include_low and include_high))):
+        return None
+    if low == high and low is not None:
+        return escape(low)
+    if low is None and high == "" and not include_high:
+        return None
+    shared = _shared_length(low, high)
+    if max(len(low or ""), len(high or "")) - shared > _MAX_BOUND:
+        raise QuerySyntaxError(f"The bounds of a range of strings may differ in at most {_MAX_BOUND} characters.")
+    prefix = escape((low or "")[:shared])
+    low_rest = None if low is None else low[shared:]
+    high_rest = None if high is None else high[shared:]
+    return prefix + _between(low_rest, high_rest, include_low=include_low, include_high=include_high)
+
+
+def _shared_length(low: str | None, high: str | None) -> int:
+    if low is None or high is None:
+        return 0
+    length = 0
+    while length < min(len(low), len(high)) and low[length] == high[length]:
+        length += 1
+    return length
+
+
+def _between(low: str | None, high: str | None, *, include_low: bool, include_high: bool) -> str:
+    """Return the expression for two bounds that have no first character in common."""
+    if low is None or high is None:
+        below = ANY_TEXT if high is None else _below(high, is_inclusive=include_high) or ""
+        return below if low is None else _above(low, is_inclusive=include_low)
+    branches = []
+    if low:
+        branches.append(escape(low[0]) + _above(low[1:], is_inclusive=include_low))
+    elif include_low:
+        branches.append("")
+    span = _span(ord(low[0]) + 1 if low else 0, ord(high[0]) - 1)
+    if span:
+        branches.append(span + ANY_TEXT)
+    below = _below(high[1:], is_inclusive=include_high)
+    if below is not None:
+        branches.append(escape(high[0]) + below)
+    return f"(?:{'|'.join(branches)})"
+
+
+def _above(low: str, *, is_inclusive: bool) -> str:
+    expression = "" if is_inclusive else ANY
+    for character in reversed(low):
+        span = _span(ord(character) + 1, _LAST_CHARACTER)
+        expression = f"(?:{span}|{escape(character)}{expression})" if span else escape(character) + expression
+    return expression + ANY_TEXT
+
+
+def _below(high: str, *, is_inclusive: bool) -> str | None:
+    """Texts up to `high`: at each character either the end, a smaller character and anything, or the same character and on."""
+    expression: str | None = "" if is_inclusive else None
+    for character in reversed(high):
+        branches = [""]
+        span = _span(0, ord(character) - 1)
+        if span:
+            branches.append(span + ANY_TEXT)
+        if expression is not None:
+            branches.append(escape(character) + expression)
+        expression = f"(?:{'|'.join(branches)})"
+    return expression
+
+
+def _span(first: int, last: int) -> str:
+    # Surrogates are no characters: bounds that fall on them move to the next one that is.
+    first = _AFTER_SURROGATES if first == _FIRST_SURROGATE else first
+    last = _FIRST_SURROGATE - 1 if last == _AFTER_SURROGATES - 1 else last
+    return f"[\\x{{{first:X}}}-\\x{{{last:X}}}]" if first <= last else ""
