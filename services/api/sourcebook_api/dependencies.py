@@ -2,7 +2,8 @@
 
 from typing import Annotated
 
-from fastapi import Depends, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict
 
 from sourcebook.context import Context
@@ -30,6 +31,14 @@ class Body(BaseModel):
     """A request body; unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+def show_docstrings(router: APIRouter) -> APIRouter:
+    """Make the console show docstrings as titles; the functions' names would only repeat the paths."""
+    for route in router.routes:
+        if isinstance(route, APIRoute):
+            route.summary, route.description = route.description, ""
+    return router
 
 
 def accept_job(response: Response, job: Job) -> Job:

@@ -68,7 +68,10 @@ def translate_error(error: Exception, request_id: str) -> QueryError:
             return QueryError(error="search_phase_execution_exception", root_cause_line_00=error.message)
         case EngineUnavailable():
             log.warning("engine_unavailable", request_id=request_id, message=error.message)
-            return QueryError(_UNAVAILABLE)
+            # The error's own message may name hosts and folders.
+            return QueryError(
+                _UNAVAILABLE, details="The search engine does not answer, or not in time. Try again later."
+            )
         case NotFound():
             return not_found()
         case SourcebookError() if error.status < 500:  # noqa: PLR2004 - the client's errors

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from sourcebook.errors import NotFound
+from sourcebook.errors import EngineUnavailable, NotFound
 from sourcebook.model.build import BuildConfig
 from sourcebook.model.query import Facet, Hit, SearchRequest, SearchResult
 from sourcebook_api.query.answer import Answer, json_answer
@@ -211,9 +211,14 @@ async def _search_all(call: Call, requests: list[SearchRequest]) -> list[SearchR
         for position, request in waiting:
             results[position] = await engine.search(index, request)
 
-    async with asyncio.timeout(call.timeout_seconds), asyncio.TaskGroup() as group:
-        for _ in range(min(_SEARCHES_AT_ONCE, len(requests))):
-            group.create_task(search_next())
+    try:
+        async with asyncio.timeout(call.timeout_seconds), asyncio.TaskGroup() as group:
+            for _ in range(min(_SEARCHES_AT_ONCE, len(requests))):
+                group.create_task(search_next())
+    except TimeoutError as error:
+        raise EngineUnavailable(f"{len(requests)} searches took longer than {call.timeout_seconds} s.") from error
+    except ExceptionGroup as group_error:
+        raise group_error.exceptions[0] from None
     return [result for result in results if result is not None]
 
 

@@ -2,8 +2,9 @@
 
 from fastapi import APIRouter
 
+from sourcebook_api.dependencies import show_docstrings
 from sourcebook_api.routers import apis, build_configs, builds, jobs, plugins, sources
 
 hub = APIRouter(prefix="/hub")
 for module in (plugins, sources, build_configs, builds, apis, jobs):
-    hub.include_router(module.router)
+    hub.include_router(show_docstrings(module.router))
