@@ -143,51 +143,12 @@ def test_an_exception_names_the_document_before_it_and_the_plugins_frames(bench:
     assert bench.state().last_upload_errors["bench"]["code"] == "parser"
 
 
-@pytest.mark.parametrize(
-    ("document", "kind", "expected"),
-    [
-        ("{'a': 1}", DocumentError, "Document 3 has no _id"),
-        ("{'_id': ''}", DocumentError, "Document 3 has an empty _id"),
-        ("{'_id': 'x' * 600}", DocumentError, "600 bytes"),
-        ("{'_id': ['x']}", DocumentError, "a list"),
-        ("{'_id': True}", DocumentError, "a bool"),
-        ("{'_id': 'x', 'a': {'b': [{}, {'c': float('nan')}]}}", DocumentError, "(_id 'x'): a.b[1].c is nan"),
-        ("{'_id': 'x', 'a': [float('-inf')]}", DocumentError, "a[0] is -inf"),
-        ("{'_id': 'x', 'a': b'raw'}", DocumentError, "a is a bytes"),
-        ("{'_id': 'x', 'a': object()}", DocumentError, "a is an object"),
-        ("{'_id': 'x', 'a': {1: 2}}", DocumentError, "a has the key 1 (int)"),
-        ("{'_id': 'x', 'a': {'': 2}}", DocumentError, "a has the key ''"),
-        ("{'_id': 'x', 'a': [2**63]}", DocumentError, "a[0] is an integer of 64 bits"),
-        ("{'_id': 'x', 'a': '\\ud800'}", DocumentError, "a has half a surrogate pair"),
-        ("{'_id': '\\ud800'}", DocumentError, "half a surrogate pair"),
-        ("['x']", DocumentError, "Document 3 is a list"),
-        ("None", DocumentError, "Document 3 is a NoneType"),
-        (
-            "{'_id': 'x', 'same': {'now': 'an object'}}",
-            MappingError,
-            "'same' is an object in document 'x' and a string",
-        ),
-        ("{'_id': 'one'}", DuplicateId, "_id 'one' more than once (documents 1, 3)"),
-    ],
-)
-def test_a_bad_document_is_named(bench: SourceBench, document: str, kind: type[SourcebookError], expected: str) -> None:
-    bench.write(f"""
-        def load_data(data_folder):
-            yield {{"_id": "one", "same": "x"}}
-            yield {{"_id": "two", "same": "x"}}
-            yield {document}
-    """)
-    error = upload_fails(bench, kind)
-    assert expected in error.message
+def test_a_bad_document_fails_the_upload(bench: SourceBench) -> None:
+    bench.write("def load_data(data_folder):\n    yield {'_id': 'x'}\n    yield {'_id': 'y', 'a': [float('nan')]}\n")
+    error = upload_fails(bench, DocumentError)
+    assert "Document 2 (_id 'y'): a[0] is nan" in error.message
+    assert (error.details["id"], error.details["path"]) == ("y", "a[0]")
     assert bench.state().uploads == {}
-
-
-@pytest.mark.parametrize(
-    "value", ["a = []; a.append(a)", "a = {}; a['a'] = a", "a = []\n    for _ in range(300): a = [a]"]
-)
-def test_a_document_that_is_too_deep_is_refused(bench: SourceBench, value: str) -> None:
-    bench.write(f"def load_data(data_folder):\n    {value}\n    yield {{'_id': 'x', 'a': a}}\n")
-    assert "nested" in upload_fails(bench, DocumentError).message
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from sourcebook.model.names import build_upload_name
 from sourcebook.model.source import SourceState
 from sourcebook.model.upload import Upload
 from sourcebook.worker import JobRun
+from sourcebook_uploader.describe import count_fields, describe_properties, list_warnings
 from sourcebook_uploader.infer import Inference
 
 _SHOWN_FIELDS = 20
@@ -69,7 +70,7 @@ async def save_inferred_mapping(
         from_plugin: the mapping that the plugin itself gives, which is committed instead.
     """
     name = build_upload_name(source, uploader)
-    inferred, counts, warnings = inference.properties(), inference.counts(), inference.warnings()
+    inferred, counts, warnings = describe_properties(inference), count_fields(inference), list_warnings(inference)
     automatic = inferred if context.settings.auto_commit_mapping else None
 
     def change(mapping: Mapping) -> Mapping:

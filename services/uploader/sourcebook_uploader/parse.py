@@ -38,6 +38,7 @@ REPORT_SECONDS = 0.5
 _RECORD_OVERHEAD = 170  # bytes that Python needs for a record beside its content
 _GARBAGE_THRESHOLD = 50_000  # plain documents make no garbage cycles: look for them seldom
 _MAX_PLAIN_KEY = 511
+_RESERVE_BYTES = 4 * 1024 * 1024  # given back when memory runs out, so that the report of it can be made
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,11 +282,13 @@ def main() -> None:
 def run_parser(spec: ParserSpec, send: Callable[[dict[str, Any]], None]) -> int:
     """Parse, and report every way in which that can end; return the exit code."""
     parser = Parser(spec, send)
+    reserve = bytearray(_RESERVE_BYTES)
     try:
         parser.parse()
     except SourcebookError as error:
         send(_error_report(error, parser, None))
     except MemoryError as error:
+        del reserve
         limit = f"{spec.memory_bytes // 1024**2} MiB"
         told = ParserError(
             f"{spec.parser!r} needs more memory than the limit of {limit}, {parser.describe_position()}. Yield documents one "
