@@ -14,7 +14,6 @@ from sourcebook.context import Context, open_context
 from sourcebook.settings import Settings
 from sourcebook_api import front, health
 from sourcebook_api.console import open_assets, render_console
-from sourcebook_api.dependencies import show_docstrings
 from sourcebook_api.errors import add_error_handlers, refuse_large_body
 from sourcebook_api.events import EventStreams
 from sourcebook_api.query.routes import QueryApp
@@ -78,7 +77,7 @@ def create_app(settings: Settings, *, open_engines: OpenContext = open_context) 
     app.serve_queries(_limit_bodies(settings, QueryApp(lambda: app.state.context)))
     app.mount("/docs/assets", open_assets())
     app.include_router(front.router)
-    app.include_router(show_docstrings(health.router))
+    app.include_router(health.router)
     app.include_router(hub)
     app.add_api_route("/docs", _show_console, include_in_schema=False)
     add_error_handlers(app)

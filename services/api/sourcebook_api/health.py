@@ -9,7 +9,7 @@ from fastapi import APIRouter, Response
 from sourcebook.context import Context
 from sourcebook.logging import get_logger
 from sourcebook.model.release import Api
-from sourcebook_api.dependencies import Engines
+from sourcebook_api.dependencies import Engines, show_docstrings
 
 router = APIRouter(prefix="/health", tags=["health"])
 log = get_logger(__name__)
@@ -53,3 +53,6 @@ async def _answers(name: str, check: Awaitable[Any]) -> bool:
         log.warning("engine_not_ready", engine=name, message=str(error))
         return False
     return True
+
+
+show_docstrings(router)
