@@ -20,7 +20,7 @@ Fetchers = Mapping[str, Fetcher]
 async def open_fetchers(settings: Settings, plugin_folder: Path) -> AsyncIterator[Fetchers]:
     """Open what downloads the files of a plugin, by scheme; the empty scheme is a file inside the plugin."""
     local = LocalFetcher(plugin_folder)
-    async with open_http_client(settings) as client:
+    async with await open_http_client(settings) as client:
         http = HttpFetcher(client)
         yield {"http": http, "https": http, "ftp": FtpFetcher(settings.download_timeout), "file": local, "": local}
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime as dt
+import functools
 import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -36,9 +37,15 @@ _PACKED_ENDINGS = (".gz", ".tgz", ".bz2", ".xz", ".zip", ".zst", ".br")
 _KEPT_HEADERS = ("last-modified", "etag", "content-type", "content-length", "content-encoding")
 
 
-def open_http_client(settings: Settings) -> httpx.AsyncClient:
+@functools.cache
+def _tls_context() -> ssl.SSLContext:
+    return httpx.create_ssl_context()  # reads all certificates: once a process is enough
+
+
+async def open_http_client(settings: Settings) -> httpx.AsyncClient:
     """Return the client that all downloads of a job share. TLS certificates are checked; `file:` is never followed."""
     return httpx.AsyncClient(
+        verify=await asyncio.to_thread(_tls_context),
         follow_redirects=True,
         max_redirects=_MAX_REDIRECTS,
         timeout=settings.download_timeout.total_seconds(),
