@@ -1,5 +1,6 @@
 """Documents by id, one or a batch (section 4)."""
 
+import asyncio
 from typing import Any
 
 import orjson
@@ -9,6 +10,7 @@ from sourcebook_api.query.answer import Answer, json_answer
 from sourcebook_api.query.call import Call
 from sourcebook_api.query.errors import not_found
 from sourcebook_api.query.parse import Options
+from sourcebook_api.query.search import search_all
 from sourcebook_api.query.shape import Shape, make_shape, render_document
 
 
@@ -58,11 +60,16 @@ async def post_documents(call: Call) -> Answer:
     found = await find_documents(call, ids, options["size"])
     if options["raw"]:
         return json_answer([_show_raw(hits) for hits in found])
+    rows = await asyncio.to_thread(_render_batch, wanted, found, shape)
+    return call.answer(b"[" + b",".join(rows) + b"]", options["format"])
+
+
+def _render_batch(terms: list[Any], found: list[list[Hit]], shape: Shape) -> list[bytes]:
     rows: list[bytes] = []
-    for term, hits in zip(wanted, found, strict=True):
+    for term, hits in zip(terms, found, strict=True):
         shown = [row for hit in hits if (row := _render(hit, shape, query=term)) is not None]
         rows += shown or [orjson.dumps({"query": term, "notfound": True})]
-    return call.answer(b"[" + b",".join(rows) + b"]", options["format"])
+    return rows
 
 
 def _render(hit: Hit, shape: Shape, **head: Any) -> bytes | None:
@@ -70,35 +77,28 @@ def _render(hit: Hit, shape: Shape, **head: Any) -> bytes | None:
 
 
 async def find_documents(call: Call, ids: list[str], size: int) -> list[list[Hit]]:
-    """Return the documents of each id; those by `_id` in one look-up, `field:value` by a search each."""
+    """Return the documents of each id: all those by `_id` in one look-up, `field:value` by a search each."""
     curies = [split_curie(item, call.opened.indexed_fields) for item in ids]
-    direct = [
-        item if curie is None else curie[1] for item, curie in zip(ids, curies, strict=True) if not _is_search(curie)
+    direct = [term for scope, term in curies if scope == "_id"]
+    requests = [
+        SearchRequest((MatchQuery(term, (scope,)),), size=size, timeout_seconds=call.timeout_seconds)
+        for scope, term in curies
+        if scope != "_id"
     ]
-    bodies = iter(await call.context.documents.get_many(call.opened.release.collection, direct))
-    found: list[list[Hit]] = []
-    for item, curie in zip(ids, curies, strict=True):
-        if curie is not None and _is_search(curie):
-            request = SearchRequest(
-                (MatchQuery(curie[1], (curie[0],)),), size=size, timeout_seconds=call.timeout_seconds
-            )
-            found.append((await call.context.search.search(call.opened.release.index, request)).hits)
-        else:
-            body = next(bodies)
-            found.append([] if body is None else [Hit(item if curie is None else curie[1], None, body)])
-    return found
+    bodies = await call.context.documents.get_many(call.opened.release.collection, direct)
+    stored = ([] if body is None else [Hit(item, None, body)] for item, body in zip(direct, bodies, strict=True))
+    searched = (result.hits for result in await search_all(call, requests)) if requests else iter(())
+    return [next(stored) if scope == "_id" else next(searched) for scope, _ in curies]
 
 
-def _is_search(curie: tuple[str, str] | None) -> bool:
-    return curie is not None and curie[0] != "_id"
+def split_curie(text: str, indexed_fields: frozenset[str]) -> tuple[str, str]:
+    """Return the field to look in and the value: those of `scope:term` if the scope is an indexed field, else `_id` and all.
 
-
-def split_curie(text: str, indexed_fields: frozenset[str]) -> tuple[str, str] | None:
-    """Return scope and term of `scope:term` if the scope is `_id` or an indexed field; else the text is an `_id` as it is."""
+    >>> split_curie("symbol:CDK2", frozenset({"symbol"})), split_curie("chr1:g.5A>T", frozenset({"symbol"}))
+    (('symbol', 'CDK2'), ('_id', 'chr1:g.5A>T'))
+    """
     scope, colon, term = text.partition(":")
-    if colon and term and (scope == "_id" or scope in indexed_fields):
-        return scope, term
-    return None
+    return (scope, term) if colon and term and (scope == "_id" or scope in indexed_fields) else ("_id", text)
 
 
 def _describe(call: Call, ids: list[str], options: Options) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from sourcebook.logging import get_logger
 from sourcebook.model.mapping import iterate_fields
 from sourcebook.model.release import Api, Release
 from sourcebook_api.query.errors import QueryError
-from sourcebook_api.query.shape import Shape
+from sourcebook_api.query.shape import Shape, mark_licenses
 
 log = get_logger(__name__)
 
@@ -33,7 +33,7 @@ class OpenRelease:
     @cached_property
     def plain_shape(self) -> Shape:
         """What changes a document when no option does: the licences."""
-        return Shape(licenses=self.licenses or None)
+        return Shape(licenses=self.licenses or None, license_marks=mark_licenses(self.licenses))
 
     @cached_property
     def indexed_fields(self) -> frozenset[str]:

@@ -184,7 +184,7 @@ async def post_query(call: Call) -> Answer:
     requests = plan_batch(options, timeout_seconds=call.timeout_seconds)
     if options["rawquery"]:
         return json_answer([dataclasses.asdict(request) for request in requests])
-    results = await _look_up_ids(call, requests) if is_id_lookup(options) else await _search_all(call, requests)
+    results = await _look_up_ids(call, requests) if is_id_lookup(options) else await search_all(call, requests)
     if options["raw"]:
         now = time.monotonic()
         return json_answer([show_raw(result, now) for result in results])
@@ -202,7 +202,12 @@ async def _look_up_ids(call: Call, requests: list[SearchRequest]) -> list[Search
     ]
 
 
-async def _search_all(call: Call, requests: list[SearchRequest]) -> list[SearchResult]:
+async def search_all(call: Call, requests: list[SearchRequest]) -> list[SearchResult]:
+    """Run many searches, a few at a time, and return their results in the order of the requests.
+
+    Raises:
+        EngineUnavailable: together they took longer than one query may.
+    """
     engine, index = call.context.search, call.opened.release.index
     waiting = iter(enumerate(requests))
     results: list[SearchResult | None] = [None] * len(requests)
