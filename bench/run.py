@@ -94,9 +94,9 @@ def sort_lines(path: Path, folder: Path) -> Path:
 
 def print_row(row: Measurement) -> None:
     """Print a line while the rest is still being measured."""
+    rates = f"{row.per_second:>10,.0f} per s {row.per_cpu_second:>10,.0f} per CPU s" if row.documents else ""
     print(
-        f"{row.name:14} {row.documents:>10,} {row.seconds:8.1f} s {row.per_second:>10,.0f} per s"
-        f" {row.per_cpu_second:>10,.0f} per CPU s {row.peak_bytes / 2**20:6,.0f} MiB",
+        f"{row.name:14} {row.documents:>10,} {row.seconds:8.1f} s {row.peak_bytes / 2**20:6,.0f} MiB {rates}",
         flush=True,
     )
 
