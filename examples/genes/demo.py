@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import signal
 import sys
 from pathlib import Path
@@ -23,7 +24,7 @@ SOURCES = ("hgnc", "ncbi_gene", "cpic")
 QUERIES = (
     "/gene/CYP2D6?fields=symbol,name,ncbi_gene.map_location,cpic.pairs.drug",
     "/query?q=cpic.pairs.drug:warfarin&fields=symbol,name&size=3",
-    "/query?q=ncbi_gene.chromosome:22 AND locus_group:protein*&size=0&facets=locus_group",
+    "/query?q=ncbi_gene.chromosome:22 AND name:receptor&size=0&facets=ncbi_gene.type_of_gene",
     "/metadata",
 )
 console = Console(soft_wrap=True, highlight=False)
@@ -47,7 +48,8 @@ async def ask(url: str) -> None:
         for query in QUERIES:
             console.print(f"\n[bold]curl '{url}/apis/genes{query.replace(' ', '%20')}'[/]")
             answer = await client.get(query)
-            answer.raise_for_status()
+            if not answer.is_success:
+                raise SystemExit(f"The gateway answered {answer.status_code}: {answer.text[:600]}")
             console.print(answer.text[:600] + (" ..." if len(answer.text) > 600 else ""), markup=False)
         total = (await client.get("/query?q=*&size=0")).json()["total"]
         gene: dict[str, Any] = (await client.get("/gene/CYP2D6")).json()
@@ -57,19 +59,25 @@ async def ask(url: str) -> None:
         raise SystemExit("The demo did not give the documents that it should: 44,997 genes, 75 pairs, one NCBI record.")
 
 
+async def show(url: str, context: Context, *, once: bool) -> None:
+    """Load, ask, and stay up unless `once`."""
+    await load(context)
+    await ask(url)
+    if not once:
+        console.print(f"\nThe API is at {url}/apis/genes/ , the console at {url}/docs . Ctrl-C stops everything.")
+        await asyncio.Event().wait()
+
+
 async def main(*, once: bool) -> None:
-    """Run the demo; stay up until Ctrl-C unless `once`."""
+    """Run the demo until it is done, or until Ctrl-C."""
     settings = load_settings()
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with run_stack(settings, report=lambda text: console.print(f"[dim]{text}[/]")) as stack:
         async with open_context(settings) as context:
-            await load(context)
-        await ask(stack.url)
-        if not once:
-            console.print(f"\nThe API is at {stack.url}/apis/genes/ , the console at {stack.url}/docs . Ctrl-C stops everything.")
-            await stop.wait()
+            work = asyncio.create_task(show(stack.url, context, once=once))
+            for number in (signal.SIGINT, signal.SIGTERM):
+                asyncio.get_running_loop().add_signal_handler(number, work.cancel)
+            with contextlib.suppress(asyncio.CancelledError):
+                await work
 
 
 if __name__ == "__main__":

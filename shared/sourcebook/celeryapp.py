@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from celery import Celery
-from celery.signals import setup_logging, worker_process_init, worker_process_shutdown
+from celery.signals import beat_embedded_init, setup_logging, worker_process_init, worker_process_shutdown, worker_ready
 
 from sourcebook.backends import broker_transport_options
 from sourcebook.context import Context, open_context
@@ -79,7 +79,7 @@ def make_celery(settings: Settings) -> Celery:
     process = _Process(settings)
     for name in STAGES:
         celery.task(_make_task(process), name=f"sourcebook.{name}", bind=True, max_retries=None)
-    celery.task(lambda: process.run(recover_jobs), name="sourcebook.recover")
+    celery.task(_make_recovery(process), name="sourcebook.recover")
     _connect_signals(process, settings)
     return celery
 
@@ -93,6 +93,13 @@ def _make_task(process: _Process) -> Any:
     return run_job
 
 
+def _make_recovery(process: _Process) -> Any:
+    def recover() -> None:
+        process.run(recover_jobs)
+
+    return recover
+
+
 def _connect_signals(process: _Process, settings: Settings) -> None:
     main_pid = os.getpid()
 
@@ -101,6 +108,7 @@ def _connect_signals(process: _Process, settings: Settings) -> None:
     def close_context(**_: Any) -> None:
         process.close()
 
+    @beat_embedded_init.connect(weak=False)
     @worker_process_init.connect(weak=False)
     def end_with_the_main_process(**_: Any) -> None:
         if os.getpid() != main_pid:  # a forked child; the solo pool has no process of its own
@@ -117,6 +125,9 @@ def run_worker(settings: Settings, queue: str, *, concurrency: int = 1) -> int:
     The `beat` queue's worker also sends the scheduled tasks.
     """
     (settings.home / "run").mkdir(parents=True, exist_ok=True)
+    ready_file = settings.worker_ready_file(queue)
+    ready_file.unlink(missing_ok=True)
+    worker_ready.connect(lambda **_: ready_file.write_text(str(os.getpid())), weak=False)
     options = ["worker", "-Q", queue, "-n", f"{queue}@%h", "-c", str(concurrency), "-l", settings.log_level]
     options += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
     options += ["-P", "solo", "-B"] if queue == BEAT_QUEUE else ["-P", "prefork"]

@@ -101,6 +101,10 @@ class Settings(BaseSettings):
         """The URL that Celery connects to: the one that is set, or that of the bundled broker's socket."""
         return self.broker_url or f"redis+socket://{self.broker_socket}"
 
+    def worker_ready_file(self, queue: str) -> Path:
+        """The file in which the worker of a queue writes its process id once it takes jobs."""
+        return self.home / "run" / f"{queue}.ready"
+
     @property
     def plugin_folders(self) -> list[Path]:
         """The folders named by `SOURCEBOOK_PLUGINS`."""

@@ -3,15 +3,16 @@
 import asyncio
 import contextlib
 import fcntl
+import functools
 import os
 import shutil
 import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -28,9 +29,9 @@ log = get_logger(__name__)
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 15.0
-_RESTART_SECONDS = 1.0
-_QUICK_CRASHES = 5  # so many crashes, each within a minute of the start, and the process is given up
-_QUICK_SECONDS = 60.0
+_CHECK_SECONDS = 1.0
+_STEADY_SECONDS = 60.0  # who ran this long before it crashed is restarted at once
+_LONGEST_PAUSE_SECONDS = 60.0  # who crashes again and again is restarted after 1, 2, 4 ... seconds
 _LOG_BYTES = 10_000_000
 
 
@@ -42,8 +43,18 @@ class _Service:
     command: list[str]
     log_file: Path
     process: asyncio.subprocess.Process | None = None
-    quick_crashes: int = 0
-    started: float = field(default=0.0)
+    pause_seconds: float = 1.0
+    started: float = 0.0
+
+    @property
+    def is_down(self) -> bool:
+        """Whether the process was started and has ended."""
+        return self.process is not None and self.process.returncode is not None
+
+    @property
+    def next_start(self) -> float:
+        """When it may be started again, on the monotonic clock; the first crash costs no pause."""
+        return self.started + self.pause_seconds
 
     async def start(self) -> None:
         """Start the process; it gets a session of its own, so that Ctrl-C reaches the supervisor alone."""
@@ -128,7 +139,11 @@ class Stack:
             await service.start()
             if service.name == "broker":
                 await self._wait_for(service, self._broker_answers)
-        await self._wait_for(self._services[-1], self._gateway_answers)
+        for service in self._services:
+            if service.name == "gateway":
+                await self._wait_for(service, self._gateway_answers)
+            elif service.name != "broker":
+                await self._wait_for(service, functools.partial(self._worker_is_ready, service))
         self._keeper = asyncio.create_task(self._keep_alive())
 
     async def stop(self) -> None:
@@ -143,33 +158,35 @@ class Stack:
 
     async def _keep_alive(self) -> None:
         while True:
-            await asyncio.sleep(_RESTART_SECONDS)
+            await asyncio.sleep(_CHECK_SECONDS)
             for service in self._services:
-                if service.process is not None and service.process.returncode is not None:
+                if service.is_down and time.monotonic() >= service.next_start:
                     await self._restart(service)
 
     async def _restart(self, service: _Service) -> None:
-        quick = time.monotonic() - service.started < _QUICK_SECONDS
-        service.quick_crashes = service.quick_crashes + 1 if quick else 1
-        if service.quick_crashes > _QUICK_CRASHES:
-            return
         log.warning("process_restarted", name=service.name, status=service.process and service.process.returncode)
+        is_steady = time.monotonic() - service.started > _STEADY_SECONDS
+        service.pause_seconds = 1.0 if is_steady else min(service.pause_seconds * 2, _LONGEST_PAUSE_SECONDS)
         await service.start()
-        if service.quick_crashes == _QUICK_CRASHES:
-            log.error("process_given_up", name=service.name, log=str(service.log_file))
 
-    async def _wait_for(self, service: _Service, answers: Callable[[], "asyncio.Future[bool] | object"]) -> None:
+    async def _wait_for(self, service: _Service, answers: Callable[[], Awaitable[bool]]) -> None:
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
-            if service.process is not None and service.process.returncode is not None:
+            if service.is_down:
                 break
-            if await answers():  # type: ignore[misc]
+            if await answers():
                 return
             await asyncio.sleep(0.1)
         raise EngineUnavailable(
             f"The {service.name} did not start. The end of {service.log_file}:\n{service.last_log_lines()}",
             name=service.name,
         )
+
+    async def _worker_is_ready(self, service: _Service) -> bool:
+        with contextlib.suppress(FileNotFoundError):
+            pid = self.settings.worker_ready_file(service.name).read_text()
+            return service.process is not None and pid == str(service.process.pid)
+        return False
 
     async def _broker_answers(self) -> bool:
         with contextlib.suppress(OSError):

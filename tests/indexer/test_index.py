@@ -1,0 +1,138 @@
+"""A build is indexed beside what is served, verified, and switched to in one step."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sourcebook.backends import open_inline_bus
+from sourcebook.context import Context, open_context
+from sourcebook.errors import NotFound, VerificationFailed
+from sourcebook.flow.messages import IndexBuild, IndexReady
+from sourcebook.hub.apis import get_api, rollback
+from sourcebook.model.build import Build
+from sourcebook.model.document import make_record
+from sourcebook.model.job import Job
+from sourcebook.model.query import SearchRequest
+from sourcebook.model.release import Api, Release
+from sourcebook.settings import Settings
+from sourcebook.worker import JobRun
+from sourcebook_indexer.cleanup import drop_unused_indices
+from sourcebook_indexer.index import index_build
+from sourcebook_indexer.rollover import build_index_name, parse_index_name
+
+
+def play(home: Path, scenario: Callable[[Context], Awaitable[None]]) -> None:
+    async def main() -> None:
+        async with open_context(
+            Settings(home=home, keep_indices=2, batch_documents=3), bus=open_inline_bus()
+        ) as context:
+            await scenario(context)
+
+    asyncio.run(main())
+
+
+async def add_build(context: Context, name: str, size: int = 10, **changes: Any) -> Build:
+    collection = f"build~c~{name}"
+    async with context.documents.create(collection) as writer:
+        await writer.write([make_record({"_id": f"id{n:03}", "word": name}) for n in range(size)])
+        info = await writer.commit()
+    fields = {"name": name, "config": "c", "doc_type": "thing", "collection": collection, "uploads": []}
+    mapping = {"word": {"type": "keyword"}}
+    build = Build.model_validate({**fields, "count": info.count, "digest": info.digest, "mapping": mapping, **changes})
+    await context.catalog.put(name, build)
+    return build
+
+
+async def index(context: Context, build: str, *, api: str = "c", job_id: str = "") -> IndexReady:
+    job = Job(id=job_id or f"job{build}", kind="index", target=build, lock=f"index:{api}")
+    await context.catalog.put(job.id, job)
+    ready = await index_build(context, JobRun(context, job), IndexBuild(build=build, api=api))
+    await context.catalog.delete(Job, job.id)
+    return ready
+
+
+async def found(context: Context, api: str = "c") -> tuple[int, str]:
+    release = await context.catalog.get(Release, (await get_api(context, api)).release or "")
+    assert release
+    result = await context.search.search(release.index, SearchRequest(size=1))
+    return result.total, release.name
+
+
+def test_the_api_moves_when_the_index_is_complete_and_keeps_the_last_for_rollback(tmp_path: Path) -> None:
+    async def scenario(context: Context) -> None:
+        for number in (1, 2, 3):
+            await add_build(context, f"c_{number}", size=number * 10)
+            ready = await index(context, f"c_{number}")
+            assert ready == IndexReady(release=f"c_{number}", api="c", count=number * 10)
+            assert await found(context) == (number * 10, f"c_{number}")
+        api = await get_api(context, "c")
+        assert (api.release, api.history) == ("c_3", ["c_2"])
+        assert [parse_index_name(name)[1] for name in await context.search.names()] == ["c_2", "c_3"]
+        await rollback(context, "c")
+        assert await found(context) == (20, "c_2")
+
+    play(tmp_path, scenario)
+
+
+def test_an_index_that_is_not_complete_is_never_served(tmp_path: Path) -> None:
+    async def scenario(context: Context) -> None:
+        await add_build(context, "c_1")
+        await index(context, "c_1")
+        await add_build(context, "c_2", count=11)
+        with pytest.raises(VerificationFailed, match="has 10 documents, build c_2 has 11"):
+            await index(context, "c_2")
+        assert await found(context) == (10, "c_1")
+        with pytest.raises(NotFound):
+            await index(context, "c_9")
+
+    play(tmp_path, scenario)
+
+
+def test_a_job_that_died_after_its_commit_goes_on_from_there(tmp_path: Path) -> None:
+    async def scenario(context: Context) -> None:
+        build = await add_build(context, "c_1")
+        name = build_index_name("c", "c_1", "jobc_1")
+        async with context.search.create(
+            name, collection=build.collection, properties=build.mapping, settings={}
+        ) as writer:
+            async for batch in context.documents.scan(build.collection):
+                await writer.add(batch)
+            await writer.commit()
+        await index(context, "c_1")
+        assert await context.search.names() == [name]
+        assert await found(context) == (10, "c_1")
+        await index(context, "c_1")
+        assert (await get_api(context, "c")).history == []
+
+    play(tmp_path, scenario)
+
+
+def test_a_build_that_is_released_again_is_a_new_release(tmp_path: Path) -> None:
+    async def scenario(context: Context) -> None:
+        await add_build(context, "c_1")
+        await index(context, "c_1", job_id="one")
+        await index(context, "c_1", job_id="two")
+        api = await get_api(context, "c")
+        assert (api.release, api.history) == ("c_1_r2", ["c_1"])
+        await index(context, "c_1", api="other", job_id="three")
+        assert await found(context, "other") == (10, "other.c_1")
+
+    play(tmp_path, scenario)
+
+
+def test_leftovers_are_removed_but_not_those_of_active_jobs(tmp_path: Path) -> None:
+    async def scenario(context: Context) -> None:
+        build = await add_build(context, "c_1")
+        for job_id in ("dead", "alive"):
+            name = build_index_name("c", "c_1", job_id)
+            async with context.search.create(name, collection=build.collection, properties={}, settings={}) as writer:
+                await writer.commit()
+        await context.catalog.put("alive", Job(id="alive", kind="index", target="c_1", lock="index:c"))
+        assert await drop_unused_indices(context) == ["c~c_1~dead"]
+        assert await context.search.names() == ["c~c_1~alive"]
+        assert await context.catalog.find(Api) == []
+
+    play(tmp_path, scenario)
