@@ -17,6 +17,7 @@ _JSON_TYPES = {
     "half_float": "number",
     "boolean": "boolean",
 }
+_RAW = {"$ref": "#/components/schemas/Raw"}
 _ERROR = {"$ref": "#/components/schemas/Error"}
 _ANY_OBJECT = {"type": "object"}
 
@@ -83,7 +84,10 @@ def _operation(
         described["parameters"] = [_describe_parameter(item) for item in parameters_of(operation)]
     content: dict[str, Any] = {media.partition(";")[0]: {} for media in MEDIA_TYPES.values()}
     responses: dict[str, Any] = {
-        "200": {"description": "The answer.", "content": {**content, "application/json": {"schema": schema}}},
+        "200": {
+            "description": "The answer.",
+            "content": {**content, "application/json": {"schema": {"anyOf": [schema, _RAW]}}},
+        },
         "304": {"description": "Unchanged since the ETag of If-None-Match."},
         "400": _error("A parameter is wrong; the body says which and why."),
         "503": _error("The search engine is not there, or the query took too long."),
@@ -208,6 +212,10 @@ def _describe_schemas(mapping: Properties) -> dict[str, Any]:
                 "_scroll_id": {"type": "string"},
                 "_search_after": {"type": "string"},
             },
+        },
+        "Raw": {
+            "type": ["object", "array"],
+            "description": "With `raw` or `rawquery`: the engine's own answer or query, in a form that may change.",
         },
         "Error": {
             "type": "object",

@@ -226,11 +226,11 @@ def split_grouped(text: str) -> list[str]:
     ['a(b,c)', 'd']
     """
     items, current, depth = [], "", 0
-    for character in text + ",":
+    for character in text:
         depth += {"(": 1, ")": -1}.get(character, 0)
         if depth <= 0 and (character in ",+" or character.isspace()):
             items.append(current)
             current = ""
         else:
             current += character
-    return [item for item in items if item]
+    return [item for item in (*items, current) if item]
