@@ -57,11 +57,11 @@ async def check(context: Context) -> None:
     found = await context.search.search(
         release.index,
         SearchRequest(
-            query="cpic.pairs.drug:warfarin AND ncbi_gene.chromosome:10", facets=(FacetRequest("locus_group"),)
+            query="cpic.pairs.drug:warfarin AND ncbi_gene.chromosome:10", facets=(FacetRequest("ncbi_gene.type_of_gene"),)
         ),
     )
     assert "CYP2C9" in {hit.id for hit in found.hits}
-    assert sum(term.count for term in found.facets["locus_group"].terms) == found.total
+    assert sum(term.count for term in found.facets["ncbi_gene.type_of_gene"].terms) == found.total
     await check_unchanged(context)
 
 
