@@ -4,8 +4,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import pytest
-
 Genes = Callable[..., Any]
 
 QUERIES = {
@@ -24,14 +22,14 @@ QUERIES = {
 }
 
 
-@pytest.mark.parametrize("name", QUERIES)
-def test_section_3_hostile_queries_end_soon_and_break_nothing(genes: Genes, name: str) -> None:
+def test_section_3_hostile_queries_end_soon_and_break_nothing(genes: Genes) -> None:
     async def work(gateway: Any) -> None:
-        started = time.monotonic()
-        answer = await gateway.post("/query", {"q": [QUERIES[name]], "scopes": [], "size": 1})
-        assert answer.status_code in {200, 400}, answer.text
-        assert time.monotonic() - started < 5
-        assert (await gateway.get("/query", q="cdk2")).json()["total"] == 1
+        for name, query in QUERIES.items():
+            started = time.monotonic()
+            answer = await gateway.post("/query", {"q": [query], "scopes": [], "size": 1})
+            assert answer.status_code in {200, 400}, (name, answer.text)
+            assert time.monotonic() - started < 5, name
+            assert (await gateway.get("/query", q="cdk2")).json()["total"] == 1
 
     genes(work)
 

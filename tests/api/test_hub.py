@@ -301,31 +301,37 @@ def test_event_streams_are_bounded(hub: Hub, monkeypatch: pytest.MonkeyPatch) ->
 # Bad input (the last rows of the fault table)
 
 
-@pytest.mark.parametrize("name", ["..", "%2e%2e", "..%2fx", "%2e%2e%2fx", "%00", "x%0a", "-" * 300])
-def test_path_tricks_in_names_are_refused(hub: Hub, name: str) -> None:
+TRICKS = ("..", "%2e%2e", "..%2fx", "%2e%2e%2fx", "%00", "x%0a", "-" * 300)
+
+
+def test_path_tricks_in_names_are_refused(hub: Hub) -> None:
     async def work(gateway: Any) -> None:
-        requests = [
-            ("GET", f"/hub/sources/{name}"),
-            ("POST", f"/hub/sources/{name}/dump"),
-            ("DELETE", f"/hub/plugins/{name}"),
-        ]
-        requests += [("GET", f"/hub/builds/{name}"), ("GET", f"/hub/apis/{name}"), ("GET", f"/hub/jobs/{name}")]
-        requests += [("DELETE", f"/hub/build-configs/{name}"), ("GET", f"/hub/sources/{name}/mappings/{name}")]
-        for method, path in requests:
-            answer = await gateway.ask(method, path)
-            assert answer.status_code in {404, 405, 422}, (method, path)
-            assert {"code", "message"} <= {*answer.json()}
-        put = await gateway.ask("PUT", f"/hub/apis/{name}", json={"config": "x"})
-        assert put.status_code in {404, 405, 422}
+        for name in TRICKS:
+            for method, path in [
+                ("GET", f"/hub/sources/{name}"),
+                ("POST", f"/hub/sources/{name}/dump"),
+                ("GET", f"/hub/sources/{name}/mappings/{name}"),
+                ("DELETE", f"/hub/plugins/{name}"),
+                ("GET", f"/hub/builds/{name}"),
+                ("DELETE", f"/hub/build-configs/{name}"),
+                ("GET", f"/hub/apis/{name}"),
+                ("GET", f"/hub/jobs/{name}"),
+            ]:
+                answer = await gateway.ask(method, path)
+                assert answer.status_code in {404, 405, 422}, (method, path)
+                assert {"code", "message"} <= {*answer.json()}
+            put = await gateway.ask("PUT", f"/hub/apis/{name}", json={"config": "x"})
+            assert put.status_code in {404, 405, 422}, name
 
     hub(work)
 
 
-@pytest.mark.parametrize("body", [b"{", b"[]", b'{"folder": 1}', b"null", b'{"folder": "/x", "other": 1}', b"\xff"])
-def test_a_bad_body_is_422(hub: Hub, body: bytes) -> None:
+def test_a_bad_body_is_422(hub: Hub) -> None:
     async def work(gateway: Any) -> None:
         headers = {"Content-Type": "application/json"}
-        assert_refused(await gateway.ask("POST", "/hub/plugins", content=body, headers=headers), 422, "invalid_request")
+        for body in (b"{", b"[]", b'{"folder": 1}', b"null", b'{"folder": "/x", "other": 1}', b"\xff", b""):
+            answer = await gateway.ask("POST", "/hub/plugins", content=body, headers=headers)
+            assert_refused(answer, 422, "invalid_request")
 
     hub(work)
 
@@ -371,47 +377,43 @@ def test_an_unexpected_error_says_nothing_of_the_inside(hub: Hub) -> None:
     hub(work)
 
 
-@pytest.mark.parametrize(
-    ("headers", "status"),
-    [
-        ({"Host": "evil.example"}, 421),
-        ({"Host": "127.0.0.1.evil.example:8000"}, 421),
-        ({"Host": ""}, 421),
-        ({"Origin": "http://evil.example"}, 403),
-        ({"Origin": "null"}, 403),
-        ({"Origin": "http://127.0.0.1:3000"}, 403),
-        ({"Sec-Fetch-Site": "cross-site"}, 403),
-        ({"Sec-Fetch-Site": "same-site"}, 403),
-        ({"Content-Type": "text/plain"}, 415),
-        ({"Content-Type": "application/x-www-form-urlencoded"}, 415),
-    ],
-)
-def test_pages_of_other_sites_cannot_command_the_hub(hub: Hub, headers: dict[str, str], status: int) -> None:
+FOREIGN: list[tuple[dict[str, str], int]] = [
+    ({"Host": "evil.example"}, 421),
+    ({"Host": "127.0.0.1.evil.example:8000"}, 421),
+    ({"Host": ""}, 421),
+    ({"Origin": "http://evil.example"}, 403),
+    ({"Origin": "null"}, 403),
+    ({"Origin": "http://127.0.0.1:3000"}, 403),
+    ({"Sec-Fetch-Site": "cross-site"}, 403),
+    ({"Sec-Fetch-Site": "same-site"}, 403),
+    ({"Content-Type": "text/plain"}, 415),
+    ({"Content-Type": "application/x-www-form-urlencoded"}, 415),
+]
+
+
+def test_pages_of_other_sites_cannot_command_the_hub(hub: Hub) -> None:
     async def work(gateway: Any) -> None:
-        answer = await gateway.ask(
-            "POST", "/hub/plugins", content=b'{"folder": "/x"}', headers={"Content-Type": "application/json", **headers}
-        )
-        assert answer.status_code == status
-        assert {"code", "message"} <= {*answer.json()}
-        assert "access-control-allow-origin" not in answer.headers
+        for given, status in FOREIGN:
+            headers = {"Content-Type": "application/json", **given}
+            answer = await gateway.ask("POST", "/hub/plugins", content=b'{"folder": "/x"}', headers=headers)
+            assert answer.status_code == status, given
+            assert {"code", "message"} <= {*answer.json()}
+            assert "access-control-allow-origin" not in answer.headers
 
     hub(work)
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"Host": "localhost:8000", "Origin": "http://localhost:8000", "Sec-Fetch-Site": "same-origin"},
-        {"Host": "[::1]:8000"},
-        {"Host": "127.0.0.1"},
-        {"Host": "LOCALHOST"},
-    ],
-)
-def test_the_hub_answers_to_its_own_names(hub: Hub, headers: dict[str, str]) -> None:
+def test_the_hub_answers_to_its_own_names(hub: Hub) -> None:
     async def work(gateway: Any) -> None:
-        answer = await gateway.ask("POST", "/hub/plugins", json={"folder": "/nosuch"}, headers=headers)
-        assert answer.status_code == 422
-        assert answer.headers["x-frame-options"] == "DENY"
+        for headers in (
+            {"Host": "localhost:8000", "Origin": "http://localhost:8000", "Sec-Fetch-Site": "same-origin"},
+            {"Host": "[::1]:8000"},
+            {"Host": "127.0.0.1"},
+            {"Host": "LOCALHOST"},
+        ):
+            answer = await gateway.ask("POST", "/hub/plugins", json={"folder": "/nosuch"}, headers=headers)
+            assert answer.status_code == 422, headers
+            assert answer.headers["x-frame-options"] == "DENY"
 
     hub(work)
 

@@ -88,13 +88,12 @@ def test_section_1_unknown_paths_and_methods(genes: Genes) -> None:
     genes(work)
 
 
-@pytest.mark.parametrize("name", ["%2e%2e", "..%2f..", "%00", "a%2Fb", "%ff", "x" * 500])
-def test_section_1_path_tricks_in_names_are_not_found(genes: Genes, name: str) -> None:
+def test_section_1_path_tricks_in_names_are_not_found(genes: Genes) -> None:
     async def work(gateway: Any) -> None:
-        for path in (f"/apis/{name}/query", f"/apis/genes/gene/{name}", f"/apis/genes/{name}/1"):
-            answer = await gateway.ask("GET", path)
-            assert answer.status_code == 404
-            assert answer.json()["code"] == 404
+        for name in ("%2e%2e", "..%2f..", "%00", "a%2Fb", "%ff", "x" * 500):
+            for path in (f"/apis/{name}/query", f"/apis/genes/gene/{name}", f"/apis/genes/{name}/1"):
+                answer = await gateway.ask("GET", path)
+                assert (answer.status_code, answer.json()["code"]) == (404, 404), path
 
     genes(work)
 
