@@ -26,8 +26,10 @@ def parse(folder: Path, parser: str, **spec: Any) -> list[dict[str, Any]]:
     """Run a parser in this process and return its reports."""
     (folder / "parser.py").write_text(dedent(parser))
     reports: list[dict[str, Any]] = []
-    names = {"folder": str(folder), "parser": "parser:load_data", "data_folder": str(folder), "scratch": str(folder)}
-    run_parser(ParserSpec(**names, **spec), reports.append)
+    place = str(folder)
+    run_parser(
+        ParserSpec(folder=place, parser="parser:load_data", data_folder=place, scratch=place, **spec), reports.append
+    )
     return reports
 
 

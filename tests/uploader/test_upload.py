@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from sourcebook.errors import (
-    Cancelled,
-    DocumentError,
     DuplicateId,
-    ManifestError,
     MappingError,
     MissingUpload,
     NotFound,
@@ -24,6 +17,7 @@ from sourcebook.errors import (
 from sourcebook.flow.messages import InspectUpload, UploadDump
 from sourcebook.model.build import Build
 from sourcebook.model.mapping import Mapping
+from sourcebook.model.source import SourceState
 from sourcebook.model.upload import Upload
 from sourcebook_uploader.tasks import inspect, upload
 
@@ -125,146 +119,6 @@ def test_what_a_parser_prints_harms_nothing(bench: SourceBench) -> None:
     assert bench.upload_once().message.count == 1
 
 
-# Bad parsers
-
-
-def test_an_exception_names_the_document_before_it_and_the_plugins_frames(bench: SourceBench) -> None:
-    bench.write("""
-        def load_data(data_folder):
-            for number in range(2000):
-                yield {"_id": str(number)}
-                if number == 999:
-                    raise KeyError("gene")
-    """)
-    error = upload_fails(bench, ParserError)
-    assert "KeyError: 'gene' after 1000 documents (the last _id was '999')" in error.message
-    assert "parser.py" in error.details["traceback"]
-    assert "sourcebook_uploader" not in error.details["traceback"]
-    assert bench.state().last_upload_errors["bench"]["code"] == "parser"
-
-
-def test_a_bad_document_fails_the_upload(bench: SourceBench) -> None:
-    bench.write("def load_data(data_folder):\n    yield {'_id': 'x'}\n    yield {'_id': 'y', 'a': [float('nan')]}\n")
-    error = upload_fails(bench, DocumentError)
-    assert "Document 2 (_id 'y'): a[0] is nan" in error.message
-    assert (error.details["id"], error.details["path"]) == ("y", "a[0]")
-    assert bench.state().uploads == {}
-
-
-@pytest.mark.parametrize(
-    ("body", "expected"),
-    [
-        ("return", "returned a NoneType"),
-        ("return 5", "returned a int"),
-        ("return 'abc'", "returned a str"),
-        ("return []", "yielded no documents"),
-        ("return iter(())", "yielded no documents"),
-        ("import sys; sys.exit(0)", "SystemExit"),
-        ("import os; yield {'_id': '1'}; os._exit(0)", "exit code 0 after"),
-        ("import os; yield {'_id': '1'}; os.kill(os.getpid(), 11)", "signal SIGSEGV after"),
-        ("x = [bytes(1000) for _ in range(10**6)]; yield {'_id': '1'}", "needs more memory than the limit of 256 MiB"),
-    ],
-)
-def test_a_parser_that_gives_nothing_fails(bench: SourceBench, body: str, expected: str) -> None:
-    bench.overrides["parser_memory_bytes"] = 256 * 1024**2
-    bench.write(f"def load_data(data_folder):\n    {body}\n")
-    assert expected in upload_fails(bench, ParserError).message
-
-
-def test_a_missing_function_names_the_nearest(bench: SourceBench) -> None:
-    bench.write("def load_dta(data_folder):\n    return []\n")
-    assert "load_dta" in upload_fails(bench, ManifestError).message
-
-
-def test_a_crash_keeps_the_end_of_the_output(bench: SourceBench) -> None:
-    bench.write("""
-        import os, sys
-        def load_data(data_folder):
-            print("the last words", file=sys.stderr)
-            sys.stderr.flush()
-            os._exit(3)
-    """)
-    error = upload_fails(bench, ParserError)
-    assert "exit code 3" in error.message
-    assert "the last words" in error.details["output"]
-
-
-def test_a_parser_that_never_ends_is_killed_with_what_it_started(bench: SourceBench) -> None:
-    pids = bench.folder / "pids"
-    bench.write(f"""
-        import os, subprocess, time
-        def load_data(data_folder):
-            yield {{"_id": "a"}}
-            child = subprocess.Popen(["sleep", "60"])
-            with open({str(pids)!r} + ".new", "w") as file:
-                file.write(f"{{os.getpid()}} {{child.pid}}")
-            os.rename({str(pids)!r} + ".new", {str(pids)!r})
-            while True:
-                time.sleep(0.01)
-    """)
-
-    async def cancel(context: Context) -> None:
-        run = await bench.start(context)
-        task = asyncio.create_task(upload(context, run, UploadDump(source="bench", uploader="bench")))
-        while not pids.exists():
-            await asyncio.sleep(0.02)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert not (context.settings.home / "scratch" / run.id).exists()
-
-    bench.run(cancel)
-    assert all(ends_soon(int(pid)) for pid in pids.read_text().split())
-
-
-def ends_soon(pid: int) -> bool:
-    for _ in range(100):
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return True
-        if Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z":
-            return True
-        time.sleep(0.02)
-    return False
-
-
-def test_what_progress_raises_ends_the_parser(bench: SourceBench) -> None:
-    bench.write("""
-        import time
-        def load_data(data_folder):
-            number = 0
-            while True:
-                number += 1
-                yield {"_id": str(number)}
-                time.sleep(0.01)
-    """)
-
-    async def refuse(*_arguments: object) -> None:
-        raise Cancelled("Someone cancelled.")
-
-    async def cancel(context: Context) -> None:
-        run = await bench.start(context)
-        run.progress = refuse  # type: ignore[method-assign, assignment]
-        with pytest.raises(Cancelled):
-            await upload(context, run, UploadDump(source="bench", uploader="bench"))
-
-    bench.run(cancel)
-    assert bench.state().last_upload_errors == {}
-
-
-def test_a_process_left_behind_does_not_hold_the_upload(bench: SourceBench) -> None:
-    bench.write("""
-        import subprocess
-        def load_data(data_folder):
-            yield {"_id": "a"}
-            subprocess.Popen(["sleep", "60"])
-    """)
-    started = time.monotonic()
-    assert bench.upload_once().message.count == 1
-    assert time.monotonic() - started < 10
-
-
 # Duplicates
 
 
@@ -335,6 +189,16 @@ def test_a_parallelizer_gives_each_process_its_arguments(bench: SourceBench) -> 
     assert outcome.mapping.counts == {"from": 6, "lines": 6}
 
 
+def test_a_parallelizer_must_give_lists_of_arguments(bench: SourceBench) -> None:
+    bench.write("def jobs(self):\n    return ['a']\ndef load_data(x):\n    return []\n", parallelizer="parser:jobs")
+    assert "list of argument tuples" in upload_fails(bench, ParserError).message
+
+
+def test_keylookup_is_warned_of(bench: SourceBench) -> None:
+    bench.write(THREE, keylookup={"inputs": []})
+    assert "keylookup" in bench.upload_once().warnings[0]
+
+
 def test_one_failing_process_of_several_fails_the_upload(bench: SourceBench) -> None:
     bench.write(
         """
@@ -392,6 +256,9 @@ def test_an_unknown_uploader_is_named(bench: SourceBench) -> None:
     async def start(context: Context) -> None:
         with pytest.raises(NotFound, match="no uploader 'other'; it has bench"):
             await upload(context, await bench.start(context), UploadDump(source="bench", uploader="other"))
+        with pytest.raises(NotFound, match="no source 'nothing'"):
+            await upload(context, await bench.start(context), UploadDump(source="nothing", uploader="nothing"))
+        assert await context.catalog.get(SourceState, "nothing") is None
 
     bench.run(start)
 

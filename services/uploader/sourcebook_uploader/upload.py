@@ -1,13 +1,14 @@
 """Uploads: parses the newest dump of a source into a new collection, and makes it the current one."""
 
 import asyncio
+import contextlib
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sourcebook.context import Context
 from sourcebook.errors import Cancelled, MissingUpload, NotFound, ParserError, SourcebookError
@@ -30,6 +31,8 @@ from sourcebook_uploader.parse import ParserSpec, duplicate_error
 from sourcebook_uploader.parser_process import ParserResult, make_parallel_specs, run_parsers
 from sourcebook_uploader.runs import Run, merge_runs
 from sourcebook_uploader.validate import find_duplicate, merge_duplicates
+
+ResultT = TypeVar("ResultT")
 
 _HOOK_TIMEOUT = timedelta(minutes=10)  # for `mapping` and `parallelizer`, which only list things
 
@@ -80,6 +83,8 @@ def _collection_of(source: str, uploader: str, generation: str) -> str:
 async def _make_upload(context: Context, run: JobRun, command: UploadDump) -> Upload:
     started = time.monotonic()
     plan = await _make_plan(context, run, command)
+    if plan.uploader.keylookup is not None:
+        run.warn("`keylookup` is not supported: documents keep the _id that the parser gives them.")
     collection = _collection_of(command.source, command.uploader, run.id)
     await context.documents.drop(collection)  # left by an earlier try that died before it was recorded
     results = await _parse(context, run, plan)
@@ -196,10 +201,20 @@ async def _write_collection(
     async with context.documents.create(collection) as writer:
         # Reading, decoding and sorting happen in a thread: here is the one place.
         while (batch := await asyncio.to_thread(next, batches, None)) is not None:
-            await writer.write(batch)
+            await _finish(writer.write(batch))
             done += len(batch)
             await run.progress("write", done, total, "documents")
-        return await writer.commit()
+        return await _finish(writer.commit())
+
+
+async def _finish(work: Awaitable[ResultT]) -> ResultT:
+    """Await `work` to its end even when this task is cancelled: a thread that still writes must not lose its store."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
 
 
 def iter_merged_batches(runs: Sequence[Run], *, on_duplicates: str, size: int) -> Iterator[list[Record]]:
@@ -275,4 +290,5 @@ async def _record_failure(context: Context, command: UploadDump, error: Sourcebo
     def change(state: SourceState) -> SourceState:
         return state.model_copy(update={"last_upload_errors": {**state.last_upload_errors, command.uploader: told}})
 
-    await context.catalog.update(SourceState, command.source, change, default=SourceState(name=command.source))
+    with contextlib.suppress(NotFound):  # nothing is known of this source yet
+        await context.catalog.update(SourceState, command.source, change)

@@ -7,22 +7,23 @@ import pytest
 from sourcebook.errors import MappingError
 from sourcebook.model.mapping import (
     FIELD_TYPES,
+    Properties,
     add_new_fields,
     check_properties,
     compare_mappings,
 )
 
-KEYWORD = {"type": "keyword", "normalizer": "keyword_lowercase_normalizer"}
+KEYWORD: dict[str, Any] = {"type": "keyword", "normalizer": "keyword_lowercase_normalizer"}
 
 
 def test_equal_mappings_have_no_differences() -> None:
-    mapping = {"a": KEYWORD, "o": {"properties": {"b": {"type": "long"}}}}
+    mapping: Properties = {"a": KEYWORD, "o": {"properties": {"b": {"type": "long"}}}}
     assert compare_mappings(mapping, mapping).count == 0
 
 
 def test_differences_are_named_by_path() -> None:
-    committed = {"a": KEYWORD, "gone": KEYWORD, "o": {"properties": {"b": {"type": "integer"}}}}
-    inferred = {"a": KEYWORD, "new": KEYWORD, "o": {"properties": {"b": {"type": "text"}, "c": KEYWORD}}}
+    committed: Properties = {"a": KEYWORD, "gone": KEYWORD, "o": {"properties": {"b": {"type": "integer"}}}}
+    inferred: Properties = {"a": KEYWORD, "new": KEYWORD, "o": {"properties": {"b": {"type": "text"}, "c": KEYWORD}}}
     differences = compare_mappings(committed, inferred)
     assert differences.added == ["new", "o.c"]
     assert differences.missing == ["gone"]
@@ -55,17 +56,17 @@ def test_an_object_that_became_a_scalar_is_a_change() -> None:
 
 
 def test_what_is_in_a_disabled_object_is_not_compared() -> None:
-    committed = {"a": {"type": "object", "enabled": False}}
+    committed: Properties = {"a": {"type": "object", "enabled": False}}
     assert compare_mappings(committed, {"a": {"properties": {"b": KEYWORD}}}).count == 0
 
 
 def test_new_fields_are_added_and_old_ones_stay() -> None:
-    committed = {
+    committed: Properties = {
         "a": {"type": "text", "copy_to": "all"},
         "o": {"properties": {"b": KEYWORD}},
         "off": {"type": "object", "enabled": False},
     }
-    inferred = {
+    inferred: Properties = {
         "a": KEYWORD,
         "n": KEYWORD,
         "o": {"properties": {"c": {"type": "long"}}},
