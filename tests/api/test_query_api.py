@@ -121,8 +121,12 @@ def test_section_1_cache_control(genes: Genes) -> None:
             assert (await gateway.ask("GET", f"/apis/genes{path}")).headers["cache-control"] == "public, max-age=7", (
                 path
             )
-        for query in ("q=__any__", "fetch_all=1", "search_after=*"):
-            assert "max-age" not in (await gateway.ask("GET", f"/apis/genes/query?{query}")).headers["cache-control"]
+        for query in ("q=__any__", "q=%5f_any__", "fetch_all=1", "search_after=*", "scroll_id=x"):
+            headers = (await gateway.ask("GET", f"/apis/genes/query?{query}")).headers
+            assert not {"cache-control", "etag"} & {*headers}, query
+
+        posted = await gateway.post("/gene", {"ids": ["1000"]})
+        assert posted.headers["cache-control"] == "public, max-age=7"
 
     genes(work)
 

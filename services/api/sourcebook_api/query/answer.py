@@ -15,6 +15,11 @@ from starlette.types import Scope, Send
 from sourcebook import __version__
 
 JSON = "application/json; charset=UTF-8"
+HTML = "text/html; charset=UTF-8"
+CONTENT_POLICY = (
+    b"default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    b"frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+)
 Headers = list[tuple[bytes, bytes]]
 
 CORS: Headers = [
@@ -37,13 +42,14 @@ _SERVER_ERROR = 500
 
 @dataclass(slots=True)
 class Answer:
-    """What goes back. `etag` and `max_age` are set where an answer may be cached."""
+    """What goes back. `etag` and `max_age` are set where an answer may be cached; `repeatable` says whether it may."""
 
     body: bytes
     status: int = 200
     media: str = JSON
     max_age: int | None = None
     etag: bytes | None = None
+    repeatable: bool = True
     headers: Headers = field(default_factory=list)
 
 
@@ -63,7 +69,7 @@ def make_etag(release: str, scope: Scope) -> bytes:
 
 def is_unchanged(request_headers: Iterable[tuple[bytes, bytes]], etag: bytes) -> bool:
     """Whether the client has this answer already."""
-    return any(name == b"if-none-match" and (etag in value or value.strip() == b"*") for name, value in request_headers)
+    return any(name == b"if-none-match" and etag in value for name, value in request_headers)
 
 
 async def send_answer(answer: Answer, scope: Scope, send: Send) -> None:
@@ -76,6 +82,8 @@ async def send_answer(answer: Answer, scope: Scope, send: Send) -> None:
         headers.append((b"etag", answer.etag))
     if answer.status not in _NO_BODY:
         headers += ((b"content-type", answer.media.encode("latin-1")), (b"vary", b"Accept-Encoding"))
+        if answer.media == HTML:
+            headers.append((b"content-security-policy", CONTENT_POLICY))
         if len(body) >= _COMPRESS_FROM:
             name, body = await _compress(body, dict(scope["headers"]).get(b"accept-encoding", b""))
             if name:

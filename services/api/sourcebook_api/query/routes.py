@@ -10,6 +10,7 @@ from sourcebook.errors import EngineUnavailable, NotFound
 from sourcebook_api.console import open_assets, render_console
 from sourcebook_api.query.annotation import get_document, post_documents
 from sourcebook_api.query.answer import (
+    HTML,
     Answer,
     is_unchanged,
     json_answer,
@@ -22,7 +23,7 @@ from sourcebook_api.query.errors import QueryError, not_found, translate_error
 from sourcebook_api.query.metadata import get_fields, get_metadata, get_status
 from sourcebook_api.query.openapi import describe_api
 from sourcebook_api.query.releases import Releases
-from sourcebook_api.query.search import get_query, is_uncached, post_query
+from sourcebook_api.query.search import get_query, post_query
 from sourcebook_api.requests import request_id
 
 Route = Callable[[Call], Awaitable[Answer]]
@@ -79,28 +80,37 @@ def _route_path(scope: Scope) -> str:
 
 async def _answer_call(call: Call, path: str) -> Answer:
     scope, opened = call.scope, call.opened
-    if scope["method"] == "POST":
-        return await _route(_POST, call, path)(call)
-    if scope["method"] not in {"GET", "HEAD"}:
-        raise QueryError(_METHOD_NOT_ALLOWED)
-    etag = make_etag(opened.release.name, scope) if _may_be_cached(path, scope) else None
-    if etag is not None and is_unchanged(scope["headers"], etag):
-        return not_modified(etag, opened.max_age)
+    etag = None
+    if scope["method"] != "POST" and path != "status":
+        etag = make_etag(opened.release.name, scope)
+        if is_unchanged(scope["headers"], etag):
+            return not_modified(etag, opened.max_age)
     try:
-        answer = await _get(call, path)
+        answer = await _dispatch(call, path)
     except QueryError as error:
         answer = json_answer(error.body, error.status)
+        answer.repeatable = not _is_walk(scope["query_string"])
     except NotFound as error:
         # The release was removed between the look at the catalogue and the look at its data.
         raise EngineUnavailable(error.message) from error
-    if etag is not None:
+    if answer.repeatable:
         answer.max_age = opened.max_age
         answer.etag = etag if answer.status == 200 else None  # noqa: PLR2004 - only answers that can be repeated
     return answer
 
 
-def _may_be_cached(path: str, scope: Scope) -> bool:
-    return path != "status" and not (path.endswith("query") and is_uncached(scope["query_string"]))
+def _is_walk(query_string: bytes) -> bool:
+    return any(name in query_string for name in (b"scroll_id", b"fetch_all", b"search_after"))
+
+
+async def _dispatch(call: Call, path: str) -> Answer:
+    match call.scope["method"]:
+        case "GET" | "HEAD":
+            return await _get(call, path)
+        case "POST":
+            return await _route(_POST, call, path)(call)
+        case _:
+            raise QueryError(_METHOD_NOT_ALLOWED)
 
 
 async def _get(call: Call, path: str) -> Answer:
@@ -131,7 +141,7 @@ async def _get_spec(call: Call) -> Answer:
 async def _get_docs(call: Call) -> Answer:
     root = call.scope.get("root_path", "")
     page = render_console(title=f"{call.path['api']} API", spec=f"{root}/openapi.json", assets=f"{root}/docs/assets")
-    return Answer(page, media="text/html; charset=UTF-8")
+    return Answer(page, media=HTML)
 
 
 async def _lead_to_docs(call: Call) -> Answer:

@@ -37,14 +37,9 @@ async def get_query(call: Call) -> Answer:
         answer = await _search_after(call, options)
     else:
         answer = await _search_once(call, options)
-    if options["scroll_id"] or options["fetch_all"] or options["search_after"] or options["q"] == "__any__":
-        answer.headers.append((b"cache-control", b"no-store"))
+    walks = options["scroll_id"] or options["fetch_all"] or options["search_after"]
+    answer.repeatable = not walks and options["q"] != "__any__"
     return answer
-
-
-def is_uncached(query_string: bytes) -> bool:
-    """Whether a GET /query must not be answered from a cache."""
-    return any(name in query_string for name in (b"scroll_id", b"fetch_all", b"search_after", b"__any__"))
 
 
 async def _search_once(call: Call, options: Options) -> Answer:
