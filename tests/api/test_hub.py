@@ -1,22 +1,19 @@
 """Hub control, health, consoles and the front page, through real ASGI calls on the embedded engines."""
 
-import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 
 from sourcebook.errors import EngineUnavailable
 from sourcebook.model.build import Build
-from sourcebook.model.job import Job, JobState
+from sourcebook.model.job import Job
 from sourcebook.model.mapping import Mapping
 from sourcebook.model.release import Api, Release
 from sourcebook.model.source import SourceState
 from sourcebook.settings import MIB
-from sourcebook_api import events
 
 Hub = Callable[..., Any]
 
@@ -195,105 +192,6 @@ def test_jobs_are_filtered(hub: Hub) -> None:
         assert_refused(await gateway.ask("GET", "/hub/jobs?limit=0"), 422, "invalid_request")
         assert_refused(await gateway.ask("GET", "/hub/jobs/nosuch"), 404, "not_found")
         assert_refused(await gateway.ask("GET", "/hub/jobs/nosuch/events"), 404, "not_found")
-
-    hub(work)
-
-
-def read_events(text: str) -> list[dict[str, Any]]:
-    return [json.loads(line.removeprefix("data: ")) for line in text.splitlines() if line.startswith("data: ")]
-
-
-def test_events_of_a_job_end_with_it(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "_POLL_SECONDS", 0.01)
-    monkeypatch.setattr(events, "_HEARTBEAT_SECONDS", 0.02)
-
-    async def work(gateway: Any) -> None:
-        catalog = gateway.context.catalog
-        job = Job(id="j1", kind="dump", target="s", lock="x")
-        await catalog.put("j1", job)
-
-        async def change() -> None:
-            await asyncio.sleep(0.1)
-            running = job.move_to(JobState.RUNNING)
-            await catalog.put("j1", running)
-            await catalog.put("j2", Job(id="j2", kind="dump", target="s", lock="y"))
-            await asyncio.sleep(0.1)
-            await catalog.put("j1", running.move_to(JobState.SUCCEEDED))
-
-        answer, _ = await asyncio.gather(gateway.ask("GET", "/hub/jobs/j1/events"), change())
-        assert answer.headers["content-type"].startswith("text/event-stream")
-        assert [job["state"] for job in read_events(answer.text)] == ["queued", "running", "succeeded"]
-        assert {job["id"] for job in read_events(answer.text)} == {"j1"}
-        assert ": still here" in answer.text
-        last = next(line for line in answer.text.splitlines() if line.startswith("id: ")).removeprefix("id: ")
-        again = await gateway.ask("GET", "/hub/jobs/j1/events", headers={"Last-Event-ID": last})
-        assert read_events(again.text)[-1]["state"] == "succeeded"
-
-    hub(work)
-
-
-async def _read_stream(
-    gateway: Any, wanted: int, headers: dict[str, str] | None = None, started: asyncio.Event | None = None
-) -> str:
-    """Read the stream of all jobs, which has no end, until it has sent `wanted` events."""
-    path, text, enough = "/hub/events", "", asyncio.Event()
-
-    async def receive() -> dict[str, Any]:
-        await enough.wait()
-        return {"type": "http.disconnect"}
-
-    async def send(message: dict[str, Any]) -> None:
-        nonlocal text
-        text += message.get("body", b"").decode()
-        if text and started is not None:
-            started.set()
-        if len(read_events(text)) >= wanted:
-            enough.set()
-
-    raw = [
-        (b"host", b"localhost"),
-        *((name.lower().encode(), value.encode()) for name, value in (headers or {}).items()),
-    ]
-    scope = {
-        "type": "http",
-        "method": "GET",
-        "path": path,
-        "raw_path": path.encode(),
-        "query_string": b"",
-        "headers": raw,
-    }
-    scope |= {"asgi": {"version": "3.0"}, "http_version": "1.1", "scheme": "http", "root_path": "", "client": None}
-    await asyncio.wait_for(gateway.app({**scope, "server": ("localhost", 8000)}, receive, send), 10)
-    return text
-
-
-def test_events_of_all_jobs_continue_after_the_last_one_seen(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "_POLL_SECONDS", 0.01)
-
-    async def work(gateway: Any) -> None:
-        catalog = gateway.context.catalog
-        await catalog.put("before", Job(id="before", kind="dump", target="s", lock="x"))
-
-        started = asyncio.Event()
-
-        async def change() -> None:
-            await started.wait()
-            for number in range(2):
-                await catalog.put(f"j{number}", Job(id=f"j{number}", kind="dump", target="s", lock="x"))
-
-        text, _ = await asyncio.gather(_read_stream(gateway, 2, started=started), change())
-        assert [job["id"] for job in read_events(text)] == ["j0", "j1"]
-        again = await _read_stream(gateway, 3, {"Last-Event-ID": "0"})
-        assert [job["id"] for job in read_events(again)] == ["before", "j0", "j1"]
-
-    hub(work)
-
-
-def test_event_streams_are_bounded(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "MAX_STREAMS", 0)
-
-    async def work(gateway: Any) -> None:
-        assert_refused(await gateway.ask("GET", "/hub/events"), 503, "engine_unavailable")
 
     hub(work)
 

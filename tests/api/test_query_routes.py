@@ -1,0 +1,207 @@
+"""Routes, headers, caching, compression of the query API, on the embedded engines (web-api.md, section 1)."""
+
+import asyncio
+import gzip
+from collections.abc import Callable
+from typing import Any
+
+import brotli  # type: ignore[import-untyped] # the package has no type hints
+import pytest
+import zstandard
+
+from sourcebook.errors import EngineUnavailable
+from sourcebook.model.release import Api, Release
+from sourcebook_api.query import releases
+
+Genes = Callable[..., Any]
+NOT_FOUND = {"code": 404, "success": False, "error": "Not Found."}
+
+
+@pytest.mark.parametrize("prefix", ["", "/v1"])
+def test_section_1_every_route_answers_with_and_without_version(genes: Genes, prefix: str) -> None:
+    async def work(gateway: Any) -> None:
+        for path in (
+            "status",
+            "metadata",
+            "gene/metadata",
+            "metadata/fields",
+            "gene/metadata/fields",
+            "spec",
+            "openapi.json",
+        ):
+            answer = await gateway.get(f"{prefix}/{path}")
+            assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json; charset=UTF-8"), (
+                path
+            )
+        for path in ("query", "gene/query", "gene/1000"):
+            assert (await gateway.get(f"{prefix}/{path}")).status_code == 200
+        assert (await gateway.post(f"{prefix}/query", {"q": ["1000"]})).status_code == 200
+        assert (await gateway.post(f"{prefix}/gene/query", {"q": ["1000"]})).status_code == 200
+        assert (await gateway.post(f"{prefix}/gene", {"ids": ["1000"]})).status_code == 200
+        assert "swagger" in (await gateway.get(f"{prefix}/docs")).text
+
+    genes(work)
+
+
+def test_section_1_status(genes: Genes) -> None:
+    async def work(gateway: Any) -> None:
+        answer = await gateway.get("/status")
+        assert answer.json() == {"success": True, "status": "green"}
+        head = await gateway.ask("HEAD", "/apis/genes/status")
+        assert (head.status_code, head.content) == (200, b"")
+
+        async def broken(_name: str) -> int:
+            raise EngineUnavailable("The engine at 10.0.0.7 is down.")
+
+        gateway.context.search.count = broken
+        down = await gateway.get("/status")
+        assert (down.status_code, down.headers["content-type"]) == (503, "application/json; charset=UTF-8")
+        assert "10.0.0.7" not in down.text
+
+    genes(work)
+
+
+def test_section_1_unknown_paths_and_methods(genes: Genes) -> None:
+    async def work(gateway: Any) -> None:
+        for path in ("/nosuch", "/nosuch/1", "/gene/", "/v2/query", "/v1/v1/query", "/metadata/nosuch"):
+            answer = await gateway.get(path)
+            assert answer.status_code in {400, 404}, path
+            assert answer.json()["success"] is False
+        assert (await gateway.get("/nosuch")).json() == NOT_FOUND
+        assert (await gateway.ask("DELETE", "/apis/genes/gene/1000")).status_code == 405
+        assert (await gateway.post("/metadata", {})).status_code == 405
+        unknown = await gateway.ask("GET", "/apis/nosuch/query")
+        assert (unknown.status_code, unknown.json()["error"]) == (404, "Not Found.")
+
+    genes(work)
+
+
+def test_section_1_path_tricks_in_names_are_not_found(genes: Genes) -> None:
+    async def work(gateway: Any) -> None:
+        for name in ("%2e%2e", "..%2f..", "%00", "a%2Fb", "%ff", "x" * 500):
+            for path in (f"/apis/{name}/query", f"/apis/genes/gene/{name}", f"/apis/genes/{name}/1"):
+                answer = await gateway.ask("GET", path)
+                assert (answer.status_code, answer.json()["code"]) == (404, 404), path
+
+    genes(work)
+
+
+def test_section_1_options_and_cors(genes: Genes) -> None:
+    async def work(gateway: Any) -> None:
+        for path in ("/query", "/gene/1000", "/nosuch/at/all"):
+            answer = await gateway.ask("OPTIONS", f"/apis/genes{path}")
+            assert (answer.status_code, answer.content) == (204, b"")
+            assert answer.headers["access-control-allow-origin"] == "*"
+        for path in ("/query", "/gene/1000", "/gene/nosuch", "/query?size=x"):
+            headers = (await gateway.ask("GET", f"/apis/genes{path}")).headers
+            assert headers["access-control-allow-origin"] == "*"
+            assert {"access-control-allow-methods", "access-control-allow-headers", "access-control-max-age"} <= {
+                *headers
+            }
+
+    genes(work)
+
+
+def test_section_1_cache_control(genes: Genes) -> None:
+    async def work(gateway: Any) -> None:
+        await gateway.context.catalog.put("genes", Api(name="genes", config="genes", release="genes_1", max_age=7))
+        for path in ("/query?q=cdk2", "/gene/1000", "/metadata", "/gene/nosuch"):
+            assert (await gateway.ask("GET", f"/apis/genes{path}")).headers["cache-control"] == "public, max-age=7", (
+                path
+            )
+        for query in ("q=__any__", "q=%5f_any__", "fetch_all=1", "search_after=*", "scroll_id=x"):
+            headers = (await gateway.ask("GET", f"/apis/genes/query?{query}")).headers
+            assert not {"cache-control", "etag"} & {*headers}, query
+
+        posted = await gateway.post("/gene", {"ids": ["1000"]})
+        assert posted.headers["cache-control"] == "public, max-age=7"
+
+    genes(work)
+
+
+def test_section_1_conditional_get(genes: Genes) -> None:
+    async def work(gateway: Any) -> None:
+        for path in ("/gene/1000", "/query?q=cdk2", "/metadata", "/spec"):
+            url = f"/apis/genes{path}"
+            etag = (await gateway.ask("GET", url)).headers["etag"]
+            again = await gateway.ask("GET", url, headers={"If-None-Match": f'"x", {etag}'})
+            assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", etag)
+            other = await gateway.ask(
+                "GET", url + ("&size=1" if "?" in url else "?size=1"), headers={"If-None-Match": etag}
+            )
+            assert other.status_code == 200
+        assert "etag" not in (await gateway.get("/gene/nosuch")).headers
+
+    genes(work)
+
+
+@pytest.mark.parametrize(
+    ("accepted", "name", "unpack"),
+    [
+        ("gzip", "gzip", gzip.decompress),
+        ("gzip, deflate, br", "br", brotli.decompress),
+        ("gzip, br, zstd", "zstd", lambda body: zstandard.ZstdDecompressor().decompressobj().decompress(body)),
+        ("identity", None, bytes),
+        ("gzip;q=0", None, bytes),
+    ],
+)
+def test_section_1_compression(genes: Genes, accepted: str, name: str | None, unpack: Callable[[bytes], bytes]) -> None:
+    async def work(gateway: Any) -> None:
+        sent: list[Any] = []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: dict[str, Any]) -> None:
+            sent.append(message)
+
+        headers = [(b"accept-encoding", accepted.encode()), (b"host", b"localhost")]
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "path": "/apis/genes/query",
+            "query_string": b"q=gene",
+            "headers": headers,
+        }
+        await gateway.app({**scope, "root_path": ""}, receive, send)
+        found = dict(sent[0]["headers"])
+        assert found.get(b"content-encoding", b"").decode() == (name or "")
+        assert unpack(sent[1]["body"]).startswith(b'{"took":')
+        small = await gateway.ask("GET", "/apis/genes/gene/1000", headers={"Accept-Encoding": accepted})
+        assert "content-encoding" not in small.headers
+
+    genes(work)
+
+
+def test_section_1_a_new_release_is_seen_at_once(genes: Genes) -> None:
+    async def work(gateway: Any) -> None:
+        conftest_release = await gateway.context.catalog.get(Release, "genes_1")
+        etag = (await gateway.get("/gene/1000")).headers["etag"]
+        await gateway.context.catalog.put("genes_2", conftest_release.model_copy(update={"name": "genes_2"}))
+        await gateway.context.catalog.put("genes", Api(name="genes", config="genes", release="genes_2"))
+        await asyncio.sleep(releases._FRESH_SECONDS)
+        assert (await gateway.get("/gene/1000")).headers["etag"] != etag
+        assert (await gateway.get("/metadata")).json()["release"]["name"] == "genes_2"
+
+    genes(work)
+
+
+def test_section_1_an_api_without_a_release_says_so(genes: Genes) -> None:
+    async def work(gateway: Any) -> None:
+        await gateway.context.catalog.put("empty", Api(name="empty", config="empty"))
+        answer = await gateway.ask("GET", "/apis/empty/query")
+        assert answer.status_code == 503
+        assert "no release yet" in answer.json()["details"]
+
+    genes(work)
+
+
+def test_section_1_an_api_served_alone_is_at_the_root(genes: Genes) -> None:
+    async def work(gateway: Any) -> None:
+        for prefix in ("", "/v1"):
+            assert (await gateway.ask_served("GET", f"{prefix}/gene/1000")).json()["symbol"] == "CDK2"
+            assert (await gateway.ask_served("POST", f"{prefix}/query", json={"q": ["1000"]})).status_code == 200
+        assert (await gateway.ask_served("GET", "/")).headers["location"] == "/docs"
+        assert (await gateway.ask_served("GET", "/hub/jobs")).status_code == 404
+
+    genes(work, served=True)
