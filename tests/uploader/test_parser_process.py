@@ -87,6 +87,13 @@ def test_a_parser_that_gives_nothing_fails(bench: SourceBench, body: str, expect
     assert expected in upload_fails(bench, ParserError).message
 
 
+def test_an_error_about_a_huge_key_is_cut(bench: SourceBench) -> None:
+    bench.write("def load_data(data_folder):\n    yield {'_id': 'x', 'k' * 3_000_000: {'a': b''}}\n")
+    error = upload_fails(bench, DocumentError)
+    assert error.message.startswith("Document 1 (_id 'x'): kkk")
+    assert len(error.message) == len(error.details["path"]) == 20_000
+
+
 def test_a_missing_function_names_the_nearest(bench: SourceBench) -> None:
     bench.write("def load_dta(data_folder):\n    return []\n")
     assert "load_dta" in upload_fails(bench, ManifestError).message

@@ -38,6 +38,7 @@ REPORT_SECONDS = 0.5
 _RECORD_OVERHEAD = 170  # bytes that Python needs for a record beside its content
 _GARBAGE_THRESHOLD = 50_000  # plain documents make no garbage cycles: look for them seldom
 _MAX_PLAIN_KEY = 511
+_MAX_TEXT = 20_000
 _RESERVE_BYTES = 4 * 1024 * 1024  # given back when memory runs out, so that the report of it can be made
 
 
@@ -310,11 +311,12 @@ def run_parser(spec: ParserSpec, send: Callable[[dict[str, Any]], None]) -> int:
 
 def _error_report(error: SourcebookError, parser: Parser, traceback: str | None) -> dict[str, Any]:
     details = {**error.details, **({"traceback": traceback} if traceback else {})}
+    # A path is as long as the document's keys are: a report must stay a line.
     return {
         "kind": "error",
         "code": error.code,
-        "message": error.message,
-        "details": details,
+        "message": error.message[:_MAX_TEXT],
+        "details": {key: item[:_MAX_TEXT] if isinstance(item, str) else item for key, item in details.items()},
         "documents": parser.documents,
     }
 
