@@ -1,7 +1,7 @@
-"""The contract of search engines, on every engine: what a query string means, sorts, pages, facets, life and death of an index."""
+"""The contract of search engines, on every engine: what a query means, sorts, pages, facets, how an index comes and goes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 import pytest
+
 from sourcebook.backends import open_documents, open_search
 from sourcebook.errors import EngineUnavailable, NotFound, QuerySyntaxError
 from sourcebook.model.document import make_record
@@ -97,7 +98,7 @@ class Corpus:
         return [hit.id for hit in (await self.find(query, **{"size": 1000, **options})).hits]
 
 
-Scenario = Callable[[Corpus], Awaitable[None]]
+Scenario = Callable[[Corpus], Coroutine[Any, Any, None]]
 
 
 @asynccontextmanager
@@ -377,7 +378,7 @@ def test_no_query_finds_everything(genes: Runner) -> None:
 
 def test_hits_carry_the_stored_document_and_a_score(genes: Runner) -> None:
     result = genes.find("symbol:cdk2^3 OR name:kinase")
-    assert [hit.id for hit in result.hits][0] == "1017"
+    assert result.hits[0].id == "1017"
     stored = next(document for document in DOCUMENTS if document["_id"] == "1017")
     assert orjson.loads(result.hits[0].body) == stored
     scores = [hit.score for hit in result.hits if hit.score is not None]

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from sourcebook.backends.analysis import ANALYZERS, standard_text, standard_words
+from sourcebook.backends.analysis import ANALYZERS, standard_text
 from sourcebook.backends.tantivy_fields import (
     ID_FIELD,
     MAX_TERM_BYTES,
@@ -20,11 +20,12 @@ from sourcebook.backends.tantivy_fields import (
     Kind,
     Leaf,
 )
-from sourcebook.backends.tantivy_values import ENCODERS, plain_text
+from sourcebook.backends.tantivy_values import ENCODERS, encode_keyword, plain_text
 from sourcebook.model.document import HASH_BYTES
 from sourcebook.model.query import ALL_FIELD
 
 _RANDOM_BYTES = 4
+_STANDARD = {"standard", "default"}
 
 Sink = Callable[[Any, dict[str, Any]], None]
 
@@ -72,25 +73,31 @@ class DocumentFlattener:
 def _walk(document: dict[str, Any], plan: dict[str, _Node], out: dict[str, Any]) -> None:
     for key, value in document.items():
         node = plan.get(key)
-        if node is not None:
-            _visit(value, node, out)
-        elif "." in key:
-            head, _, tail = key.partition(".")
-            if head in plan:
+        if node is None:
+            if "." in key:  # OpenSearch reads a dotted key as objects
+                head, _, tail = key.partition(".")
                 _walk({head: {tail: value}}, plan, out)
-
-
-def _visit(value: Any, node: _Node, out: dict[str, Any]) -> None:
-    kind = value.__class__
-    if kind is dict:
-        if node.children:
+            continue
+        kind = value.__class__
+        if kind is dict:
             _walk(value, node.children, out)
-    elif kind is list:
-        for item in value:
-            _visit(item, node, out)
-    elif value is not None:
-        for sink in node.sinks:
-            sink(value, out)
+        elif kind is list:
+            _walk_list(value, node, out)
+        elif value is not None:
+            for sink in node.sinks:
+                sink(value, out)
+
+
+def _walk_list(items: list[Any], node: _Node, out: dict[str, Any]) -> None:
+    for item in items:
+        kind = item.__class__
+        if kind is dict:
+            _walk(item, node.children, out)
+        elif kind is list:
+            _walk_list(item, node, out)
+        elif item is not None:
+            for sink in node.sinks:
+                sink(item, out)
 
 
 def _sort_values(name: str, out: dict[str, Any]) -> None:
@@ -111,12 +118,17 @@ def _make_sinks(leaf: Leaf, table: FieldTable) -> list[Sink]:
             sinks.append(_copy_to_all)
         elif copy is not None:
             sinks.append(_make_sink(copy))
+    if leaf.name and leaf.kind is Kind.TEXT and leaf.analyzer in _STANDARD and leaf.copy_to == (ALL_FIELD,):
+        # The same words twice: cut the text once.
+        return [_make_text_sink(leaf, ALL_FIELD)]
     return sinks
 
 
 def _make_sink(leaf: Leaf) -> Sink:
     if leaf.kind is Kind.TEXT:
         return _make_text_sink(leaf)
+    if leaf.kind is Kind.KEYWORD:
+        return _make_keyword_sink(leaf)
     name, encode = leaf.name, ENCODERS[leaf.kind]
 
     def add(value: Any, out: dict[str, Any]) -> None:
@@ -127,17 +139,37 @@ def _make_sink(leaf: Leaf) -> Sink:
     return add
 
 
-def _make_text_sink(leaf: Leaf) -> Sink:
+def _make_keyword_sink(leaf: Leaf) -> Sink:
+    name, has_lowercase = leaf.name, leaf.has_lowercase
+    surely_short = min(leaf.max_length, MAX_TERM_BYTES // 4)
+
+    def add(value: Any, out: dict[str, Any]) -> None:
+        # Strings that cannot be too long are the rule; everything else takes the general way.
+        if value.__class__ is str and len(value) <= surely_short:
+            _append(out, name, value.lower() if has_lowercase else value)
+        else:
+            text = encode_keyword(leaf, value)
+            if text is not None:
+                _append(out, name, text)
+
+    return add
+
+
+def _make_text_sink(leaf: Leaf, *copies: str) -> Sink:
     name, analyze = leaf.name, ANALYZERS[leaf.analyzer]
-    is_standard = analyze is standard_words
+    is_standard = leaf.analyzer in _STANDARD
 
     def add(value: Any, out: dict[str, Any]) -> None:
         text = plain_text(value)
         words = standard_text(text) if is_standard else " ".join(analyze(text))
-        if len(words) <= MAX_TERM_BYTES or not leaf.is_whole:
+        if not leaf.is_whole or len(words.encode()) <= MAX_TERM_BYTES:
             _append(out, name, words)
-        present = out.setdefault(PRESENT_FIELD, [])
-        if name not in present:
+        for copy in copies:
+            _append(out, copy, words)
+        present = out.get(PRESENT_FIELD)
+        if present is None:
+            out[PRESENT_FIELD] = [name]
+        elif name not in present:
             present.append(name)
 
     return add

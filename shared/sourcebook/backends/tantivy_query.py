@@ -195,14 +195,10 @@ class QueryTranslator:
             low, high = (None if bound is None else float(bound) for bound in bounds)
         except OverflowError:
             return Query.empty_query()
+        # An open side has to be called inclusive.
+        include_low, include_high = low is None or node.include_low, high is None or node.include_high
         return Query.range_query(
-            self._schema,
-            leaf.name,
-            FieldType.Float,
-            low,
-            high,
-            include_lower=node.include_low,
-            include_upper=node.include_high,
+            self._schema, leaf.name, FieldType.Float, low, high, include_lower=include_low, include_upper=include_high
         )
 
 

@@ -130,10 +130,8 @@ class Sorter:
 
     def _break_ties(self, groups: list[list[Address]], keys: list[_Key]) -> list[Address]:
         tied = [address for group in groups if len(group) > 1 for address in group]
-        columns: list[tuple[_Key, dict[int, Value]]] = []
         numbers = self._index.numbers(tied) if tied else []
-        for key in keys[:-1]:
-            columns.append((key, self._values(numbers, key)))
+        columns = [(key, self._values(numbers, key)) for key in keys[:-1]]
         of_address = iter(numbers)
         ordered: list[Address] = []
         for group in groups:

@@ -11,7 +11,7 @@ ANY = "(?s:.)"
 ANY_TEXT = "(?s:.)*"
 _LAST_CHARACTER = 0x10FFFF
 _FIRST_SURROGATE, _AFTER_SURROGATES = 0xD800, 0xE000
-_MAX_BOUND = 40
+_MAX_BOUNDS = 50  # tantivy refuses expressions with more than 1000 states
 _SPECIAL = frozenset(r"\.+*?()|[]{}^$#&-~")
 _CLASSES = {
     "w": "[A-Za-z0-9_]",
@@ -21,6 +21,7 @@ _CLASSES = {
     "s": r"[ \t\r\n]",
     "S": r"[^ \t\r\n]",
 }
+_ATOM = re.compile(r"\\.|.", re.DOTALL)
 _REGEX_PART = re.compile(
     r'\\(?P<escaped>.)|"(?P<quoted>[^"]*)"|(?P<any>@)|(?P<unsupported>[~&<>#^$])|(?P<lazy>\(\?)', re.DOTALL
 )
@@ -66,11 +67,10 @@ def lucene_regex(pattern: str, *, has_lowercase: bool) -> str:
             f"Failed to parse query [/{pattern}/]: {match[0]!r} must be escaped in an expression", query=pattern
         )
 
-    parts = []
-    for part in _split_classes(pattern):
-        literal = part.lower() if has_lowercase and "\\" not in part else part
-        parts.append(literal if part.startswith("[") else _REGEX_PART.sub(replace, literal))
-    return "".join(parts)
+    if has_lowercase:
+        pattern = _ATOM.sub(lambda match: match[0] if match[0][1:] in _CLASSES else match[0].lower(), pattern)
+    parts = _split_classes(pattern)
+    return "".join(part if part.startswith("[") else _REGEX_PART.sub(replace, part) for part in parts)
 
 
 def _split_classes(pattern: str) -> list[str]:
@@ -91,8 +91,10 @@ def range_regex(low: str | None, high: str | None, *, include_low: bool, include
     if low is None and high == "" and not include_high:
         return None
     shared = _shared_length(low, high)
-    if max(len(low or ""), len(high or "")) - shared > _MAX_BOUND:
-        raise QuerySyntaxError(f"The bounds of a range of strings may differ in at most {_MAX_BOUND} characters.")
+    if len(low or "") + len(high or "") - 2 * shared > _MAX_BOUNDS:
+        raise QuerySyntaxError(
+            f"The bounds of a range of strings may have {_MAX_BOUNDS} characters behind what they share."
+        )
     prefix = escape((low or "")[:shared])
     low_rest = None if low is None else low[shared:]
     high_rest = None if high is None else high[shared:]
@@ -111,8 +113,9 @@ def _shared_length(low: str | None, high: str | None) -> int:
 def _between(low: str | None, high: str | None, *, include_low: bool, include_high: bool) -> str:
     """Return the expression for two bounds that have no first character in common."""
     if low is None or high is None:
-        below = ANY_TEXT if high is None else _below(high, is_inclusive=include_high) or ""
-        return below if low is None else _above(low, is_inclusive=include_low)
+        if low is not None:
+            return _above(low, is_inclusive=include_low)
+        return ANY_TEXT if high is None else _below(high, is_inclusive=include_high) or ""
     branches = []
     if low:
         branches.append(escape(low[0]) + _above(low[1:], is_inclusive=include_low))
@@ -121,9 +124,9 @@ def _between(low: str | None, high: str | None, *, include_low: bool, include_hi
     span = _span(ord(low[0]) + 1 if low else 0, ord(high[0]) - 1)
     if span:
         branches.append(span + ANY_TEXT)
-    below = _below(high[1:], is_inclusive=include_high)
-    if below is not None:
-        branches.append(escape(high[0]) + below)
+    rest = _below(high[1:], is_inclusive=include_high)
+    if rest is not None:
+        branches.append(escape(high[0]) + rest)
     return f"(?:{'|'.join(branches)})"
 
 

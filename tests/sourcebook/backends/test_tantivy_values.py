@@ -1,0 +1,124 @@
+"""Values of documents and of queries, as the index holds them."""
+
+from typing import Any
+
+import pytest
+
+from sourcebook.backends.tantivy_fields import MAX_LONG, MIN_LONG, FieldTable, Kind
+from sourcebook.backends.tantivy_values import ENCODERS, decode_value, format_date, plain_text, read_date, read_number
+from sourcebook.errors import MappingError
+
+DAY = 86_400_000
+ENCODED = [
+    ("keyword", "Ab", "Ab"),
+    ("keyword", 5, "5"),
+    ("keyword", 1.5, "1.5"),
+    ("keyword", True, "true"),
+    ("keyword", "x" * 32766, "x" * 32766),
+    ("keyword", "x" * 32767, None),
+    ("keyword", "é" * 20000, None),
+    ("integer", 5, 5),
+    ("integer", 5.9, 5),
+    ("integer", "7", 7),
+    ("integer", "9007199254740993", 9007199254740993),
+    ("integer", "seven", None),
+    ("integer", True, None),
+    ("integer", 2**63, None),
+    ("integer", "1e400", None),
+    ("float", 1, 1.0),
+    ("float", "1.5", 1.5),
+    ("float", "nan", None),
+    ("float", 10**400, None),
+    ("float", [], None),
+    ("boolean", True, 1),
+    ("boolean", "false", 0),
+    ("boolean", "", 0),
+    ("boolean", "yes", None),
+    ("date", "1970-01-02", DAY),
+    ("date", 1234, 1234),
+    ("date", "1234567890123", 1234567890123),
+    ("date", "soon", None),
+    ("date", 1.5, None),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "encoded"), ENCODED, ids=[f"{kind} {str(value)[:20]}" for kind, value, _ in ENCODED]
+)
+def test_a_value_is_indexed_as_its_type_or_not_at_all(kind: str, value: Any, encoded: Any) -> None:
+    leaf = FieldTable({"f": {"type": kind}}).leaves[0]
+    assert ENCODERS[leaf.kind](leaf, value) == encoded
+
+
+DATES = [
+    ("1970", (0, 365 * DAY - 1)),
+    ("1970-01", (0, 31 * DAY - 1)),
+    ("1970-02", (31 * DAY, 59 * DAY - 1)),
+    ("1970-1-2", (DAY, 2 * DAY - 1)),
+    ("1970-01-01T01", (3_600_000, 7_199_999)),
+    ("1970-01-01T00:01", (60_000, 119_999)),
+    ("1970-01-01 00:00:01", (1000, 1999)),
+    ("1970-01-01T00:00:00.5Z", (500, 500)),
+    ("1970-01-01T00:00:00.123456Z", (123, 123)),
+    ("1970-01-01T01:00:00+01:00", (0, 999)),
+    ("1969-12-31T23:00:00-0100", (0, 999)),
+    ("12345", (12345, 12345)),
+    ("-1", (-1, -1)),
+    ("9" * 30, (MAX_LONG, MAX_LONG)),
+    ("1970-13", None),
+    ("1970-02-30", None),
+    ("0000", None),
+    ("now-1d", None),
+    ("", None),
+]
+
+
+@pytest.mark.parametrize(("text", "span"), DATES)
+def test_a_date_spans_what_it_leaves_open(text: str, span: tuple[int, int] | None) -> None:
+    assert read_date(text) == span
+
+
+def test_dates_are_written_as_iso_8601() -> None:
+    assert format_date(0) == "1970-01-01T00:00:00.000Z"
+    assert format_date(-1) == "1969-12-31T23:59:59.999Z"
+    assert format_date(MIN_LONG) == MIN_LONG
+    assert decode_value(Kind.DATE, 1.0) == "1970-01-01T00:00:00.001Z"
+    assert decode_value(Kind.BOOLEAN, 1) is True
+    assert decode_value(Kind.INTEGER, 5.0) == 5
+    assert decode_value(Kind.KEYWORD, "a") == "a"
+
+
+def test_numbers_of_queries() -> None:
+    assert [read_number(text) for text in ("5", "-5", "5.5", "1e3", "x", "inf")] == [5, -5, 5.5, 1000.0, None, None]
+    assert [plain_text(value) for value in (False, True, 1.5, "x")] == ["false", "true", "1.5", "x"]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [{"type": "geo_shape"}, {"type": "text", "analyzer": "klingon"}, {"type": "keyword", "normalizer": "shouting"}],
+    ids=["type", "analyzer", "normalizer"],
+)
+def test_a_mapping_that_cannot_be_indexed_names_the_field_and_what_is_known(spec: dict[str, Any]) -> None:
+    with pytest.raises(MappingError, match=r"'a\.b'") as caught:
+        FieldTable({"a": {"properties": {"b": spec}}})
+    assert caught.value.details["allowed"]
+
+
+def test_fields_are_found_by_path_pattern_and_object() -> None:
+    table = FieldTable(
+        {
+            "a": {"properties": {"b": {"type": "keyword"}, "c[": {"type": "integer"}}},
+            "ab": {"type": "text", "fields": {"raw": {"type": "keyword", "ignore_above": 3}}},
+            "no": {"type": "keyword", "index": False},
+            "copied": {"type": "keyword", "index": False, "copy_to": "all"},
+            "off": {"enabled": False, "properties": {"x": {"type": "keyword"}}},
+            "bytes": {"type": "binary"},
+        }
+    )
+    assert [leaf.path for leaf in table.leaves_searched] == ["a.b", "a.c[", "ab", "ab.raw"]
+    assert [leaf.path for leaf in table.match("a*")] == ["a.b", "a.c[", "ab", "ab.raw"]
+    assert [leaf.path for leaf in table.match("a.c[")] == ["a.c["]
+    assert [leaf.path for leaf in table.match("*[")] == ["a.c["]
+    assert [leaf.path for leaf in table.under("a")] == ["a.b", "a.c["]
+    assert table.get("a") is None
+    assert table.get("copied") is None
