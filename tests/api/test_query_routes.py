@@ -205,3 +205,45 @@ def test_section_1_an_api_served_alone_is_at_the_root(genes: Genes) -> None:
         assert (await gateway.ask_served("GET", "/hub/jobs")).status_code == 404
 
     genes(work, served=True)
+
+
+def test_section_1_a_silent_catalogue_leaves_the_last_release(genes: Genes) -> None:
+    async def work(gateway: Any) -> None:
+        assert (await gateway.get("/gene/1000")).status_code == 200
+
+        async def silent(*_: Any) -> Any:
+            raise EngineUnavailable("The catalogue does not answer.")
+
+        gateway.context.catalog.get = silent
+        await asyncio.sleep(releases._FRESH_SECONDS)
+        assert (await gateway.get("/gene/1000")).status_code == 200
+        assert (await gateway.ask("GET", "/apis/other/gene/1000")).status_code == 503
+
+    genes(work)
+
+
+def test_section_1_a_release_whose_data_are_gone_is_503(genes: Genes) -> None:
+    async def work(gateway: Any) -> None:
+        release = await gateway.context.catalog.get(Release, "genes_1")
+        gone = release.model_copy(update={"name": "gone", "collection": "build~gone", "index": "gone"})
+        await gateway.context.catalog.put("gone", gone)
+        await gateway.context.catalog.put("genes", Api(name="genes", config="genes", release="gone"))
+        for path in ("/gene/1000", "/query?q=x", "/status"):
+            answer = await gateway.ask("GET", f"/apis/genes{path}")
+            assert (answer.status_code, answer.json()["error"]) == (503, "Service Unavailable"), path
+        await gateway.context.catalog.put("lost", Api(name="lost", config="genes", release="nosuch"))
+        assert (await gateway.ask("GET", "/apis/lost/query")).status_code == 503
+
+    genes(work)
+
+
+def test_section_1_many_apis_do_not_fill_the_memory(genes: Genes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(releases, "_KEPT", 2)
+
+    async def work(gateway: Any) -> None:
+        for number in range(5):
+            name = f"api{number}"
+            await gateway.context.catalog.put(name, Api(name=name, config="genes", release="genes_1", max_age=number))
+            assert (await gateway.ask("GET", f"/apis/{name}/gene/1000")).status_code == 200
+
+    genes(work)

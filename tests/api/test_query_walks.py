@@ -164,3 +164,34 @@ def test_section_1_the_console_works_offline(genes: Genes) -> None:
         assert (await gateway.ask("GET", "/apis/genes/docs/assets/../../../x")).status_code == 404
 
     genes(work)
+
+
+def test_section_5_a_walk_over_a_release_that_is_gone_is_stale(genes: Genes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sourcebook_api.query.plan.PAGE_SIZE", 20)
+
+    async def work(gateway: Any) -> None:
+        first = (await gateway.get("/query", fetch_all="1", fields="symbol")).json()
+        second = (await gateway.get("/query", q="*", search_after="*", size=2)).json()
+        await gateway.context.search.drop("genes_1_index")
+        stale = await gateway.get("/query", scroll_id=first["_scroll_id"])
+        assert (stale.status_code, stale.json()["details"]) == (400, "Invalid or stale scroll_id.")
+        release = await gateway.context.catalog.get(Release, "genes_1")
+        await gateway.context.catalog.put("genes_2", release.model_copy(update={"name": "genes_2"}))
+        await gateway.context.catalog.put("genes", Api(name="genes", config="genes", release="genes_2"))
+        await gateway.context.catalog.delete(Release, "genes_1")
+        await asyncio.sleep(releases._FRESH_SECONDS)
+        monkeypatch.setattr(releases.Releases, "by_name", _forgetful(releases.Releases.by_name))
+        stale = await gateway.get("/query", q="*", search_after=second["_search_after"])
+        assert (stale.status_code, stale.json()["details"]) == (400, "Invalid or stale search_after.")
+
+    genes(work)
+
+
+def _forgetful(by_name: Callable[..., Any]) -> Callable[..., Any]:
+    """Make `Releases.by_name` look at the catalogue each time, as a process does that was started later."""
+
+    async def read(self: releases.Releases, name: str, max_age: int) -> Any:
+        self._opened.clear()
+        return await by_name(self, name, max_age)
+
+    return read

@@ -98,7 +98,11 @@ class Releases:
             raise QueryError(
                 _UNAVAILABLE, details=f"The API {api!r} has no release yet: build its configuration, then release it."
             )
-        return await self.by_name(record.release, record.max_age)
+        try:
+            return await self.by_name(record.release, record.max_age)
+        except NotFound as error:
+            # The API moved on between the two looks, and this release was cleaned up.
+            raise EngineUnavailable(error.message) from error
 
     async def by_name(self, name: str, max_age: int) -> OpenRelease:
         """Return a release that is current, or was and is kept.
