@@ -1,12 +1,14 @@
 """The contract of document stores, on every engine."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sourcebook.backends import open_documents
 from sourcebook.errors import NotFound
 from sourcebook.model.document import Digest, Record, make_record, record_body
@@ -106,9 +108,9 @@ def test_keys_that_do_not_ascend_are_refused(tmp_path: Path) -> None:
             with pytest.raises(ValueError, match="ascend"):
                 async with store.create("c") as writer:
                     await writer.write([records(item)[0] for item in bad])
-        with pytest.raises(ValueError, match="follow"):
-            async with store.create("c") as writer:
-                await writer.write(records("b"))
+        async with store.create("c") as writer:
+            await writer.write(records("b"))
+            with pytest.raises(ValueError, match="follow"):
                 await writer.write(records("a"))
         assert await store.names() == []
 
@@ -196,3 +198,59 @@ def test_any_ids_round_trip(tmp_path_factory: pytest.TempPathFactory, ids: set[s
         assert [record async for batch in store.scan("c", size=size) for record in batch] == records(*ids)
 
     run(tmp_path_factory.mktemp("store"), scenario)
+
+
+def test_a_writer_that_is_cancelled_leaves_nothing_and_harms_nobody(tmp_path: Path) -> None:
+    async def scenario(store: DocumentStore) -> None:
+        many = records(*(f"id{number:06}" for number in range(60_000)))
+
+        async def fill_slowly() -> None:
+            async with store.create("c") as writer:
+                for start in range(0, len(many), 20_000):
+                    await writer.write(many[start : start + 20_000])
+                await writer.commit()
+
+        for delay in (0.0, 0.005, 0.02, 0.05):
+            task = asyncio.create_task(fill_slowly())
+            await asyncio.sleep(delay)
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+            await store.drop("c")
+        assert await store.names() == []
+
+    run(tmp_path, scenario)
+
+
+def test_a_reader_that_is_cancelled_does_not_hold_the_store(tmp_path: Path) -> None:
+    async def scenario(store: DocumentStore) -> None:
+        await fill(store, "c", *(f"id{number:06}" for number in range(50_000)))
+
+        async def read() -> None:
+            async for _ in store.scan("c", size=10_000):
+                pass
+
+        for delay in (0.0, 0.002, 0.01):
+            task = asyncio.create_task(read())
+            await asyncio.sleep(delay)
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    run(tmp_path, scenario)
+
+
+def test_what_a_dead_writer_left_is_removed_and_a_living_one_is_let_be(tmp_path: Path) -> None:
+    async def scenario(store: DocumentStore) -> None:
+        dead = tmp_path / "documents" / ".new" / "gone.1234"
+        dead.mkdir(parents=True)
+        (dead / "data.mdb").write_bytes(b"half")
+        async with store.create("a") as living:
+            await living.write(records("a"))
+            await fill(store, "b", "b")
+            assert not dead.exists()
+            await living.commit()
+        assert await store.names() == ["a", "b"]
+        assert list((tmp_path / "documents" / ".new").iterdir()) == []
+
+    run(tmp_path, scenario)

@@ -70,7 +70,7 @@ async def check_unchanged(context: Context) -> None:
     assert again.result
     assert again.result["unchanged"]
     assert again.children == []
-    (upload,) = await sources.start_upload(context, "cpic", force=True)
+    (upload,) = await sources.start_upload(context, "cpic")
     ended = await finish(context, upload)
     assert ended.result
     assert ended.result["unchanged"]

@@ -10,13 +10,14 @@ import os
 import secrets
 import shutil
 import threading
+import time
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import lmdb
 
@@ -29,6 +30,7 @@ _MAP_BYTES = 1 << 40  # address space, not disk: the file grows as it is filled
 _OPEN_COLLECTIONS = 32
 _INLINE_IDS = 64  # so few look-ups cost less than the switch to a thread
 _RECORDS_PER_TRANSACTION = 100_000
+_CLOSE_SECONDS = 10.0
 _NETWORK_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "fuse.s3fs", "9p", "ceph", "glusterfs"}
 )
@@ -44,6 +46,8 @@ class LmdbWriter:
         self._digest = Digest()
         self._last = b""
         self._pending = 0
+        # A task that is cancelled leaves its thread writing: whoever comes next waits for it.
+        self._mutex = threading.Lock()
         # Nothing is visible before the rename, so there is one sync at the end instead of one a transaction.
         self._env = lmdb.open(
             str(folder), map_size=_MAP_BYTES, sync=False, metasync=False, lock=False, max_spare_txns=0
@@ -52,7 +56,7 @@ class LmdbWriter:
 
     async def write(self, records: Sequence[Record]) -> None:
         if records:
-            await asyncio.to_thread(self._write, records)
+            await asyncio.to_thread(self._locked, self._write, records)
 
     def _write(self, records: Sequence[Record]) -> None:
         if records[0][0] <= self._last and self._digest.count:
@@ -72,7 +76,11 @@ class LmdbWriter:
             self._pending = 0
 
     async def commit(self) -> CollectionInfo:
-        return await asyncio.to_thread(self._commit)
+        return await asyncio.to_thread(self._locked, self._commit)
+
+    def _locked(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        with self._mutex:
+            return work(*arguments)
 
     def _commit(self) -> CollectionInfo:
         try:
@@ -99,7 +107,9 @@ class LmdbWriter:
 
     def abort(self) -> None:
         """Remove what was written, unless it is committed."""
-        if not self.committed:
+        with self._mutex:
+            if self.committed:
+                return
             self._txn.abort()
             self._env.close()
             shutil.rmtree(self._folder, ignore_errors=True)
@@ -118,7 +128,10 @@ class LmdbDocumentStore:
     async def create(self, name: str) -> AsyncIterator[LmdbWriter]:
         target = self._path(name)
         folder = self._new / f"{name}.{secrets.token_hex(4)}"
-        guard = await asyncio.to_thread(self._prepare, folder)
+        self._new.mkdir(parents=True, exist_ok=True)
+        await asyncio.to_thread(remove_leftovers, self._new)
+        guard = hold_lock_file(folder)
+        folder.mkdir()
         writer = LmdbWriter(folder, target)
         try:
             yield writer
@@ -127,13 +140,6 @@ class LmdbDocumentStore:
             guard.close()
             _lock_path(folder).unlink(missing_ok=True)
 
-    def _prepare(self, folder: Path) -> IO[str]:
-        self._new.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(self._new)
-        guard = hold_lock_file(folder)
-        folder.mkdir()
-        return guard
-
     async def info(self, name: str) -> CollectionInfo | None:
         return _read_info(self._path(name))
 
@@ -141,9 +147,9 @@ class LmdbDocumentStore:
         self, name: str, *, start: bytes | None = None, stop: bytes | None = None, size: int = 5000
     ) -> AsyncIterator[list[Record]]:
         position = start or b""
-        with self._reading(name) as env:
+        with self._reading(name):  # a collection that is dropped meanwhile is read to its end
             while True:
-                batch = await asyncio.to_thread(_read_batch, env, position, size)
+                batch = await asyncio.to_thread(self._read_batch, name, position, size)
                 complete = len(batch) == size
                 if stop is not None and batch and batch[-1][0] >= stop:
                     batch = batch[: bisect_left(batch, stop, key=lambda record: record[0])]
@@ -153,6 +159,12 @@ class LmdbDocumentStore:
                 if not complete:
                     return
                 position = batch[-1][0] + b"\0"
+
+    def _read_batch(self, name: str, position: bytes, size: int) -> list[Record]:
+        # The thread counts as a reader of its own: it goes on when the task that waits for it is cancelled.
+        with self._reading(name) as env, env.begin() as txn, txn.cursor() as cursor:
+            found = cursor.set_range(position) if position else cursor.first()
+            return list(islice(cursor.iternext(), size)) if found else []
 
     async def get_many(self, name: str, ids: Sequence[str]) -> list[bytes | None]:
         if len(ids) <= _INLINE_IDS:
@@ -181,10 +193,12 @@ class LmdbDocumentStore:
         await asyncio.to_thread(shutil.rmtree, trash, ignore_errors=True)
 
     async def close(self) -> None:
+        deadline = time.monotonic() + _CLOSE_SECONDS
+        while any(collection.readers for collection in self._open.values()) and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
         with self._mutex:
-            for collection in self._open.values():
-                collection.env.close()
-            self._open.clear()
+            for name in [name for name, collection in self._open.items() if not collection.readers]:
+                self._open.pop(name).env.close()
 
     @contextmanager
     def _reading(self, name: str) -> Iterator[lmdb.Environment]:
@@ -226,12 +240,6 @@ class _OpenCollection:
     def __init__(self, env: lmdb.Environment) -> None:
         self.env = env
         self.readers = 0
-
-
-def _read_batch(env: lmdb.Environment, position: bytes, size: int) -> list[Record]:
-    with env.begin() as txn, txn.cursor() as cursor:
-        found = cursor.set_range(position) if position else cursor.first()
-        return list(islice(cursor.iternext(), size)) if found else []
 
 
 def _lock_path(folder: Path) -> Path:
