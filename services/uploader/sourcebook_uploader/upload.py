@@ -4,11 +4,11 @@ import asyncio
 import contextlib
 import shutil
 import time
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from sourcebook.context import Context
 from sourcebook.errors import Cancelled, MissingUpload, NotFound, ParserError, SourcebookError
@@ -31,8 +31,6 @@ from sourcebook_uploader.parse import ParserSpec, duplicate_error
 from sourcebook_uploader.parser_process import ParserResult, make_parallel_specs, run_parsers
 from sourcebook_uploader.runs import Run, merge_runs
 from sourcebook_uploader.validate import find_duplicate, merge_duplicates
-
-ResultT = TypeVar("ResultT")
 
 _HOOK_TIMEOUT = timedelta(minutes=10)  # for `mapping` and `parallelizer`, which only list things
 
@@ -201,20 +199,10 @@ async def _write_collection(
     async with context.documents.create(collection) as writer:
         # Reading, decoding and sorting happen in a thread: here is the one place.
         while (batch := await asyncio.to_thread(next, batches, None)) is not None:
-            await _finish(writer.write(batch))
+            await writer.write(batch)
             done += len(batch)
             await run.progress("write", done, total, "documents")
-        return await _finish(writer.commit())
-
-
-async def _finish(work: Awaitable[ResultT]) -> ResultT:
-    """Await `work` to its end even when this task is cancelled: a thread that still writes must not lose its store."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait({task})
-        raise
+        return await writer.commit()
 
 
 def iter_merged_batches(runs: Sequence[Run], *, on_duplicates: str, size: int) -> Iterator[list[Record]]:
