@@ -352,6 +352,7 @@ def test_the_front_page_lists_what_is_there(genes: Hub, tmp_path: Path) -> None:
         page = (await gateway.ask("GET", "/")).text
         assert "/apis/genes/docs" in page
         assert "no release yet" in page
+        assert "nothing downloaded yet" in page
         assert "HGNC &lt;genes&gt;" in page
         assert "manifest.json" in page
         assert "<script" not in page

@@ -84,5 +84,7 @@ def _state(source: SourceView) -> str:
         return f'<span class="bad">{html.escape(source.error)}</span>'
     if source.active_jobs:
         return f"working ({len(source.active_jobs)})"
+    if source.dump is None and source.state.last_dump_error is None:
+        return '<span class="muted">nothing downloaded yet</span>'
     failed = source.state.last_dump_error is not None or source.state.last_upload_errors
     return '<span class="bad">last job failed</span>' if failed else "ok"

@@ -125,7 +125,7 @@ def _describe_parameter(parameter: Parameter) -> dict[str, Any]:
     if parameter.kind == "list":
         described |= {"style": "form", "explode": False}
     if parameter.example is not None:
-        described["example"] = parameter.example
+        described["example"] = [parameter.example] if parameter.kind == "list" else parameter.example
     return described
 
 
