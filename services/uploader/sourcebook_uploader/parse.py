@@ -6,7 +6,6 @@ object a line: how far it is, warnings, finished runs, and how it ended. Documen
 
 import faulthandler
 import gc
-import hashlib
 import logging
 import os
 import sys
@@ -27,7 +26,7 @@ from sourcebook.errors import (
     ParserError,
     SourcebookError,
 )
-from sourcebook.model.document import HASH_BYTES, Json, Record, canonical_json, record_key
+from sourcebook.model.document import Json, Record, canonical_json, content_hash, record_key
 from sourcebook.sdk.plugins import format_plugin_traceback, load_function
 from sourcebook.sdk.sandbox import enter_sandbox
 from sourcebook_uploader.infer import Inference
@@ -95,7 +94,7 @@ class RecordMaker:
         except (InvalidValueError, TypeError, UnicodeEncodeError, RecursionError) as error:
             key = record_key(check_id(identifier, number))
             body = self._retry(document, number, identifier, error)
-        return key, hashlib.blake2b(body, digest_size=HASH_BYTES).digest() + body
+        return key, content_hash(body) + body
 
     def _take_object(self, document: Any, number: int) -> dict[str, Json]:
         if not isinstance(document, dict):
