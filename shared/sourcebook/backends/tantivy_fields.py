@@ -125,10 +125,9 @@ class FieldTable:
         return [leaf for leaf in self.leaves_searched if fnmatch.fnmatchcase(leaf.path, glob)]
 
     def under(self, path: str) -> list[Leaf]:
-        """Return the leaves of a path or below it."""
-        found = self.match(path)
-        prefix = path + "."
-        return found or [leaf for leaf in self.leaves_searched if leaf.path.startswith(prefix)]
+        """Return the leaf of a path, or those below it."""
+        found, prefix = self.get(path), path + "."
+        return [found] if found is not None else [leaf for leaf in self.leaves_searched if leaf.path.startswith(prefix)]
 
 
 def _make_leaf(path: str, source: str, spec: dict[str, Any], name: str) -> Leaf:

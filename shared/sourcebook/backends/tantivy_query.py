@@ -51,7 +51,7 @@ class QueryTranslator:
 
     def exists(self, path: str) -> Query:
         """Return the query for the documents that have a leaf or an object."""
-        if path in {ID_FIELD, "*"}:
+        if path == ID_FIELD:
             return Query.all_query()
         leaves = [_ALL_LEAF] if path == ALL_FIELD else self._table.under(path)
         queries = [self._has_leaf(leaf) for leaf in leaves]
@@ -111,7 +111,7 @@ class QueryTranslator:
         if isinstance(node, lucene.Wildcard):
             return lambda leaf: self._regex(leaf, wildcard_regex(_fold(leaf, node.pattern)))
         if isinstance(node, lucene.Regex):
-            return lambda leaf: self._regex(leaf, lucene_regex(node.pattern, has_lowercase=leaf.has_lowercase))
+            return lambda leaf: self._regex(leaf, lucene_regex(node.pattern, has_lowercase=_is_lower(leaf)))
         if isinstance(node, lucene.Fuzzy):
             return lambda leaf: self._fuzzy(leaf, node)
         return lambda leaf: self._range(leaf, node)
@@ -152,7 +152,7 @@ class QueryTranslator:
         return Query.const_score_query(Query.term_query(self._schema, leaf.name, term), 1.0)
 
     def _regex(self, leaf: Leaf, expression: str) -> Query:
-        if leaf.kind not in {Kind.TEXT, Kind.KEYWORD}:
+        if not _has_patterns(leaf):
             return Query.empty_query()
         try:
             return Query.regex_query(self._schema, leaf.name, expression)
@@ -161,8 +161,8 @@ class QueryTranslator:
             raise QuerySyntaxError(f"Failed to parse query: the expression cannot be used: {reason}") from error
 
     def _fuzzy(self, leaf: Leaf, node: lucene.Fuzzy) -> Query | None:
-        if leaf.kind not in {Kind.TEXT, Kind.KEYWORD}:
-            return self._value(leaf, node.text)
+        if not _has_patterns(leaf):
+            return Query.empty_query()
         text = _fold(leaf, node.text)
         edits = _count_edits(text, node.edits)
         if edits == 0:
@@ -209,10 +209,18 @@ def _best_of(queries: Iterable[Query | None]) -> Query | None:
     return found[0] if found else None
 
 
+def _has_patterns(leaf: Leaf) -> bool:
+    """Whether words are looked up by pattern: not in numbers, and not in `_id`, which OpenSearch only compares as a whole."""
+    return leaf.kind in {Kind.TEXT, Kind.KEYWORD} and leaf is not _ID_LEAF
+
+
+def _is_lower(leaf: Leaf) -> bool:
+    return leaf.has_lowercase or (leaf.kind is Kind.TEXT and leaf.analyzer not in {"whitespace", "keyword"})
+
+
 def _fold(leaf: Leaf, text: str) -> str:
     """Return a word as the leaf's terms are written: analysed texts are lower case, most keywords too."""
-    is_lower = leaf.has_lowercase or (leaf.kind is Kind.TEXT and leaf.analyzer not in {"whitespace", "keyword"})
-    return text.lower() if is_lower else text
+    return text.lower() if _is_lower(leaf) else text
 
 
 def _count_edits(text: str, edits: float | None) -> int:

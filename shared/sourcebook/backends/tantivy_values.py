@@ -5,7 +5,6 @@ Dates are milliseconds since 1970 and booleans 0 and 1, both in integer fields: 
 
 import math
 import re
-from calendar import monthrange
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -104,7 +103,11 @@ def read_number(text: str) -> int | float | None:
 
 @lru_cache(maxsize=4096)
 def read_date(text: str) -> tuple[int, int] | None:
-    """Return the first and last millisecond of a date, which may be as short as a year; None if it is none."""
+    """Return the first and last millisecond of a date; None if it is none.
+
+    As in OpenSearch, a month or day that is left out is the first, and what is left out of the time spans: `2020` is the first
+    day of that year.
+    """
     match = _DATE.fullmatch(text)
     if match is None:
         return _read_epoch(text)
@@ -117,8 +120,7 @@ def read_date(text: str) -> tuple[int, int] | None:
         if fraction is not None:
             start = (first - _EPOCH) // _MILLISECOND + int(fraction[:3].ljust(3, "0"))
             return start, start
-        last_day = monthrange(parts[0] or 1, parts[1] or 12)[1]
-        highs = (9999, 12, last_day, 23, 59, 59)
+        highs = (1, 1, 1, 23, 59, 59)
         last = _to_datetime([part if part is not None else high for part, high in zip(parts, highs, strict=True)], zone)
     except (ValueError, OverflowError):
         return None

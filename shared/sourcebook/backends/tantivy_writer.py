@@ -27,7 +27,7 @@ from sourcebook.model.mapping import Properties
 TEMPORARY_PREFIX = ".new-"
 DROPPED_PREFIX = ".dropped-"
 _LOCK_FILE = ".lock"
-_HEAP_BYTES = 200_000_000  # of all threads together; a segment is written when a thread's share is full
+_HEAP_BYTES = 240_000_000  # of all threads together; a segment is written when a thread's share is full
 _MAX_THREADS = 2
 
 

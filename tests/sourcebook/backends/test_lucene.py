@@ -72,7 +72,7 @@ TREES: list[tuple[str, Node | None]] = [
     ("f:{1 TO 5]", Range("f", "1", "5", include_low=False, include_high=True)),
     ("f:[* TO 5}", Range("f", None, "5", include_low=True, include_high=False)),
     ("f:[-5 TO 10:30]", Range("f", "-5", "10:30", include_low=True, include_high=True)),
-    ('f:["a b" TO "*"]', Range("f", "a b", "*", include_low=True, include_high=True)),
+    ('f:["a b" TO "*"]', Range("f", "a b", None, include_low=True, include_high=True)),
     ("f:>=5", Range("f", "5", None, include_low=True, include_high=True)),
     ("f:<5", Range("f", None, "5", include_low=True, include_high=False)),
     ("f:>", word(">", "f")),
@@ -80,7 +80,20 @@ TREES: list[tuple[str, Node | None]] = [
     ("(a)^2.5", Boost(A, 2.5)),
     ("f:a~1^2", Boost(Fuzzy("f", "a", 1.0), 2.0)),
     ("((a))", A),
-    ("a b", Boolean(((MUST, A), (MUST, B)))),
+    ("a b", word("a b")),
+    ("a & \\- b", word("a & - b")),
+    ("f:(a b c)", word("a b c", "f")),
+    ("f:a b c", Boolean(((MUST, word("a", "f")), (MUST, word("b c"))))),
+    ("a b f:c", Boolean(((MUST, word("a b")), (MUST, word("c", "f"))))),
+    ("a b AND c", Boolean(((MUST, A), (MUST, B), (MUST, C)))),
+    ("a b OR c", Boolean(((MUST, A), (SHOULD, B), (SHOULD, C)))),
+    ("a OR b c a", Boolean(((SHOULD, A), (SHOULD, B), (MUST, word("c a"))))),
+    ("-a b c", Boolean(((NOT, A), (MUST, word("b c"))))),
+    ("a b -c", Boolean(((MUST, word("a b")), (NOT, C)))),
+    ("a b^2", Boolean(((MUST, A), (MUST, Boost(B, 2.0))))),
+    ("a b~1", Boolean(((MUST, A), (MUST, Fuzzy(None, "b", 1.0))))),
+    ("a b*", Boolean(((MUST, A), (MUST, Wildcard(None, "b*"))))),
+    ("a >5", Boolean(((MUST, A), (MUST, Range(None, "5", None, include_low=False, include_high=True))))),
     ("a AND b", Boolean(((MUST, A), (MUST, B)))),
     ("a && b", Boolean(((MUST, A), (MUST, B)))),
     ("a OR b", Boolean(((SHOULD, A), (SHOULD, B)))),
@@ -138,7 +151,7 @@ def test_what_is_no_query_is_refused_with_the_query_in_the_message(query: str) -
 @pytest.mark.parametrize(
     "query",
     [
-        " ".join(f"a{number}" for number in range(1025)),
+        " OR ".join(f"a{number}" for number in range(1025)),
         "(" * 51 + "a" + ")" * 51,
         "(" * 60_000,
         '"' * 60_001,
@@ -163,7 +176,7 @@ def test_a_hostile_query_is_refused_in_no_time(query: str) -> None:
 
 
 def test_the_largest_allowed_queries_are_read() -> None:
-    assert isinstance(parse_query_string(" ".join(["a"] * 1024)), Boolean)
+    assert isinstance(parse_query_string(" AND ".join(["a"] * 1024)), Boolean)
     assert parse_query_string("(" * 50 + "a" + ")" * 50) == A
     assert parse_query_string('"a b"~' + "9" * 400) == Term(None, "a b", is_phrase=True, slop=10_000)
     assert isinstance(parse_query_string("a^" + "9" * 400), Boost)
