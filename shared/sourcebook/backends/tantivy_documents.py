@@ -12,7 +12,9 @@ import orjson
 from sourcebook.backends.analysis import ANALYZERS, standard_text
 from sourcebook.backends.tantivy_fields import (
     ID_FIELD,
+    MAX_LONG,
     MAX_TERM_BYTES,
+    MIN_LONG,
     NUMBER_FIELD,
     PRESENT_FIELD,
     RANDOM_FIELD,
@@ -30,14 +32,39 @@ _STANDARD = {"standard", "default"}
 Sink = Callable[[Any, dict[str, Any]], None]
 
 
+# What most documents have at a key that one leaf indexes, and that needs little or no change. It is written without a call:
+# the sinks, which know every case, are asked for the rest.
+_NOTHING, _LOWERED, _AS_IS, _WHOLE_NUMBER, _FRACTION, _WORDS = range(6)
+
+
 class _Node:
     """One key of the mapping: what to do with its values, and the keys below it."""
 
-    __slots__ = ("children", "sinks")
+    __slots__ = ("children", "name", "short", "sinks", "usual")
 
     def __init__(self) -> None:
         self.sinks: list[Sink] = []
         self.children: dict[str, _Node] = {}
+        self.usual = _NOTHING
+        self.name = ""
+        self.short = 0  # keywords up to this length surely fit into a term
+
+    def add_leaf(self, leaf: Leaf, table: FieldTable) -> None:
+        """Have the values at this key indexed as a leaf of the mapping."""
+        self.sinks.extend(_make_sinks(leaf, table))
+        self.usual = _find_usual(leaf) if len(self.sinks) == 1 and leaf.name else _NOTHING
+        self.name = leaf.name
+        self.short = min(leaf.max_length, MAX_TERM_BYTES // 4)
+
+
+def _find_usual(leaf: Leaf) -> int:
+    if leaf.copy_to:
+        return _NOTHING
+    if leaf.kind is Kind.KEYWORD:
+        return _LOWERED if leaf.has_lowercase else _AS_IS
+    if leaf.kind is Kind.TEXT:
+        return _WORDS if leaf.analyzer in _STANDARD else _NOTHING
+    return {Kind.INTEGER: _WHOLE_NUMBER, Kind.FLOAT: _FRACTION}.get(leaf.kind, _NOTHING)
 
 
 class DocumentFlattener:
@@ -50,7 +77,7 @@ class DocumentFlattener:
             node = self._root
             for key in leaf.source.split("."):
                 node = node.children.setdefault(key, _Node())
-            node.sinks.extend(_make_sinks(leaf, table))
+            node.add_leaf(leaf, table)
             if leaf.kind is not Kind.TEXT:
                 self._sorted.add(leaf.name)
 
@@ -70,7 +97,7 @@ class DocumentFlattener:
         return document_id, orjson.dumps(out).decode()
 
 
-def _walk(document: dict[str, Any], plan: dict[str, _Node], out: dict[str, Any]) -> None:
+def _walk(document: dict[str, Any], plan: dict[str, _Node], out: dict[str, Any]) -> None:  # noqa: C901, PLR0912 - the hot loop
     for key, value in document.items():
         node = plan.get(key)
         if node is None:
@@ -79,16 +106,41 @@ def _walk(document: dict[str, Any], plan: dict[str, _Node], out: dict[str, Any])
                 _walk({head: {tail: value}}, plan, out)
             continue
         kind = value.__class__
-        if kind is dict:
+        usual = node.usual
+        if kind is str:
+            if usual == _LOWERED and len(value) <= node.short and node.name not in out:
+                out[node.name] = value.lower()
+                continue
+            if usual == _WORDS and node.name not in out:
+                out[node.name] = standard_text(value)
+                _note_presence(node.name, out)
+                continue
+            if usual == _AS_IS and len(value) <= node.short and node.name not in out:
+                out[node.name] = value
+                continue
+        elif kind is int:
+            if usual == _WHOLE_NUMBER and MIN_LONG <= value <= MAX_LONG and node.name not in out:
+                out[node.name] = value
+                continue
+        elif kind is float:
+            if usual == _FRACTION and node.name not in out:
+                out[node.name] = value
+                continue
+        elif kind is dict:
             _walk(value, node.children, out)
+            continue
         elif kind is list:
             _walk_list(value, node, out)
-        elif value is not None:
-            for sink in node.sinks:
-                sink(value, out)
+            continue
+        elif value is None:
+            continue
+        for sink in node.sinks:
+            sink(value, out)
 
 
 def _walk_list(items: list[Any], node: _Node, out: dict[str, Any]) -> None:
+    if node.usual == _LOWERED and node.name not in out and _write_words(items, node, out):
+        return
     for item in items:
         kind = item.__class__
         if kind is dict:
@@ -98,6 +150,18 @@ def _walk_list(items: list[Any], node: _Node, out: dict[str, Any]) -> None:
         elif item is not None:
             for sink in node.sinks:
                 sink(item, out)
+
+
+def _write_words(items: list[Any], node: _Node, out: dict[str, Any]) -> bool:
+    """Write a list of short strings; return False if it is anything else."""
+    try:
+        words = [item.lower() for item in items]
+    except AttributeError:
+        return False
+    if not words or len(max(words, key=len)) > node.short:
+        return False
+    out[node.name] = words
+    return True
 
 
 def _sort_values(name: str, out: dict[str, Any]) -> None:
@@ -166,13 +230,17 @@ def _make_text_sink(leaf: Leaf, *copies: str) -> Sink:
             _append(out, name, words)
         for copy in copies:
             _append(out, copy, words)
-        present = out.get(PRESENT_FIELD)
-        if present is None:
-            out[PRESENT_FIELD] = [name]
-        elif name not in present:
-            present.append(name)
+        _note_presence(name, out)
 
     return add
+
+
+def _note_presence(name: str, out: dict[str, Any]) -> None:
+    present = out.get(PRESENT_FIELD)
+    if present is None:
+        out[PRESENT_FIELD] = [name]
+    elif name not in present:
+        present.append(name)
 
 
 def _copy_to_all(value: Any, out: dict[str, Any]) -> None:
