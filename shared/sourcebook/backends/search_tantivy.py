@@ -19,12 +19,7 @@ from typing import Any, TypeVar
 
 from sourcebook.backends.tantivy_index import MANIFEST_FILE, OpenIndex, read_manifest
 from sourcebook.backends.tantivy_search import Found, run_search
-from sourcebook.backends.tantivy_writer import (
-    DROPPED_PREFIX,
-    TantivyIndexWriter,
-    new_manifest,
-    temporary_folder,
-)
+from sourcebook.backends.tantivy_writer import DROPPED_PREFIX, TantivyIndexWriter, new_manifest
 from sourcebook.errors import EngineUnavailable, InvalidName, NotFound
 from sourcebook.model.document import Record
 from sourcebook.model.mapping import Properties
@@ -62,14 +57,14 @@ class TantivySearchEngine:
         properties: Properties,
         settings: dict[str, Any],  # noqa: ARG002 - shards and replicas mean nothing on one machine
     ) -> AsyncIterator["_AsyncWriter"]:
-        final = self._folder(name)
-        with temporary_folder(self._home, name) as folder:
-            manifest = new_manifest(name, collection, properties)
-            writer = TantivyIndexWriter(folder, final, manifest, properties)
-            try:
-                yield _AsyncWriter(writer)
-            finally:
-                await asyncio.to_thread(writer.close)
+        self._folder(name)
+        writer = TantivyIndexWriter(self._home, new_manifest(name, collection, properties))
+        try:
+            await asyncio.to_thread(writer.open)
+            yield _AsyncWriter(writer)
+        finally:
+            # The thread goes on to the end even if this task is cancelled again.
+            await asyncio.shield(asyncio.to_thread(writer.discard))
 
     async def search(self, name: str, request: SearchRequest) -> SearchResult:
         index, found = await self._run(request.timeout_seconds, lambda: self._search(name, request))

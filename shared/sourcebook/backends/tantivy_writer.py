@@ -7,10 +7,10 @@ removes it.
 import fcntl
 import os
 import shutil
+import threading
 import uuid
 from array import array
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,7 +20,7 @@ import tantivy
 from sourcebook.backends.tantivy_documents import DocumentFlattener
 from sourcebook.backends.tantivy_fields import FieldTable, build_schema
 from sourcebook.backends.tantivy_index import FORMAT, IDS_FILE, MANIFEST_FILE, OFFSETS_FILE
-from sourcebook.errors import Busy, EngineUnavailable
+from sourcebook.errors import Busy, Conflict, EngineUnavailable
 from sourcebook.model.document import Record
 from sourcebook.model.mapping import Properties
 
@@ -32,68 +32,91 @@ _MAX_THREADS = 2
 
 
 class TantivyIndexWriter:
-    """Implements ports.search.IndexWriter."""
+    """Implements ports.search.IndexWriter, in worker threads.
 
-    def __init__(self, folder: Path, final: Path, manifest: dict[str, Any], properties: Properties) -> None:
-        table = FieldTable(properties)
-        self._folder = folder
-        self._final = final
+    A task that is cancelled leaves its thread running: one lock makes `discard` wait for it, so that no half index is published.
+    """
+
+    def __init__(self, home: Path, manifest: dict[str, Any]) -> None:
+        self._table = FieldTable(manifest["properties"])
+        self._home = home
         self._manifest = manifest
-        self._flattener = DocumentFlattener(table)
-        self._index = tantivy.Index(build_schema(table), str(folder))
-        self._index.config_reader("manual")
-        threads = min(_MAX_THREADS, os.cpu_count() or 1)
-        self._writer: Any = self._index.writer(_HEAP_BYTES, threads)
-        self._ids = (folder / IDS_FILE).open("wb")
-        self._offsets = (folder / OFFSETS_FILE).open("wb")
+        self._folder, self._folder_lock = make_temporary_folder(home, manifest["name"])
+        self._lock = threading.Lock()
+        self._flattener = DocumentFlattener(self._table)
+        self._writer: Any = None
+        self._ids = (self._folder / IDS_FILE).open("wb")
+        self._offsets = (self._folder / OFFSETS_FILE).open("wb")
         self._offsets.write(array("Q", [0]).tobytes())
         self._size = 0
         self._count = 0
-        self.is_committed = False
+        self._is_over = False
+
+    def open(self) -> None:
+        """Start tantivy's threads."""
+        with self._lock:
+            index = tantivy.Index(build_schema(self._table), str(self._folder))
+            index.config_reader("manual")
+            self._writer = index.writer(_HEAP_BYTES, min(_MAX_THREADS, os.cpu_count() or 1))
 
     def add_records(self, records: Sequence[Record]) -> None:
-        """Index documents (in a worker thread)."""
-        flatten, add = self._flattener.flatten, self._writer.add_json
-        ids: list[bytes] = []
-        offsets = array("Q")
-        for number, (_, value) in enumerate(records, self._count):
-            document_id, flat = flatten(value, number)
-            try:
-                add(flat)
-            except ValueError as error:
-                raise EngineUnavailable(f"tantivy cannot index document {document_id!r}: {error}") from error
-            ids.append(document_id.encode())
-            self._size += len(ids[-1])
-            offsets.append(self._size)
-        self._count += len(ids)
-        self._ids.write(b"".join(ids))
-        self._offsets.write(offsets.tobytes())
+        """Index documents."""
+        with self._lock:
+            self._refuse_if_over()
+            flatten, add = self._flattener.flatten, self._writer.add_json
+            ids: list[bytes] = []
+            offsets = array("Q")
+            for number, (_, value) in enumerate(records, self._count):
+                document_id, flat = flatten(value, number)
+                try:
+                    add(flat)
+                except ValueError as error:
+                    raise EngineUnavailable(f"tantivy cannot index document {document_id!r}: {error}") from error
+                ids.append(document_id.encode())
+                self._size += len(ids[-1])
+                offsets.append(self._size)
+            self._count += len(ids)
+            self._ids.write(b"".join(ids))
+            self._offsets.write(offsets.tobytes())
 
     def publish(self) -> int:
-        """Finish the index and give it its name (in a worker thread). An index that has the name already stays."""
-        self._writer.commit()
-        self._writer.wait_merging_threads()
-        self._writer = None
-        del self._index
-        for file in (self._ids, self._offsets):
-            _sync(file)
-            file.close()
-        self._manifest["count"] = self._count
-        with (self._folder / MANIFEST_FILE).open("wb") as file:
-            file.write(orjson.dumps(self._manifest, option=orjson.OPT_INDENT_2))
-            _sync(file)
-        _sync_folder(self._folder)
-        if not (self._final / MANIFEST_FILE).exists():
-            self._folder.rename(self._final)
-            _sync_folder(self._final.parent)
-        self.is_committed = True
-        return self._count
+        """Finish the index and give it its name. An index that has the name already stays."""
+        with self._lock:
+            self._refuse_if_over()
+            try:
+                self._writer.commit()
+                self._writer.wait_merging_threads()
+            except ValueError as error:
+                raise EngineUnavailable(f"tantivy cannot finish the index {self._manifest['name']}: {error}") from error
+            self._writer = None
+            for file in (self._ids, self._offsets):
+                _sync(file)
+                file.close()
+            self._manifest["count"] = self._count
+            with (self._folder / MANIFEST_FILE).open("wb") as file:
+                file.write(orjson.dumps(self._manifest, option=orjson.OPT_INDENT_2))
+                _sync(file)
+            _sync_folder(self._folder)
+            final = self._home / self._manifest["name"]
+            if not (final / MANIFEST_FILE).exists():
+                self._folder.rename(final)
+                _sync_folder(self._home)
+            self._is_over = True
+            return self._count
 
-    def close(self) -> None:
-        """Let go of every file."""
-        self._writer = None
-        self._ids.close()
-        self._offsets.close()
+    def discard(self) -> None:
+        """Let go of everything, and remove what was not published."""
+        with self._lock:
+            self._is_over = True
+            self._writer = None
+            self._ids.close()
+            self._offsets.close()
+            shutil.rmtree(self._folder, ignore_errors=True)
+            os.close(self._folder_lock)
+
+    def _refuse_if_over(self) -> None:
+        if self._is_over:
+            raise Conflict(f"The index {self._manifest['name']} is finished; nothing can be added to it.")
 
 
 def new_manifest(name: str, collection: str, properties: Properties) -> dict[str, Any]:
@@ -107,12 +130,11 @@ def new_manifest(name: str, collection: str, properties: Properties) -> dict[str
     }
 
 
-@contextmanager
-def temporary_folder(home: Path, name: str) -> Iterator[Path]:
-    """Make a locked folder for a new index; it is removed at the end unless it was renamed.
+def make_temporary_folder(home: Path, name: str) -> tuple[Path, int]:
+    """Make a locked folder for a new index and return it with the lock, an open file; remove those of dead processes.
 
     Raises:
-        Busy: another process made the same folder at the same moment.
+        Busy: another process took the folder at the same moment.
     """
     home.mkdir(parents=True, exist_ok=True)
     remove_leftovers(home)
@@ -120,11 +142,7 @@ def temporary_folder(home: Path, name: str) -> Iterator[Path]:
     lock = _lock_folder(folder)
     if lock is None:
         raise Busy(f"The folder of the new index {name} is taken; try again.")
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(lock)
+    return folder, lock
 
 
 def remove_leftovers(home: Path) -> None:

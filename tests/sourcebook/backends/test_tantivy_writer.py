@@ -13,7 +13,7 @@ from sourcebook.backends.search_tantivy import TantivySearchEngine
 from sourcebook.backends.tantivy_documents import DocumentFlattener
 from sourcebook.backends.tantivy_fields import FieldTable
 from sourcebook.backends.tantivy_index import MANIFEST_FILE
-from sourcebook.errors import EngineUnavailable, InvalidName
+from sourcebook.errors import Conflict, EngineUnavailable, InvalidName
 from sourcebook.model.document import make_record
 from sourcebook.model.query import SearchRequest
 
@@ -108,6 +108,46 @@ def test_a_writer_that_is_left_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
         asyncio.run(scenario())
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.005, 0.05])
+@pytest.mark.parametrize("has_commit", [False, True])
+def test_a_cancelled_writer_leaves_a_whole_index_or_nothing(tmp_path: Path, delay: float, has_commit: bool) -> None:
+    records = [make_record({"_id": f"{number:05}", "k": "a"}) for number in range(2000)]
+
+    async def write(engine: TantivySearchEngine) -> None:
+        async with engine.create("one", collection="c", properties={"k": KEYWORD}, settings={}) as writer:
+            while True:
+                await writer.add(records)
+                if has_commit:
+                    await writer.commit()
+                    return
+
+    async def scenario() -> None:
+        engine = make_engine(tmp_path)
+        task = asyncio.create_task(write(engine))
+        await asyncio.sleep(delay)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(scenario())
+    assert [path.name for path in tmp_path.iterdir()] in ([], ["one"])
+    if (tmp_path / "one").exists():
+        found = asyncio.run(make_engine(tmp_path).search("one", SearchRequest("k:a", size=0)))
+        assert found.total == 2000
+
+
+def test_a_finished_writer_takes_nothing_more(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        engine = make_engine(tmp_path)
+        async with engine.create("one", collection="c", properties={"k": KEYWORD}, settings={}) as writer:
+            await writer.commit()
+            with pytest.raises(Conflict):
+                await writer.add([make_record({"_id": "a"})])
+            with pytest.raises(Conflict):
+                await writer.commit()
+
+    asyncio.run(scenario())
 
 
 def test_leftovers_of_dead_processes_go_and_those_of_living_ones_stay(tmp_path: Path) -> None:
