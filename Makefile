@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PACKAGES := shared services tests bench
 
-.PHONY: help demo test check tests bench bench-peer docs lock clean
+.PHONY: help demo test check tests bench bench-peer bench-web docs lock clean
 
 help: ## show this
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-11s %s\n", $$1, $$2}'
@@ -27,6 +27,9 @@ bench: .venv/ready ## measure every stage on a million generated documents; writ
 
 bench-peer: .venv/ready ## the same beside BioThings' own command line
 	@$(BIN)/python bench/run.py --peer $(ARGS)
+
+bench-web: .venv/ready ## requests a second of the query API, beside BioThings' own web server
+	@$(BIN)/python bench/web.py $(ARGS)
 
 docs: .venv/ready ## write the generated pages of docs/
 	@$(BIN)/python docs/generate.py

@@ -57,7 +57,8 @@ async def check(context: Context) -> None:
     found = await context.search.search(
         release.index,
         SearchRequest(
-            query="cpic.pairs.drug:warfarin AND ncbi_gene.chromosome:10", facets=(FacetRequest("ncbi_gene.type_of_gene"),)
+            query="cpic.pairs.drug:warfarin AND ncbi_gene.chromosome:10",
+            facets=(FacetRequest("ncbi_gene.type_of_gene"),),
         ),
     )
     assert "CYP2C9" in {hit.id for hit in found.hits}

@@ -139,10 +139,11 @@ async def recover_jobs(context: Context) -> list[str]:
     A running job whose lock nobody holds has lost its worker. A queued job that no worker took although its queue is idle has
     lost its message. Sending twice does no harm: a job is claimed by its lock.
     """
-    touched = []
-    for job in await context.catalog.find(Job, {"state": JobState.RUNNING}):
-        if await context.locks.holder(job.lock) is None and await _recover_running(context, job):
-            touched.append(job.id)
+    touched = [
+        job.id
+        for job in await context.catalog.find(Job, {"state": JobState.RUNNING})
+        if await context.locks.holder(job.lock) is None and await _recover_running(context, job)
+    ]
     busy_queues = {STAGES[job.kind].queue for job in await context.catalog.find(Job, {"state": JobState.RUNNING})}
     for job in await context.catalog.find(Job, {"state": JobState.QUEUED}):
         if STAGES[job.kind].queue not in busy_queues and _is_overdue(context, job):

@@ -9,7 +9,7 @@ from sourcebook.context import Context
 from sourcebook.errors import Conflict, InvalidRequest, ManifestError, MissingUpload, NotFound
 from sourcebook.flow.messages import DumpSource, InspectUpload, UploadDump
 from sourcebook.hub.jobs import submit
-from sourcebook.model.build import BuildConfig
+from sourcebook.model.build import Build, BuildConfig
 from sourcebook.model.dump import Dump
 from sourcebook.model.job import ACTIVE_STATES, Job
 from sourcebook.model.mapping import Mapping, Properties, check_properties
@@ -61,9 +61,7 @@ async def add_plugin(context: Context, folder: str | Path) -> Plugin:
 
 
 async def add_plugin_folders(context: Context, folders: list[Path]) -> list[Plugin]:
-    """Register every plugin in `folders` that is not registered yet; one that cannot be loaded is registered too, and listed
-    with its error.
-    """
+    """Register every plugin in `folders` that is not there yet; one that cannot be loaded too, to be listed with its error."""
     added = []
     for folder in await asyncio.to_thread(find_plugins, folders):
         plugin = Plugin(name=check_name("source", folder.name), folder=str(folder))
@@ -91,7 +89,7 @@ async def list_plugins(context: Context) -> list[Plugin]:
 
 
 async def remove_plugin(context: Context, name: str) -> None:
-    """Forget a plugin and what its source stored, except what a build still serves; the plugin's folder stays.
+    """Forget a plugin and remove what its source stored, except what a build links to; the plugin's folder stays.
 
     Raises:
         NotFound: no plugin of this name is registered.
@@ -109,8 +107,21 @@ async def remove_plugin(context: Context, name: str) -> None:
                 source=name,
                 config=config.name,
             )
-    await context.catalog.delete(SourceState, name)
     await context.catalog.delete(Plugin, name)
+    await context.catalog.delete(SourceState, name)
+    await _remove_stored(context, name)
+
+
+async def _remove_stored(context: Context, source: str) -> None:
+    linked = {build.collection for build in await context.catalog.find(Build, {"linked": True})}
+    for upload in await context.catalog.find(Upload, {"source": source}):
+        if upload.collection not in linked:
+            await context.documents.drop(upload.collection)
+        await context.catalog.delete(Upload, upload.id)
+        await context.catalog.delete(Mapping, build_upload_name(source, upload.uploader))
+    for dump in await context.catalog.find(Dump, {"source": source}):
+        await context.files.delete(dump.folder)
+        await context.catalog.delete(Dump, dump.id)
 
 
 async def read_manifest(context: Context, name: str) -> LoadedManifest:

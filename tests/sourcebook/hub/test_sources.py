@@ -5,18 +5,20 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from sourcebook.backends import open_catalog, open_inline_bus, open_locks
-from sourcebook.context import Context
+from sourcebook.backends import open_inline_bus
+from sourcebook.context import Context, open_context
 from sourcebook.errors import Busy, Conflict, InvalidRequest, ManifestError, MappingError, MissingUpload, NotFound
 from sourcebook.hub import builds, sources
 from sourcebook.hub.jobs import cancel_job
-from sourcebook.model.build import BuildConfig
+from sourcebook.model.build import Build, BuildConfig
+from sourcebook.model.dump import Dump
 from sourcebook.model.mapping import Mapping
 from sourcebook.model.source import SourceState
+from sourcebook.model.upload import Upload
 from sourcebook.settings import Settings
 
 MANIFEST: dict[str, Any] = {"dumper": {"data_url": "data.txt"}, "uploader": {"parser": "parser:load"}}
@@ -24,12 +26,8 @@ MANIFEST: dict[str, Any] = {"dumper": {"data_url": "data.txt"}, "uploader": {"pa
 
 @asynccontextmanager
 async def opened(home: Path) -> AsyncIterator[Context]:
-    settings = Settings(home=home)
-    catalog, locks = await open_catalog(settings), await open_locks(settings)
-    nothing = cast("Any", None)
-    yield Context(settings, catalog, nothing, nothing, nothing, locks, open_inline_bus())
-    await catalog.close()
-    await locks.close()
+    async with open_context(Settings(home=home), bus=open_inline_bus()) as context:
+        yield context
 
 
 def play(home: Path, scenario: Callable[[Context], Awaitable[None]]) -> None:
@@ -143,5 +141,29 @@ def test_a_mapping_is_committed_and_edited(tmp_path: Path) -> None:
         with pytest.raises((MappingError, InvalidRequest), match="strnig"):
             await sources.save_mapping(context, "one", "one", {"a": {"type": "strnig"}})
         assert (await sources.get_mapping(context, "one", "one")).committed == edited
+
+    play(tmp_path / "home", scenario)
+
+
+def test_a_removed_source_leaves_nothing_but_what_a_build_links_to(tmp_path: Path) -> None:
+    async def scenario(context: Context) -> None:
+        await sources.add_plugin(context, write_plugin(tmp_path / "one"))
+        for generation in "12":
+            collection = f"upload~one.one~{generation}"
+            async with context.documents.create(collection) as writer:
+                info = await writer.commit()
+            fields = {"source": "one", "uploader": "one", "release": "1", "collection": collection}
+            upload = Upload(id=f"one/one@{generation}", count=0, digest=info.digest, **fields)
+            await context.catalog.put(upload.id, upload)
+        key = "archive/one/1"
+        ((await context.files.staging(key)) / "data.txt").write_text("x")
+        await context.files.publish(key)
+        await context.catalog.put("one@1", Dump(id="one@1", source="one", release="1", folder=key, files=[]))
+        linked = {"name": "b", "config": "c", "doc_type": "d", "count": 0, "digest": "0", "uploads": [], "linked": True}
+        await context.catalog.put("b", Build.model_validate({**linked, "collection": "upload~one.one~2"}))
+        await sources.remove_plugin(context, "one")
+        assert await context.documents.names() == ["upload~one.one~2"]
+        assert not await context.files.exists(key)
+        assert await context.catalog.find(Upload) == await context.catalog.find(Dump) == []
 
     play(tmp_path / "home", scenario)
