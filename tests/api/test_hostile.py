@@ -60,10 +60,10 @@ def test_section_2_hostile_requests_are_refused_or_answered(genes: Genes) -> Non
             ("query", b'{"q":["' + b"a" * 5_000_000 + b'"]}', 200),
             ("query", b'{"q":[{"a":1}], "scopes":["symbol"]}', 400),
             ("query", b'{"q":[null]}', 400),
-            ("query", b'{"q":["a"], "scopes":[1, null, {"a": 2}]}', 200),
+            ("query", b'{"q":["a"], "scopes":[1, null, {"a": 2}]}', 400),
             ("query", b'{"q":["\\ud800"]}', 400),
-            ("gene", b'{"ids":[["a"], {"b": 1}, null, true, 1.5]}', 200),
-            ("gene", b'{"ids":["1000"], "fields":[1, null, {"a": 2}]}', 200),
+            ("gene", b'{"ids":[["a"], {"b": 1}, null, true, 1.5]}', 400),
+            ("gene", b'{"ids":["1000"], "fields":[1, null, {"a": 2}]}', 400),
             ("gene", b"\x00\xff", 400),
         ]:
             answer = await gateway.ask("POST", f"/apis/genes/{path}", content=body, headers=json_type)

@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+
 from sourcebook.backends import open_catalog, open_locks
 from sourcebook.errors import NotFound
 from sourcebook.model.job import Job, JobState
@@ -112,6 +113,21 @@ def test_changes_are_seen_once_in_order(tmp_path: Path) -> None:
         await catalog.put("c", job("c"))
         _, jobs = await catalog.changes(Job, position)
         assert [j.id for j in jobs] == ["a", "c"]
+
+    run(tmp_path, scenario)
+
+
+def test_the_position_is_where_new_changes_begin(tmp_path: Path) -> None:
+    async def scenario(catalog: Catalog) -> None:
+        assert await catalog.position(Job) == 0
+        await catalog.put("a", job("a"))
+        await catalog.put("x", Api(name="x", config="x"))
+        position = await catalog.position(Job)
+        assert (position, [j.id for j in (await catalog.changes(Job, 0))[1]]) == ((await catalog.changes(Job, 0))[0], ["a"])
+        assert await catalog.changes(Job, position) == (position, [])
+        await catalog.put("b", job("b"))
+        assert [j.id for j in (await catalog.changes(Job, position))[1]] == ["b"]
+        assert await catalog.position(Job) > await catalog.position(Api) > position
 
     run(tmp_path, scenario)
 
