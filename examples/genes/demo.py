@@ -12,7 +12,7 @@ import httpx
 from rich.console import Console
 
 from sourcebook.cli.builds import read_build_config
-from sourcebook.cli.terminal import follow_jobs
+from sourcebook.cli.progress import follow_jobs
 from sourcebook.context import Context, open_context
 from sourcebook.errors import SourcebookError
 from sourcebook.hub import builds, sources

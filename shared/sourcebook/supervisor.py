@@ -15,9 +15,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+from urllib.parse import urlsplit
 
-import httpx
-
+from sourcebook.backends import open_catalog
 from sourcebook.errors import Conflict, EngineUnavailable, PortBusy, SettingsError
 from sourcebook.flow.stages import QUEUES
 from sourcebook.logging import get_logger
@@ -33,6 +33,9 @@ _CHECK_SECONDS = 1.0
 _STEADY_SECONDS = 60.0  # who ran this long before it crashed is restarted at once
 _LONGEST_PAUSE_SECONDS = 60.0  # who crashes again and again is restarted after 1, 2, 4 ... seconds
 _LOG_BYTES = 10_000_000
+_LAST_PORT = 65535
+_DEFAULT_REDIS_PORT = 6379
+_ANSWER_SECONDS = 2.0
 
 
 @dataclass(slots=True)
@@ -101,6 +104,8 @@ async def run_stack(settings: Settings, *, report: Callable[[str], None] = lambd
     (settings.home / "run").mkdir(parents=True, exist_ok=True)
     with _one_stack_per_home(settings):
         check_port(settings.host, settings.port)
+        # What every process would fail at, each in its own log, is said here and at once.
+        await (await open_catalog(settings)).close()
         stack = Stack(settings)
         try:
             await stack.start(report)
@@ -189,17 +194,35 @@ class Stack:
         return False
 
     async def _broker_answers(self) -> bool:
-        with contextlib.suppress(OSError):
-            _, writer = await asyncio.open_unix_connection(self.settings.broker_socket)
-            writer.close()
-            return True
-        return False
+        return await broker_answers(self.settings)
 
     async def _gateway_answers(self) -> bool:
-        with contextlib.suppress(httpx.HTTPError):
-            async with httpx.AsyncClient(trust_env=False) as client:
-                return (await client.get(f"{self.url}/health/live", timeout=2)).is_success
+        with contextlib.suppress(OSError, TimeoutError):
+            return await asyncio.wait_for(_is_live(self.settings.host, self.settings.port), _ANSWER_SECONDS)
         return False
+
+
+async def broker_answers(settings: Settings) -> bool:
+    """Whether something listens where the settings say that the broker is."""
+    parts = urlsplit(settings.celery_broker_url)
+    is_socket = "socket" in parts.scheme
+    address = (parts.hostname or "127.0.0.1", parts.port or _DEFAULT_REDIS_PORT)
+    opening = asyncio.open_unix_connection(parts.path) if is_socket else asyncio.open_connection(*address)
+    with contextlib.suppress(OSError, TimeoutError):
+        _, writer = await asyncio.wait_for(opening, _ANSWER_SECONDS)
+        writer.close()
+        return True
+    return False
+
+
+async def _is_live(host: str, port: int) -> bool:
+    """Ask a gateway whether it is live; a client library would be half of what starting a command costs."""
+    reader, writer = await asyncio.open_connection(host, port)
+    try:
+        writer.write(f"GET /health/live HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n".encode())
+        return b" 200 " in await reader.readline()
+    finally:
+        writer.close()
 
 
 def check_port(host: str, port: int) -> None:
@@ -217,8 +240,9 @@ def check_port(host: str, port: int) -> None:
     except (PermissionError, socket.gaierror) as error:
         raise SettingsError(f"The gateway cannot listen on {host}:{port}: {error}.", host=host, port=port) from error
     except OSError as error:
+        other = port + 1 if port < _LAST_PORT else port - 1
         raise PortBusy(
-            f"Port {port} on {host} is in use by another program. Choose another one: SOURCEBOOK_PORT={port + 1}",
+            f"Port {port} on {host} is in use by another program. Choose another one: SOURCEBOOK_PORT={other}",
             host=host,
             port=port,
         ) from error

@@ -7,31 +7,32 @@ import typer
 from rich.markup import escape
 
 from sourcebook import __version__
-from sourcebook.cli import builds, jobs, plugins, sources, stack
-from sourcebook.cli.terminal import err
+from sourcebook.cli import builds, delete, jobs, mappings, plugins, run, sources, stack, status
+from sourcebook.cli.terminal import INTERRUPTED, err, show_error
 from sourcebook.errors import SourcebookError
-from sourcebook.logging import configure_logging, hide_secrets
+from sourcebook.logging import configure_logging
 from sourcebook.settings import load_settings
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Turn data sources into searchable APIs.")
-app.add_typer(plugins.app, name="plugin", help="Add, list, remove and check plugins.")
-app.add_typer(sources.mapping_app, name="mapping", help="Show, edit and commit the mapping of a source.")
-app.add_typer(jobs.app, name="jobs", help="List jobs, show one, cancel one.")
 for command in (
     stack.up,
-    stack.run,
-    stack.worker,
-    stack.api,
-    stack.serve,
-    stack.status,
+    run.run,
+    status.status,
     sources.dump,
     sources.upload,
     sources.inspect,
     builds.build,
     builds.release,
     builds.rollback,
+    stack.serve,
+    stack.api,
+    stack.worker,
 ):
     app.command()(command)
+app.add_typer(plugins.app, name="plugin", help="Add, list, remove and check plugins.")
+app.add_typer(mappings.app, name="mapping", help="Show, edit and commit the mapping of a source.")
+app.add_typer(jobs.app, name="jobs", help="List jobs, show one, cancel one.")
+app.add_typer(delete.app, name="delete", help="Delete builds, build configurations and APIs.")
 
 
 def _show_version(wanted: bool) -> None:
@@ -58,15 +59,14 @@ def main() -> int:
         configure_logging("WARNING" if settings.log_level == "INFO" else settings.log_level, as_json=settings.log_json)
         app()
     except SourcebookError as error:
-        err.print(f"[red]error[/] \\[{error.code}] {escape(hide_secrets(error.message))}", highlight=False)
+        show_error(error, as_json="--json" in sys.argv)
         return error.exit_code
+    except KeyboardInterrupt:
+        return INTERRUPTED
     # The last resort of the program: a person gets one line, the traceback is there for who asks.
     except Exception as error:
         if settings is not None and settings.log_level == "DEBUG":
             raise
-        err.print(
-            f"[red]error[/] \\[internal] {escape(repr(error))}. SOURCEBOOK_LOG_LEVEL=DEBUG shows where.",
-            highlight=False,
-        )
+        err.print(f"[red]error[/] \\[internal] {escape(repr(error))}. SOURCEBOOK_LOG_LEVEL=DEBUG shows where.")
         return 1
     return 0

@@ -7,8 +7,8 @@ import typer
 import yaml
 from pydantic import ValidationError
 
-from sourcebook.cli.sources import JsonOption, NoWaitOption, show_jobs
-from sourcebook.cli.terminal import follow_jobs, run_command, show
+from sourcebook.cli.progress import NoWaitOption, run_jobs
+from sourcebook.cli.terminal import JsonOption, run_command, show
 from sourcebook.context import Context
 from sourcebook.errors import InvalidRequest
 from sourcebook.hub import apis, builds
@@ -25,14 +25,13 @@ def build(
 ) -> None:
     """Merge the uploads of a build configuration; a file with a configuration is stored first."""
 
-    async def work(context: Context) -> list[Job]:
+    async def start(context: Context) -> list[Job]:
         name = config
         if config.endswith((".json", ".yaml", ".yml")):
             name = (await builds.put_build_config(context, read_build_config(Path(config)))).name
-        job = await builds.start_build(context, name)
-        return [job] if no_wait else await follow_jobs(context, [job], quiet=as_json)
+        return [await builds.start_build(context, name)]
 
-    show_jobs(run_command(work), as_json=as_json)
+    run_jobs(start, no_wait=no_wait, as_json=as_json)
 
 
 def release(
@@ -44,13 +43,12 @@ def release(
 ) -> None:
     """Index a build, verify it, and serve it in place of the release before."""
 
-    async def work(context: Context) -> list[Job]:
+    async def start(context: Context) -> list[Job]:
         configs = {config.name for config in await builds.list_build_configs(context)}
         build_name = (await builds.newest_build(context, name)).name if name in configs else name
-        job = await builds.start_release(context, build_name, api)
-        return [job] if no_wait else await follow_jobs(context, [job], quiet=as_json)
+        return [await builds.start_release(context, build_name, api)]
 
-    show_jobs(run_command(work), as_json=as_json)
+    run_jobs(start, no_wait=no_wait, as_json=as_json)
 
 
 def rollback(
@@ -64,7 +62,7 @@ def rollback(
     async def work(context: Context) -> Api:
         return await apis.rollback(context, api, to)
 
-    moved = run_command(work)
+    moved = run_command(work, inline=True)
     show(moved, as_json=as_json, table=lambda: f"API {moved.name} serves release {moved.release} now.")
 
 
@@ -75,7 +73,12 @@ def read_build_config(path: Path) -> BuildConfig:
         InvalidRequest: the file cannot be read, or a value is not allowed; the message names file and key.
     """
     try:
-        return BuildConfig.model_validate(yaml.safe_load(path.read_text()))
+        found = yaml.safe_load(path.read_text())
+        if not isinstance(found, dict):
+            raise InvalidRequest(f"{path}: must hold an object with name, doc_type and sources.", file=str(path))
+        return BuildConfig.model_validate(found)
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"{path} is no UTF-8 text.", file=str(path)) from error
     except OSError as error:
         raise InvalidRequest(f"{path} cannot be read: {error.strerror}.", file=str(path)) from error
     except yaml.YAMLError as error:

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from sourcebook.cli.sources import JsonOption
-from sourcebook.cli.terminal import make_table, run_command, show
+from sourcebook.cli.progress import describe_end, describe_progress
+from sourcebook.cli.terminal import JsonOption, make_table, run_command, show
 from sourcebook.hub import jobs as hub
-from sourcebook.model.job import Job
+from sourcebook.model.job import Job, JobState
 
 app = typer.Typer(invoke_without_command=True)
 IdArgument = Annotated[str, typer.Argument(help="Id of the job.")]
@@ -26,7 +26,7 @@ def list_jobs(
     """List jobs, newest first."""
     if context.invoked_subcommand is not None:
         return
-    jobs = run_command(lambda opened: hub.list_jobs(opened, limit=limit, state=state, kind=kind))
+    jobs = run_command(lambda opened: hub.list_jobs(opened, limit=limit, state=state, kind=kind), inline=True)
     rows = [(job.id, job.kind, job.target, job.state.value, _when(job), _note(job)) for job in jobs]
     show(
         jobs,
@@ -39,13 +39,13 @@ def list_jobs(
 def show_job(job_id: IdArgument, *, as_json: JsonOption = False) -> None:
     """Show one job with everything that is known of it."""
     del as_json  # a job is a record; JSON reads well enough
-    show(run_command(lambda context: hub.get_job(context, job_id)), as_json=True)
+    show(run_command(lambda context: hub.get_job(context, job_id), inline=True), as_json=True)
 
 
 @app.command("cancel")
 def cancel(job_id: IdArgument, *, as_json: JsonOption = False) -> None:
     """Cancel a job that is queued or running."""
-    job = run_command(lambda context: hub.cancel_job(context, job_id))
+    job = run_command(lambda context: hub.cancel_job(context, job_id), inline=True)
     show(
         job,
         as_json=as_json,
@@ -60,9 +60,7 @@ def _when(job: Job) -> str:
 def _note(job: Job) -> str:
     if job.error is not None:
         return job.error.message.splitlines()[0][:100]
-    seen = job.progress
-    return (
-        f"{seen.step} {seen.done:,}{f' of {seen.total:,}' if seen.total else ''} {seen.unit}".strip()
-        if seen.step
-        else ""
-    )
+    if job.state is JobState.SUCCEEDED:
+        note = describe_end(job)
+        return "" if note == job.state.value else note
+    return describe_progress(job.progress)

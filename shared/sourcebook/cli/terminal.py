@@ -1,49 +1,73 @@
-"""How commands talk: tables and progress bars for people on stderr and stdout, one JSON value on stdout for `--json`."""
+"""How commands talk: tables on stdout for people, one JSON value on stdout for `--json`, everything else on stderr."""
 
 import asyncio
+import os
+import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import orjson
 import typer
 from pydantic import BaseModel
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from sourcebook.backends import open_inline_bus
 from sourcebook.context import Context, open_context
-from sourcebook.errors import Cancelled, SourcebookError
-from sourcebook.hub.jobs import watch_job
-from sourcebook.model.job import Job, JobState
-from sourcebook.settings import load_settings
+from sourcebook.errors import SettingsError, SourcebookError
+from sourcebook.logging import hide_secrets
+from sourcebook.settings import Settings, load_settings
 
-_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 T = TypeVar("T")
-out = Console(soft_wrap=True)
-err = Console(stderr=True, soft_wrap=True)
-
-
-class JobFailed(SourcebookError):
-    """A job that the command waited for did not succeed."""
-
-    code = "job_failed"
+INTERRUPTED, TERMINATED = 130, 143  # 128 + the signal's number, as shells report it
+_WIDE = 1000  # columns of a pipe or file: cells are never folded there
+out = Console(soft_wrap=True, width=None if sys.stdout.isatty() else _WIDE, highlight=False)
+err = Console(stderr=True, soft_wrap=True, width=None if sys.stderr.isatty() else _WIDE, highlight=False)
 
 
 def run_command(work: Callable[[Context], Awaitable[T]], *, inline: bool = False) -> T:
-    """Open the context of the settings and run a command in it."""
+    """Open the context of the settings and run a command in it; Ctrl-C and SIGTERM cancel it.
+
+    `inline` keeps messages in this process. Commands that send none use it too: it spares them the loading of Celery.
+    """
+    settings = open_home()
 
     async def main() -> T:
+        if task := asyncio.current_task():
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         bus = open_inline_bus() if inline else None
-        async with open_context(load_settings(), bus=bus) as context:
+        async with open_context(settings, bus=bus) as context:
             return await work(context)
 
     try:
         return asyncio.run(main())
     except KeyboardInterrupt as error:
-        raise typer.Exit(_INTERRUPTED) from error
+        raise typer.Exit(INTERRUPTED) from error
+    except asyncio.CancelledError as error:
+        raise typer.Exit(TERMINATED) from error
+
+
+def open_home() -> Settings:
+    """Read the settings and make their HOME.
+
+    Raises:
+        SettingsError: HOME is no folder, or nothing can be written to it.
+    """
+    settings = load_settings()
+    why = "it cannot be written to"
+    try:
+        settings.home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        why = error.strerror or str(error)
+    if not settings.home.is_dir() or not os.access(settings.home, os.W_OK | os.X_OK):
+        raise SettingsError(
+            f"The folder {settings.home} cannot hold the data: {why}. SOURCEBOOK_HOME names another one.",
+            home=str(settings.home),
+        )
+    return settings
 
 
 def show(value: Any, *, as_json: bool, table: Callable[[], Table | str] | None = None) -> None:
@@ -52,17 +76,39 @@ def show(value: Any, *, as_json: bool, table: Callable[[], Table | str] | None =
         sys.stdout.write(orjson.dumps(_plain(value), option=orjson.OPT_INDENT_2).decode() + "\n")
         return
     made = table()
-    out.print(made if isinstance(made, Table) else escape(made), highlight=False)
+    out.print(made if isinstance(made, Table) else escape(made))
+
+
+def show_warning(text: str) -> None:
+    """Print a warning to stderr."""
+    err.print(f"[yellow]warning[/] {escape(text)}")
+
+
+def show_error(error: SourcebookError, *, as_json: bool) -> None:
+    """Print an error to stderr: one line for people, or `code`, `message` and `details` as JSON."""
+    message = hide_secrets(error.message)
+    if not as_json:
+        err.print(f"[red]error[/] \\[{error.code}] {escape(message)}")
+        return
+    found = {"code": error.code, "message": message, "details": error.details}
+    sys.stderr.write(orjson.dumps(found, default=str).decode() + "\n")
 
 
 def make_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
-    """Return a table; cells are plain text."""
+    """Return a table; cells are plain text, whole numbers get separators."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    for number, column in enumerate(columns):
+        is_count = bool(rows) and all(isinstance(row[number], int) for row in rows)
+        table.add_column(column, overflow="fold", justify="right" if is_count else "left")
     for row in rows:
-        table.add_row(*(escape("" if cell is None else str(cell)) for cell in row))
+        table.add_row(*(_cell(value) for value in row))
     return table
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:,}" if isinstance(value, int) else escape(str(value))
 
 
 def _plain(value: Any) -> Any:
@@ -73,76 +119,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     return value
-
-
-async def follow_jobs(context: Context, jobs: Sequence[Job], *, quiet: bool = False) -> list[Job]:
-    """Show a progress bar for each job, and for the jobs that they start, until all are finished; return them all.
-
-    Raises:
-        JobFailed: one did not succeed; the message has its error, and the plugin's traceback if there is one.
-    """
-    finished: list[Job] = []
-    with _progress(quiet) as progress:
-        waiting = [job.id for job in jobs]
-        while waiting:
-            ended = await asyncio.gather(*(_follow(context, job_id, progress) for job_id in waiting))
-            finished += ended
-            waiting = [child for job in ended for child in job.children]
-    for job in finished:
-        for warning in job.warnings if not quiet else []:
-            err.print(f"[yellow]warning[/] {escape(job.kind)} {escape(job.target)}: {escape(warning)}", highlight=False)
-    for job in finished:
-        raise_if_failed(job)
-    return finished
-
-
-def raise_if_failed(job: Job) -> None:
-    """Raise the error of a job that did not succeed.
-
-    Raises:
-        JobFailed: it failed.
-        Cancelled: it was cancelled.
-    """
-    if job.state is JobState.SUCCEEDED:
-        return
-    why = job.error.message if job.error else "no reason is recorded"
-    if job.state is JobState.CANCELLED:
-        raise Cancelled(why, job=job.id)
-    trace = f"\n{job.error.traceback.rstrip()}" if job.error and job.error.traceback else ""
-    raise JobFailed(f"{job.kind} {job.target} failed: {why}{trace}", job=job.id)
-
-
-async def _follow(context: Context, job_id: str, progress: Progress) -> Job:
-    task = None
-    async for job in watch_job(context, job_id):
-        name = f"{job.kind} {job.target}"
-        if task is None:
-            task = progress.add_task(name, total=None, note="waiting")
-        seen = job.progress
-        note = seen.step if job.state is JobState.RUNNING else _end_note(job)
-        progress.update(task, completed=seen.done, total=seen.total, note=f"{note} {seen.unit}".strip())
-    if task is not None and job.is_finished:
-        done = max(job.progress.done, 1)
-        progress.update(task, completed=done, total=done, note=_end_note(job))
-    return job
-
-
-def _end_note(job: Job) -> str:
-    result = job.result or {}
-    if result.get("unchanged"):
-        return "unchanged"
-    if "count" in result:
-        return f"{result['count']:,} documents"
-    return job.state.value
-
-
-def _progress(quiet: bool) -> Progress:
-    columns = (
-        SpinnerColumn(finished_text="•"),
-        TextColumn("{task.description}", style="bold"),
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
-        TimeElapsedColumn(),
-    )
-    return Progress(*columns, console=err, disable=quiet)

@@ -1,0 +1,140 @@
+"""Starts jobs for a command and follows them: a progress bar each, what they warned of, and how they ended."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Annotated
+
+import typer
+from rich.filesize import decimal
+from rich.markup import escape
+from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+
+from sourcebook.cli.terminal import err, out, run_command, show, show_warning
+from sourcebook.context import Context
+from sourcebook.errors import Cancelled, SourcebookError
+from sourcebook.hub.jobs import watch_job
+from sourcebook.model.job import Job, JobState, Progress
+
+NoWaitOption = Annotated[bool, typer.Option("--no-wait", help="Start the job and return.")]
+
+
+class JobFailed(SourcebookError):
+    """A job that the command waited for did not succeed, and its error has no exit status of its own."""
+
+    code = "job_failed"
+
+
+def run_jobs(start: Callable[[Context], Awaitable[list[Job]]], *, no_wait: bool, as_json: bool) -> None:
+    """Start jobs on the broker, follow them unless `no_wait`, and print them."""
+
+    async def work(context: Context) -> list[Job]:
+        jobs = await start(context)
+        if no_wait:
+            return jobs
+        try:
+            return await follow_jobs(context, jobs, quiet=as_json)
+        except asyncio.CancelledError:
+            err.print("The job goes on: `sourcebook jobs` lists it, `sourcebook jobs cancel ID` ends it.")
+            raise
+
+    jobs = run_command(work)
+    if as_json:
+        show(jobs, as_json=True)
+        return
+    for job in jobs:
+        out.print(escape(f"{job.kind} {job.target}: {job.state.value} ({job.id})"))
+
+
+async def follow_jobs(context: Context, jobs: Sequence[Job], *, quiet: bool = False) -> list[Job]:
+    """Show a progress bar for each job, and for the jobs that they start, until all are finished; return them all.
+
+    Raises:
+        SourcebookError: one did not succeed; its class is that of the job's error, the message has the plugin's traceback.
+    """
+    finished: list[Job] = []
+    with _make_bars(quiet) as bars:
+        waiting = [job.id for job in jobs]
+        while waiting:
+            ended = await asyncio.gather(*(_follow(context, job_id, bars) for job_id in waiting))
+            finished += ended
+            waiting = [child for job in ended for child in job.children]
+    for job in finished:
+        for warning in job.warnings if not quiet else []:
+            show_warning(f"{job.kind} {job.target}: {warning}")
+    for job in finished:
+        raise_if_failed(job)
+    return finished
+
+
+def raise_if_failed(job: Job) -> None:
+    """Raise the error of a job that did not succeed.
+
+    Raises:
+        Cancelled: it was cancelled.
+        SourcebookError: it failed.
+    """
+    if job.state is JobState.SUCCEEDED:
+        return
+    why = job.error.message if job.error else "no reason is recorded"
+    if job.state is JobState.CANCELLED:
+        raise Cancelled(why, job=job.id)
+    code = job.error.code if job.error else ""
+    details = job.error.details if job.error else {}
+    trace = f"\n{job.error.traceback.rstrip()}" if job.error and job.error.traceback else ""
+    kind = next((kind for kind in _error_classes(SourcebookError) if kind.code == code), JobFailed)
+    raise kind(f"{job.kind} {job.target} failed: {why}{trace}", **{**details, "job": job.id})
+
+
+def describe_end(job: Job) -> str:
+    """Say in a few words what a finished job did: "44,997 documents", "unchanged", "release 2026-06-20", "failed"."""
+    result = job.result or {}
+    if result.get("unchanged"):
+        return "unchanged"
+    if "count" in result:
+        return f"{result['count']:,} documents"
+    if "dump" in result:
+        return f"release {result['release']}"
+    return job.state.value
+
+
+def describe_progress(seen: Progress) -> str:
+    """Say how far a running job is: "parse 12,000 documents", "download 3.1 MB of 5.0 MB"."""
+
+    def amount(number: int) -> str:
+        return decimal(number) if seen.unit == "bytes" else f"{number:,}"
+
+    if not seen.done and not seen.total:
+        return seen.step
+    total = f" of {amount(seen.total)}" if seen.total else ""
+    unit = "" if seen.unit == "bytes" else seen.unit
+    return f"{seen.step} {amount(seen.done)}{total} {unit}".strip()
+
+
+def _error_classes(kind: type[SourcebookError]) -> Iterator[type[SourcebookError]]:
+    for child in kind.__subclasses__():
+        yield child
+        yield from _error_classes(child)
+
+
+async def _follow(context: Context, job_id: str, bars: Bars) -> Job:
+    bar = None
+    async for job in watch_job(context, job_id):
+        if bar is None:
+            bar = bars.add_task(escape(f"{job.kind} {job.target}"), total=None, note="")
+        note = "waiting" if job.state is JobState.QUEUED else describe_progress(job.progress)
+        bars.update(bar, completed=job.progress.done, total=job.progress.total or None, note=escape(note))
+    if bar is not None:
+        bars.update(bar, completed=1, total=1, note=escape(describe_end(job)))
+    return job
+
+
+def _make_bars(quiet: bool) -> Bars:
+    columns = (
+        SpinnerColumn(finished_text="•"),
+        TextColumn("{task.description}", style="bold"),
+        BarColumn(bar_width=30),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+    )
+    return Bars(*columns, console=err, disable=quiet)

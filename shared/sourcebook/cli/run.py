@@ -1,0 +1,102 @@
+"""`run`: one plugin from its files to a served API in this process."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sourcebook.cli.plugins import FolderArgument
+from sourcebook.cli.progress import follow_jobs
+from sourcebook.cli.stack import PortOption, serve_api, with_port
+from sourcebook.cli.terminal import err, out, run_command, show_warning
+from sourcebook.context import Context
+from sourcebook.errors import InvalidRequest
+from sourcebook.hub import builds, sources
+from sourcebook.hub.jobs import cancel_job
+from sourcebook.model.build import BuildConfig
+from sourcebook.model.job import ACTIVE_STATES, Job
+from sourcebook.sdk.manifest import Manifest, load_manifest
+from sourcebook.supervisor import broker_answers, check_port
+from sourcebook.worker import run_queued_jobs
+
+_LOOK_SECONDS = 0.5
+
+
+def run(
+    plugin: FolderArgument,
+    *,
+    force: Annotated[bool, typer.Option("--force", help="Download and parse even if nothing is new.")] = False,
+    no_serve: Annotated[bool, typer.Option("--no-serve", help="Stop when the index is ready.")] = False,
+    port: PortOption = None,
+) -> None:
+    """Take one plugin from its files to a served API in this process, without a broker: for plugin authors."""
+    settings = with_port(port)
+    if not no_serve:
+        check_port(settings.host, settings.port)
+    loaded = load_manifest(plugin.absolute())
+    for warning in loaded.warnings:
+        show_warning(warning)
+    if not loaded.manifest.uploader_list:
+        raise InvalidRequest(f"{loaded.path} only downloads: it has no uploader to make documents.")
+    name = run_command(lambda context: _run_plugin(context, plugin, loaded.manifest, force=force), inline=True)
+    if no_serve:
+        out.print(f"API {name} is ready: sourcebook serve {name}", markup=False)
+        return
+    serve_api(name, settings)
+
+
+async def _run_plugin(context: Context, folder: Path, manifest: Manifest, *, force: bool) -> str:
+    name = (await sources.add_plugin(context, folder)).name
+    await _end_leftovers(context, name)
+    await _run_here(context, [await sources.start_dump(context, name, force=force, then_upload=False)])
+    await _run_here(context, await sources.start_upload(context, name, force=force))
+    config = BuildConfig(
+        name=name,
+        doc_type=manifest.biothing_type or "document",
+        sources=[name],
+        builder="link" if len(manifest.uploader_list) == 1 else "merge",
+    )
+    await builds.put_build_config(context, config)
+    (built,) = await _run_here(context, [await builds.start_build(context, config.name)])
+    await _run_here(context, [await builds.start_release(context, str((built.result or {})["build"]))])
+    return name
+
+
+async def _run_here(context: Context, jobs: list[Job]) -> list[Job]:
+    """Run queued jobs in this process while their progress is shown; when that is interrupted, end them in order."""
+    running = asyncio.create_task(run_queued_jobs(context, context.bus))  # type: ignore[arg-type] # run_command opened it inline
+    try:
+        finished = await follow_jobs(context, jobs)
+    except asyncio.CancelledError:
+        err.print("stopping")
+        for job in jobs:
+            await _cancel_if_active(context, job.id)
+        await running
+        raise
+    await running
+    return finished
+
+
+async def _end_leftovers(context: Context, name: str) -> None:
+    """Cancel what an earlier `run` of this plugin left when it was killed; where a stack runs, its beat sees to that."""
+    if await broker_answers(context.settings):
+        return
+    patience = context.settings.lock_ttl.total_seconds()
+    for job in await context.catalog.find(Job, {"state": tuple(ACTIVE_STATES)}):
+        if job.lock.partition(":")[2].partition("/")[0] != name:
+            continue
+        waited = 0.0
+        while await context.locks.holder(job.lock) and waited <= patience:
+            if not waited:
+                err.print(f"waiting for job {job.id} ({job.kind} {job.target}), which another run began", markup=False)
+            await asyncio.sleep(_LOOK_SECONDS)
+            waited += _LOOK_SECONDS
+        if not await context.locks.holder(job.lock):
+            await _cancel_if_active(context, job.id)
+
+
+async def _cancel_if_active(context: Context, job_id: str) -> None:
+    job = await context.catalog.get(Job, job_id)
+    if job is not None and not job.is_finished:
+        await cancel_job(context, job_id)

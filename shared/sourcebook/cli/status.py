@@ -1,0 +1,65 @@
+"""`status`: what there is, and what is running."""
+
+from typing import Any
+
+from sourcebook.cli.progress import describe_progress
+from sourcebook.cli.terminal import JsonOption, make_table, out, run_command, show
+from sourcebook.context import Context
+from sourcebook.hub import apis, builds, sources
+from sourcebook.hub.jobs import list_jobs
+from sourcebook.logging import hide_secrets
+from sourcebook.supervisor import broker_answers
+
+_SHOWN_BUILDS = 10
+
+
+def status(*, as_json: JsonOption = False) -> None:
+    """Show sources, builds, APIs and what is running."""
+    found = run_command(_look, inline=True)
+    if as_json:
+        show(found, as_json=True)
+        return
+    out.print(f"home    {found['home']}\nbroker  {_describe_broker(found['broker'])}", markup=False)
+    tables = (
+        (("source", "release", "documents", "state"), [_source_row(view) for view in found["sources"]]),
+        (("build", "documents", "configuration"), [(b.name, b.count, b.config) for b in found["builds"]]),
+        (("api", "release", "kept for rollback"), [(a.name, a.release, ", ".join(a.history)) for a in found["apis"]]),
+        (
+            ("job", "kind", "target", "state", "progress"),
+            [(j.id, j.kind, j.target, j.state.value, describe_progress(j.progress)) for j in found["active_jobs"]],
+        ),
+    )
+    for columns, rows in tables:
+        if rows:
+            out.print()
+            out.print(make_table(columns, rows))
+    if not found["sources"]:
+        out.print("\nThere are no sources yet: `sourcebook plugin add FOLDER` registers one.", markup=False)
+
+
+async def _look(context: Context) -> dict[str, Any]:
+    settings = context.settings
+    return {
+        "home": str(settings.home),
+        "broker": {"url": hide_secrets(settings.celery_broker_url), "answers": await broker_answers(settings)},
+        "sources": await sources.list_sources(context),
+        "builds": (await builds.list_builds(context))[:_SHOWN_BUILDS],
+        "apis": await apis.list_apis(context),
+        "active_jobs": [job for job in await list_jobs(context, limit=200) if not job.is_finished],
+    }
+
+
+def _describe_broker(broker: dict[str, Any]) -> str:
+    if broker["answers"]:
+        return f"{broker['url']} answers"
+    return f"{broker['url']} does not answer (`sourcebook up` starts one)"
+
+
+def _source_row(view: sources.SourceView) -> tuple[object, ...]:
+    documents = sum(upload.count for upload in view.uploads.values())
+    return view.name, view.dump.release if view.dump else "-", documents, view.error or _problem(view) or "ok"
+
+
+def _problem(view: sources.SourceView) -> str:
+    errors = [view.state.last_dump_error, *view.state.last_upload_errors.values()]
+    return "; ".join(str(error.get("message", error)) for error in errors if error)
