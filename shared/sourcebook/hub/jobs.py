@@ -1,6 +1,7 @@
 """Start, list, cancel and recover jobs. The catalogue's job records are the truth; messages only point at them."""
 
 import asyncio
+import shutil
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -103,7 +104,7 @@ async def list_jobs(context: Context, *, limit: int = 50, **where: str | None) -
 
 
 async def cancel_job(context: Context, job_id: str) -> Job:
-    """Cancel a job: at once while it is queued, within seconds while it runs.
+    """Cancel a job: at once while it is queued, or when its worker is gone; within seconds while it runs.
 
     Raises:
         NotFound: there is no such job.
@@ -118,7 +119,10 @@ async def cancel_job(context: Context, job_id: str) -> Job:
         return job.model_copy(update={"cancel_requested": True})
 
     await get_job(context, job_id)
-    return await context.catalog.update(Job, job_id, cancel)
+    job = await context.catalog.update(Job, job_id, cancel)
+    if job.state is JobState.RUNNING and await context.locks.holder(job.lock) is None:
+        return await _finish_lost(context, job, JobState.CANCELLED, "it was cancelled, and its worker is gone")
+    return job
 
 
 async def watch_job(context: Context, job_id: str) -> AsyncIterator[Job]:
@@ -165,9 +169,10 @@ async def _recover_running(context: Context, job: Job) -> bool:
     return True
 
 
-async def _finish_lost(context: Context, job: Job, state: JobState, why: str) -> None:
+async def _finish_lost(context: Context, job: Job, state: JobState, why: str) -> Job:
+    await asyncio.to_thread(shutil.rmtree, context.settings.home / "scratch" / job.id, ignore_errors=True)
     error = JobError(code="worker_lost", message=f"Job {job.id} ({job.kind} {job.target}) ended: {why}.")
-    await context.catalog.update(Job, job.id, lambda j: j if j.is_finished else j.move_to(state, error=error))
+    return await context.catalog.update(Job, job.id, lambda j: j if j.is_finished else j.move_to(state, error=error))
 
 
 def _is_overdue(context: Context, job: Job) -> bool:

@@ -6,9 +6,10 @@ from pathlib import Path
 from pydantic import BaseModel, Field
 
 from sourcebook.context import Context
-from sourcebook.errors import Conflict, InvalidRequest, ManifestError, MissingUpload, NotFound
+from sourcebook.errors import Conflict, InvalidName, InvalidRequest, ManifestError, MissingUpload, NotFound
 from sourcebook.flow.messages import DumpSource, InspectUpload, UploadDump
 from sourcebook.hub.jobs import submit
+from sourcebook.logging import get_logger
 from sourcebook.model.build import Build, BuildConfig
 from sourcebook.model.dump import Dump
 from sourcebook.model.job import ACTIVE_STATES, Job
@@ -18,6 +19,8 @@ from sourcebook.model.source import Plugin, SourceState
 from sourcebook.model.upload import Upload
 from sourcebook.sdk.manifest import LoadedManifest, load_manifest
 from sourcebook.sdk.plugins import find_plugins
+
+log = get_logger(__name__)
 
 
 class SourceView(BaseModel):
@@ -61,10 +64,17 @@ async def add_plugin(context: Context, folder: str | Path) -> Plugin:
 
 
 async def add_plugin_folders(context: Context, folders: list[Path]) -> list[Plugin]:
-    """Register every plugin in `folders` that is not there yet; one that cannot be loaded too, to be listed with its error."""
+    """Register every plugin in `folders` that is not there yet; one that cannot be loaded too, to be listed with its error.
+
+    One whose folder cannot name a source is logged and passed over.
+    """
     added = []
     for folder in await asyncio.to_thread(find_plugins, folders):
-        plugin = Plugin(name=check_name("source", folder.name), folder=str(folder))
+        try:
+            plugin = Plugin(name=check_name("source", folder.name), folder=str(folder))
+        except InvalidName as error:
+            log.warning("plugin_not_registered", folder=str(folder), error=error.message)
+            continue
         if await context.catalog.insert(plugin.name, plugin):
             added.append(plugin)
     return added
