@@ -7,7 +7,7 @@ from typing import Any
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 MIB = 1024 * 1024
 GB = 1_000_000_000
-STAGES = ("upload alpha", "upload beta", "build", "index")
+STAGES = ("upload alpha", "upload beta", "build", "index alpha", "index")
 LIMITS = ("read limit", "merge limit")
 
 
@@ -40,8 +40,8 @@ def target_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
     name = "build of two sources against the merge of two sorted NDJSON files"
     for unit, key in (("second", "documents_per_second"), ("CPU second", "documents_per_cpu_second")):
         rows.append(target(f"{name}, documents per {unit}", 0.6, first["build"][key] / first["merge limit"][key]))
-    rate = first["index"]["documents_per_second"]
-    rows.append(("index, documents per second", "40,000", f"{rate:,}", yes(rate >= 40_000)))
+    rate = first["index alpha"]["documents_per_second"]
+    rows.append(("index of documents of 10 fields, documents per second", "40,000", f"{rate:,}", yes(rate >= 40_000)))
     for documents, run in runs.items():
         peaks = {stage: run[stage]["peak_bytes"] for stage in STAGES}
         worst = max(peaks, key=lambda stage: peaks[stage])
@@ -105,7 +105,12 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def write_page(path: Path, results: dict[str, Any]) -> None:
-    """Replace what stands between the markers of a page."""
-    before, _, rest = path.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    path.write_text(f"{before}{BEGIN}\n{render_tables(results)}\n{END}{after}")
+    """Write the tables into their part of a page."""
+    replace_part(path, BEGIN, END, render_tables(results))
+
+
+def replace_part(path: Path, begin: str, end: str, text: str) -> None:
+    """Replace what stands between two markers of a page."""
+    before, _, rest = path.read_text().partition(begin)
+    _, _, after = rest.partition(end)
+    path.write_text(f"{before}{begin}\n{text}\n{end}{after}")

@@ -44,6 +44,8 @@ class Run:
         for source in generate.MAKERS:
             self._stage("upload", self.documents, source)
         self._stage("build", 2 * self.documents)
+        self._script("stages.py", "link alpha", self.documents, "build", "alpha_alone")
+        self._script("stages.py", "index alpha", self.documents, "index", "alpha_alone")
         self._stage("index", self._documents_in_build())
         self._operations("get", str(self.documents))
         self._operations("query", str(QUERY_REPEATS))

@@ -1,6 +1,6 @@
 """One stage of Sourcebook in a process of its own, for `run.py` to measure. SOURCEBOOK_HOME says where the data are.
 
-python bench/stages.py register FOLDER | dump | upload SOURCE | build | index | get N | query N
+python bench/stages.py register FOLDER | dump | upload SOURCE | build [CONFIG] | index [CONFIG] | get N | query N
 """
 
 import argparse
@@ -32,6 +32,7 @@ from sourcebook.settings import load_settings
 from sourcebook.worker import run_queued_jobs
 
 CONFIG = "things"
+ALONE = "alpha_alone"  # one source as it is: documents of 10 fields
 SEED = 20240229
 # What the indexer does with a mapping is the same for every query: these are the shapes that people send.
 QUERIES: dict[str, Callable[[random.Random], SearchRequest]] = {
@@ -73,16 +74,16 @@ async def register(folder: Path) -> None:
     async with open_hub() as (context, _):
         for source in generate.MAKERS:
             await add_plugin(context, folder / source)
-        config = {"name": CONFIG, "doc_type": "thing", "sources": list(generate.MAKERS)}
-        await put_build_config(context, BuildConfig.model_validate(config))
+        await put_build_config(context, BuildConfig(name=CONFIG, doc_type="thing", sources=list(generate.MAKERS)))
+        await put_build_config(context, BuildConfig(name=ALONE, doc_type="thing", sources=["alpha"], builder="link"))
 
 
 async def dump(context: Context) -> list[Job]:
     return [await start_dump(context, source, then_upload=False) for source in generate.MAKERS]
 
 
-async def index(context: Context) -> Job:
-    newest = (await list_builds(context, CONFIG))[0]
+async def index(context: Context, config: str) -> Job:
+    newest = (await list_builds(context, config))[0]
     return await start_release(context, newest.name)
 
 
@@ -149,8 +150,8 @@ def main() -> None:
         "register": lambda: register(Path(arguments.argument)),
         "dump": lambda: run_jobs(dump),
         "upload": lambda: run_jobs(lambda context: start_upload(context, arguments.argument)),
-        "build": lambda: run_jobs(lambda context: start_build(context, CONFIG)),
-        "index": lambda: run_jobs(index),
+        "build": lambda: run_jobs(lambda context: start_build(context, arguments.argument or CONFIG)),
+        "index": lambda: run_jobs(lambda context: index(context, arguments.argument or CONFIG)),
         "get": lambda: get(int(arguments.argument)),
         "query": lambda: query(int(arguments.argument)),
     }
