@@ -123,7 +123,10 @@ def test_the_position_is_where_new_changes_begin(tmp_path: Path) -> None:
         await catalog.put("a", job("a"))
         await catalog.put("x", Api(name="x", config="x"))
         position = await catalog.position(Job)
-        assert (position, [j.id for j in (await catalog.changes(Job, 0))[1]]) == ((await catalog.changes(Job, 0))[0], ["a"])
+        assert (position, [j.id for j in (await catalog.changes(Job, 0))[1]]) == (
+            (await catalog.changes(Job, 0))[0],
+            ["a"],
+        )
         assert await catalog.changes(Job, position) == (position, [])
         await catalog.put("b", job("b"))
         assert [j.id for j in (await catalog.changes(Job, position))[1]] == ["b"]

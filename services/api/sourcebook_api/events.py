@@ -58,14 +58,14 @@ class EventStreams:
     async def _follow_all(self, since: int | None) -> AsyncIterator[str]:
         position = since
         if position is None:
-            position, _ = await self._context.catalog.changes(Job, 0)
+            position = await self._context.catalog.position(Job)
             yield f"id: {position}\nretry: 1000\n\n"
         async for seen, jobs in self._poll(position):
             yield "".join(_write_event(seen, job) for job in jobs) or _HEARTBEAT
 
     async def _follow_job(self, job_id: str, since: int | None) -> AsyncIterator[str]:
         # Position first, record second: a change between the two is seen twice, never missed.
-        position = since if since is not None else (await self._context.catalog.changes(Job, 0))[0]
+        position = since if since is not None else await self._context.catalog.position(Job)
         job = await self._context.catalog.get(Job, job_id)
         if job is None:
             return

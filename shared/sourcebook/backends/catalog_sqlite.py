@@ -145,6 +145,11 @@ class SqliteCatalog:
         rows = await self._file.run(lambda db: db.execute(sql, (kind.__name__, since)).fetchall())
         return (rows[-1][0] if rows else since), [kind.model_validate_json(body) for _, body in rows]
 
+    async def position(self, kind: type[BaseModel]) -> int:
+        sql = "SELECT coalesce(max(position), 0) FROM records WHERE kind=?"
+        row = await self._file.run(lambda db: db.execute(sql, (kind.__name__,)).fetchone())
+        return int(row[0])
+
     async def close(self) -> None:
         await self._file.close()
 

@@ -52,6 +52,10 @@ class Catalog(Protocol):
         """Return the records written after position `since`, oldest first, and the new position (0 = from the beginning)."""
         ...
 
+    async def position(self, kind: type[BaseModel]) -> int:
+        """Return the position of the newest record of a kind (0: there is none): from where `changes` tells what is new."""
+        ...
+
     async def close(self) -> None:
         """Give back what is open."""
         ...
