@@ -1,13 +1,15 @@
 """A small release on the embedded engines, and the gateway that serves it, through real ASGI calls."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
 import pytest
+import uvicorn
 from starlette.types import ASGIApp, Message
 
 from sourcebook.backends.bus_inline import InlineBus
@@ -181,3 +183,22 @@ def genes(tmp_path: Path) -> Callable[[Work[ResultT]], ResultT]:
         return asyncio.run(main())
 
     return run
+
+
+@pytest.fixture
+def serve_while() -> Callable[[ASGIApp, Callable[[str], None]], Awaitable[None]]:
+    """Serve an app on a free port while blocking `work(url)` runs in a thread."""
+
+    async def serve(app: ASGIApp, work: Callable[[str], None]) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=1)
+            server = uvicorn.Server(config)
+            task = asyncio.create_task(server.serve(sockets=[listener]))
+            try:
+                await asyncio.to_thread(work, f"http://127.0.0.1:{listener.getsockname()[1]}")
+            finally:
+                server.should_exit = True
+                with suppress(asyncio.CancelledError):
+                    await task
+
+    return serve

@@ -1,35 +1,18 @@
 """Clients written for mygene.info work unchanged, over a real socket (issue: query API, Verify)."""
 
-import asyncio
-import socket
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import pytest
-import uvicorn
 
 Genes = Callable[..., Any]
+ServeWhile = Callable[..., Any]
 biothings_client = pytest.importorskip("biothings_client", reason="a development dependency")
-
-
-async def serve_while(app: Any, work: Callable[[str], None]) -> None:
-    """Serve an app on a free port while blocking `work(url)` runs in a thread."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=1)
-        server = uvicorn.Server(config)
-        task = asyncio.create_task(server.serve(sockets=[listener]))
-        try:
-            await asyncio.to_thread(work, f"http://127.0.0.1:{listener.getsockname()[1]}")
-        finally:
-            server.should_exit = True
-            with suppress(asyncio.CancelledError):
-                await task
 
 
 @pytest.mark.parametrize("served", [True, False], ids=["alone", "in the gateway"])
 def test_section_0_biothings_client_works_unchanged(
-    genes: Genes, served: bool, monkeypatch: pytest.MonkeyPatch
+    genes: Genes, serve_while: ServeWhile, served: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sourcebook_api.query.plan.PAGE_SIZE", 4)
 

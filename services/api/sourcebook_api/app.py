@@ -11,10 +11,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sourcebook import __version__
 from sourcebook.context import Context, open_context
+from sourcebook.hub.sources import add_plugin_folders
 from sourcebook.settings import Settings
 from sourcebook_api import front, health
 from sourcebook_api.console import open_assets, render_console
-from sourcebook_api.errors import add_error_handlers, refuse_large_body
+from sourcebook_api.errors import ERROR_RESPONSES, add_error_handlers, refuse_large_body
 from sourcebook_api.events import EventStreams
 from sourcebook_api.query.routes import QueryApp
 from sourcebook_api.requests import BodyLimit
@@ -59,6 +60,7 @@ def create_app(settings: Settings, *, open_engines: OpenContext = open_context) 
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_engines(settings) as context:
             app.state.context = context
+            await add_plugin_folders(context, settings.plugin_folders)
             app.state.streams = EventStreams(context)
             yield
 
@@ -78,7 +80,7 @@ def create_app(settings: Settings, *, open_engines: OpenContext = open_context) 
     app.mount("/docs/assets", open_assets())
     app.include_router(front.router)
     app.include_router(health.router)
-    app.include_router(hub)
+    app.include_router(hub, responses=ERROR_RESPONSES)
     app.add_api_route("/docs", _show_console, include_in_schema=False)
     add_error_handlers(app)
     return app

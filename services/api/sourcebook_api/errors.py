@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Scope
@@ -27,6 +28,21 @@ _CODES = {
 }
 _BAD_REQUEST = 400
 _SERVER_ERROR = 500
+
+
+class ErrorBody(BaseModel):
+    """The body of every refusal of the hub; docs/errors.md lists the codes."""
+
+    code: str
+    message: str
+    details: dict[str, Any]
+    request_id: str
+
+
+ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": ErrorBody, "description": "The request cannot be done; `message` says why and what to do."},
+    "5XX": {"model": ErrorBody, "description": "An engine does not answer (503), or a fault of ours (500)."},
+}
 
 
 def error_response(scope: Scope, status: int, code: str, message: str, details: Any = None) -> Response:
