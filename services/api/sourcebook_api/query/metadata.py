@@ -32,7 +32,8 @@ async def get_status(call: Call) -> Answer:
 async def get_metadata(call: Call) -> Answer:
     """Answer GET /metadata."""
     options = await call.read_options("metadata")
-    return call.answer(orjson.dumps(describe_release(call.opened.release)), options["format"])
+    described = orjson.dumps(describe_release(call.opened.release), option=orjson.OPT_SORT_KEYS)
+    return call.answer(described, options["format"])
 
 
 def describe_release(release: Release) -> dict[str, Any]:
@@ -47,7 +48,7 @@ def describe_release(release: Release) -> dict[str, Any]:
         **release.metadata,
         "release": {"name": release.name, "type": "full", "released_at": released_at},
     }
-    return {key: data[key] for key in sorted(data) if not key.startswith("_")}
+    return {key: value for key, value in data.items() if not key.startswith("_")}
 
 
 async def get_fields(call: Call) -> Answer:
@@ -64,7 +65,7 @@ async def get_fields(call: Call) -> Answer:
 
 def describe_fields(release: Release) -> dict[str, dict[str, Any]]:
     """Return every field of a release with its type; the field `all` is ours and left out."""
-    sources: dict[str, Any] = release.metadata.get("src") or {}
+    contributors = _find_contributors(release)
     described: dict[str, dict[str, Any]] = {}
     for path, spec, is_object in iterate_fields(release.mapping):
         if path == ALL_FIELD:
@@ -74,11 +75,17 @@ def describe_fields(release: Release) -> dict[str, dict[str, Any]]:
         field["index"] = spec.get("index", spec.get("enabled", True))
         if ALL_FIELD in _as_list(spec.get("copy_to")):
             field["searched_by_default"] = True
-        root = path.partition(".")[0]
-        if root in sources:
-            field["source"] = root
+        sources = contributors.get(path.partition(".")[0])
+        if sources:
+            field["source"] = ", ".join(sources)
         described[path] = {key: field[key] for key in sorted(field)}
     return described
+
+
+def _find_contributors(release: Release) -> dict[str, list[str]]:
+    """Return which sources contribute each root field: the builder says so; without its word, the field of a source's name."""
+    named = {name: [name] for name in release.metadata.get("src") or {}}
+    return {**named, **(release.metadata.get("_root_keys") or {})}
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -20,7 +20,7 @@ class Parameter:
     """One parameter.
 
     `maximum` bounds a number, or the length of a list. `grouped`: commas inside parentheses do not split the list.
-    `aliases` are other names of it; the first that is given counts. `advanced` is left out of the console's first view.
+    `compound`: an item of the list may be a list itself. `aliases` are other names of it; the first that is given counts.
     """
 
     name: str
@@ -33,6 +33,7 @@ class Parameter:
     allowed: tuple[str, ...] = ()
     required: bool = False
     grouped: bool = False
+    compound: bool = False
     example: Any = None
 
     @property
@@ -58,6 +59,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "The terms to look up, one search each. A list inside the list is a compound term for the list in `scopes`.",
         maximum=5000,
         required=True,
+        compound=True,
     ),
     Parameter(
         "scopes",
@@ -66,6 +68,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "The fields in which the terms are looked up; an empty list reads each term as a query string.",
         default=("_id",),
         maximum=1000,
+        compound=True,
     ),
     Parameter(
         "id",

@@ -41,7 +41,7 @@ def read_query_string(raw: bytes) -> Mapping[str, str]:
     if not raw:
         return _EMPTY
     try:
-        return dict(parse_qsl(raw.decode("latin-1"), keep_blank_values=True, max_num_fields=_MAX_FIELDS))
+        return dict(parse_qsl(raw.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=_MAX_FIELDS))
     except ValueError as error:
         raise QueryError(details=f"More than {_MAX_FIELDS} parameters.") from error
 
@@ -140,6 +140,8 @@ def _convert(parameter: Parameter, raw: Any, *, in_query: bool) -> Any:
             value = _to_int(raw)
         case "list":
             value = _to_list(raw, grouped=parameter.grouped)
+            if not all(_is_item(item, compound=parameter.compound) for item in value or ()):
+                raise _refusal(parameter, reason="Expect type list of str, int or float.")
         case _:
             value = _to_text(raw)
     if value is None:
@@ -202,6 +204,12 @@ def _to_list(raw: Any, *, grouped: bool) -> list[Any] | None:
     if isinstance(raw, int | float) and not isinstance(raw, bool):
         return [raw]
     return None
+
+
+def _is_item(value: Any, *, compound: bool) -> bool:
+    if compound and isinstance(value, list):
+        return all(_is_item(part, compound=False) for part in value)
+    return isinstance(value, str | int | float)
 
 
 def split_list(text: str) -> list[str]:
