@@ -1,14 +1,12 @@
 """Builds: order, root rules, mappings, metadata, and what a build refuses."""
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
+from support.context import run_in_context
 
-from sourcebook.backends import open_catalog, open_documents, open_inline_bus, open_locks
 from sourcebook.context import Context
 from sourcebook.errors import InvalidRequest, MappingError, MissingUpload, NotFound, VerificationFailed
 from sourcebook.flow.messages import BuildDocuments, BuildReady
@@ -18,29 +16,14 @@ from sourcebook.model.job import Job
 from sourcebook.model.mapping import Mapping, Properties
 from sourcebook.model.source import Plugin, SourceState
 from sourcebook.model.upload import Upload
-from sourcebook.settings import Settings
 from sourcebook.worker import JobRun
 from sourcebook_builder.build import build_documents
 
 KEYWORD = {"type": "keyword"}
 
 
-@asynccontextmanager
-async def opened(home: Path) -> AsyncIterator[Context]:
-    settings = Settings(home=home, batch_documents=2)
-    catalog, locks, documents = await open_catalog(settings), await open_locks(settings), await open_documents(settings)
-    nothing = cast("Any", None)
-    yield Context(settings, catalog, documents, nothing, nothing, locks, open_inline_bus())
-    for engine in (catalog, locks, documents):
-        await engine.close()
-
-
 def play(home: Path, scenario: Callable[[Context], Awaitable[None]]) -> None:
-    async def main() -> None:
-        async with opened(home) as context:
-            await scenario(context)
-
-    asyncio.run(main())
+    run_in_context(home, scenario, batch_documents=2)
 
 
 async def add_upload(

@@ -1,5 +1,7 @@
 """kill -9 of anything, at any stage: nothing is lost, doubled or half visible, and the API keeps its last release."""
 
+import signal
+
 import pytest
 from support.stack import SlowPlugin, Stack, release
 
@@ -25,17 +27,37 @@ def start(stack: Stack, stage: str) -> str:
     return str(stack.post(f"/hub/builds/{newest}/release").json()["id"])
 
 
+def kill_in_the_middle(stack: Stack, plugin: SlowPlugin, stage: str) -> str:
+    """Start a job of a stage, and kill its worker while it runs; return the job's id."""
+    if stage in {"dump", "upload"}:  # the plugin holds these up
+        plugin.slow(stage, on=True)
+        job_id = start(stack, stage)
+        stack.wait_until_running(job_id)
+        assert stack.job(job_id)["state"] == "running"
+        stack.kill(stage)
+        plugin.slow(stage, on=False)
+        return job_id
+    for _ in range(5):
+        job_id = start(stack, stage)
+        caught = stack.freeze_in_the_middle(stage, job_id)
+        if caught:
+            stack.kill(stage)
+            return job_id
+        stack.signal(stage, signal.SIGCONT)
+        stack.wait_for_job(job_id)
+    pytest.fail(f"{stage} was never caught in the middle")
+
+
 @pytest.mark.parametrize("stage", ["dump", "upload", "build", "index"])
 def test_a_killed_worker_loses_no_job(stack: Stack, plugin: SlowPlugin, stage: str) -> None:
     before = served(stack)
-    plugin.slow(stage, on=True)
-    job_id = start(stack, stage)
-    stack.wait_until_running(job_id)
-    stack.kill(stage)
-    plugin.slow(stage, on=False)
+    builds = set((stack.home / "documents").glob("build~*"))
+    job_id = kill_in_the_middle(stack, plugin, stage)
     assert served(stack) == before
     job = stack.wait_for_job(job_id)
     assert job["state"] == "succeeded", job
+    assert job["attempt"] == 2
+    assert builds <= set((stack.home / "documents").glob("build~*"))
     for child in job["children"]:
         assert stack.wait_for_job(child)["state"] == "succeeded"
     assert served(stack) == before
@@ -47,6 +69,7 @@ def test_a_killed_broker_loses_no_job(stack: Stack, plugin: SlowPlugin) -> None:
     plugin.slow("upload", on=True)
     job_id = start(stack, "upload")
     stack.wait_until_running(job_id)
+    assert stack.job(job_id)["state"] == "running"
     stack.kill("broker")
     plugin.slow("upload", on=False)
     assert stack.wait_for_job(job_id)["state"] == "succeeded"
@@ -70,11 +93,13 @@ def test_power_off_in_the_middle_of_an_upload(stack: Stack, plugin: SlowPlugin) 
     plugin.slow("upload", on=True)
     job_id = start(stack, "upload")
     stack.wait_until_running(job_id)
+    assert stack.job(job_id)["state"] == "running"
     stack.power_off()
     plugin.slow("upload", on=False)
     stack.start()
     assert served(stack) == before
-    assert stack.wait_for_job(job_id)["state"] == "succeeded"
+    job = stack.wait_for_job(job_id)
+    assert (job["state"], job["attempt"]) == ("succeeded", 2)
     assert not list((stack.home / "scratch").glob("*"))
     plugin.publish("2")
     release(stack, plugin)

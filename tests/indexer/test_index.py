@@ -1,14 +1,13 @@
 """A build is indexed beside what is served, verified, and switched to in one step."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.context import run_in_context
 
-from sourcebook.backends import open_inline_bus
-from sourcebook.context import Context, open_context
+from sourcebook.context import Context
 from sourcebook.errors import NotFound, VerificationFailed
 from sourcebook.flow.messages import IndexBuild, IndexReady
 from sourcebook.hub.apis import get_api, rollback
@@ -17,7 +16,6 @@ from sourcebook.model.document import make_record
 from sourcebook.model.job import Job
 from sourcebook.model.query import SearchRequest
 from sourcebook.model.release import Api, Release
-from sourcebook.settings import Settings
 from sourcebook.worker import JobRun
 from sourcebook_indexer.cleanup import drop_unused_indices
 from sourcebook_indexer.index import index_build
@@ -25,13 +23,7 @@ from sourcebook_indexer.rollover import build_index_name, parse_index_name
 
 
 def play(home: Path, scenario: Callable[[Context], Awaitable[None]]) -> None:
-    async def main() -> None:
-        async with open_context(
-            Settings(home=home, keep_indices=2, batch_documents=3), bus=open_inline_bus()
-        ) as context:
-            await scenario(context)
-
-    asyncio.run(main())
+    run_in_context(home, scenario, keep_indices=2, batch_documents=3)
 
 
 async def add_build(context: Context, name: str, size: int = 10, **changes: Any) -> Build:

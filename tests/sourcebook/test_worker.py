@@ -2,36 +2,24 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from support.context import run_in_context
 
 from sourcebook import worker
-from sourcebook.backends import open_catalog, open_inline_bus, open_locks
 from sourcebook.context import Context
 from sourcebook.errors import Busy, Conflict, DownloadInterrupted, NotFound, ParserError
 from sourcebook.flow.messages import DumpReady, DumpSource, Message, UploadDump
 from sourcebook.hub import jobs
 from sourcebook.model.job import Job, JobState
-from sourcebook.settings import Settings
 from sourcebook.worker import JobRun, Outcome, execute_job
 
 Handler = Callable[[Context, JobRun, Any], Awaitable[Message]]
 READY = DumpReady(source="s", dump="s@1", release="1")
-
-
-@asynccontextmanager
-async def opened(home: Path, **settings: Any) -> AsyncIterator[Context]:
-    chosen = Settings(home=home, lock_ttl=timedelta(seconds=3), **settings)
-    catalog, locks = await open_catalog(chosen), await open_locks(chosen)
-    nothing = cast("Any", None)
-    yield Context(chosen, catalog, nothing, nothing, nothing, locks, open_inline_bus())
-    await catalog.close()
-    await locks.close()
 
 
 def play(
@@ -43,11 +31,7 @@ def play(
 ) -> None:
     monkeypatch.setattr(worker, "load_reference", lambda _: handler)
 
-    async def main() -> None:
-        async with opened(tmp_path, **settings) as context:
-            await scenario(context)
-
-    asyncio.run(main())
+    run_in_context(tmp_path, scenario, **{"lock_ttl": timedelta(seconds=3), **settings})
 
 
 async def succeed(_context: Context, run: JobRun, _command: Any) -> Message:
@@ -299,8 +283,12 @@ def test_a_cancelled_job_whose_worker_died_ends_cancelled(tmp_path: Path, monkey
     async def scenario(context: Context) -> None:
         job = await jobs.submit(context, DumpSource(source="s"))
         await die_while_running(context, job.id)
-        await jobs.cancel_job(context, job.id)
-        await jobs.recover_jobs(context)
-        assert (await jobs.get_job(context, job.id)).state is JobState.CANCELLED
+        context.scratch_folder(job.id).joinpath("run.1").write_text("left by the worker")
+        ended = await jobs.cancel_job(context, job.id)
+        assert ended.state is JobState.CANCELLED
+        assert ended.error
+        assert ended.error.code == "worker_lost"
+        assert not (context.settings.home / "scratch" / job.id).exists()
+        assert await jobs.recover_jobs(context) == []
 
     play(tmp_path, monkeypatch, succeed, scenario)

@@ -1,9 +1,11 @@
 """A real stack (`sourcebook up`) in a folder of the test, and a plugin whose speed a file controls."""
 
+import contextlib
 import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -125,11 +127,36 @@ class Stack:
 
     def kill(self, name: str) -> None:
         """kill -9 of a service: its main process and everything in its group."""
+        self.signal(name, signal.SIGKILL)
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        """Signal the main process of a service and everything in its group."""
         for pid in self.pids(name):
             try:
-                os.killpg(os.getpgid(pid), signal.SIGKILL)
+                os.killpg(os.getpgid(pid), number)
             except ProcessLookupError:
                 continue
+
+    def freeze_in_the_middle(self, stage: str, job_id: str) -> bool:
+        """Stop the processes of a stage while they work for a job, once `progress` is seen; return whether that was in time.
+
+        Asking the gateway would take longer than a small job: the catalogue's file is read directly.
+        """
+        with contextlib.closing(sqlite3.connect(self.home / "catalog.sqlite", isolation_level=None)) as catalog:
+
+            def look() -> dict[str, Any]:
+                row = catalog.execute("SELECT body FROM records WHERE kind='Job' AND key=?", (job_id,)).fetchone()
+                found: dict[str, Any] = json.loads(row[0])
+                return found
+
+            deadline = time.monotonic() + 30
+            while time.monotonic() < deadline and (job := look())["state"] in {"queued", "running"}:
+                if job["state"] == "running" and job["progress"]["done"]:
+                    break
+                time.sleep(0.001)
+            self.signal(stage, signal.SIGSTOP)
+            job = look()
+            return job["state"] == "running" and 0 < job["progress"]["done"] < job["progress"]["total"]
 
     def power_off(self) -> None:
         """kill -9 of everything at once."""

@@ -1,36 +1,26 @@
 """Build configurations, builds and APIs as people see them."""
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from support.context import run_in_context
 
-from sourcebook.backends import open_inline_bus
-from sourcebook.context import Context, open_context
+from sourcebook.context import Context
 from sourcebook.errors import Busy, Conflict, InvalidName, MissingUpload, NotFound
 from sourcebook.hub import apis, builds
 from sourcebook.model.build import Build, BuildConfig
 from sourcebook.model.document import make_record
 from sourcebook.model.release import Api, Release
 from sourcebook.model.source import Plugin
-from sourcebook.settings import Settings
-
-
-@asynccontextmanager
-async def opened(home: Path) -> AsyncIterator[Context]:
-    async with open_context(Settings(home=home), bus=open_inline_bus()) as context:
-        await context.catalog.put("a", Plugin(name="a", folder="plugins/a"))
-        yield context
 
 
 def play(home: Path, scenario: Callable[[Context], Awaitable[None]]) -> None:
-    async def main() -> None:
-        async with opened(home) as context:
-            await scenario(context)
+    async def with_source(context: Context) -> None:
+        await context.catalog.put("a", Plugin(name="a", folder="plugins/a"))
+        await scenario(context)
 
-    asyncio.run(main())
+    run_in_context(home, with_source)
 
 
 def config(name: str = "c", **fields: object) -> BuildConfig:

@@ -1,16 +1,13 @@
 """Plugins and sources as people see them, and the commands that start their jobs."""
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.context import run_in_context
 
-from sourcebook.backends import open_inline_bus
-from sourcebook.context import Context, open_context
+from sourcebook.context import Context
 from sourcebook.errors import Busy, Conflict, InvalidRequest, ManifestError, MappingError, MissingUpload, NotFound
 from sourcebook.hub import builds, sources
 from sourcebook.hub.jobs import cancel_job
@@ -19,23 +16,8 @@ from sourcebook.model.dump import Dump
 from sourcebook.model.mapping import Mapping
 from sourcebook.model.source import SourceState
 from sourcebook.model.upload import Upload
-from sourcebook.settings import Settings
 
 MANIFEST: dict[str, Any] = {"dumper": {"data_url": "data.txt"}, "uploader": {"parser": "parser:load"}}
-
-
-@asynccontextmanager
-async def opened(home: Path) -> AsyncIterator[Context]:
-    async with open_context(Settings(home=home), bus=open_inline_bus()) as context:
-        yield context
-
-
-def play(home: Path, scenario: Callable[[Context], Awaitable[None]]) -> None:
-    async def main() -> None:
-        async with opened(home) as context:
-            await scenario(context)
-
-    asyncio.run(main())
 
 
 def write_plugin(folder: Path, manifest: dict[str, Any] | str = MANIFEST) -> Path:
@@ -58,12 +40,13 @@ def test_a_plugin_is_added_listed_and_removed(tmp_path: Path) -> None:
         with pytest.raises(NotFound, match="Registered are: none"):
             await sources.get_source(context, "one")
 
-    play(tmp_path / "home", scenario)
+    run_in_context(tmp_path / "home", scenario)
 
 
 def test_a_broken_plugin_is_listed_with_its_error_and_the_others_go_on(tmp_path: Path) -> None:
     good = write_plugin(tmp_path / "plugins" / "good")
     bad = write_plugin(tmp_path / "plugins" / "bad", "{")
+    write_plugin(tmp_path / "plugins" / "no name")
 
     async def scenario(context: Context) -> None:
         with pytest.raises(ManifestError, match=r"manifest\.json"):
@@ -80,7 +63,7 @@ def test_a_broken_plugin_is_listed_with_its_error_and_the_others_go_on(tmp_path:
         assert await sources.add_plugin_folders(context, [tmp_path / "plugins"]) == []
         assert good.name == "good"
 
-    play(tmp_path / "home", scenario)
+    run_in_context(tmp_path / "home", scenario)
 
 
 def test_two_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:
@@ -89,7 +72,7 @@ def test_two_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:
         with pytest.raises(Conflict, match="sourcebook plugin remove one"):
             await sources.add_plugin(context, write_plugin(tmp_path / "b" / "one"))
 
-    play(tmp_path / "home", scenario)
+    run_in_context(tmp_path / "home", scenario)
 
 
 def test_commands_that_cannot_work_yet_say_what_is_missing(tmp_path: Path) -> None:
@@ -108,7 +91,7 @@ def test_commands_that_cannot_work_yet_say_what_is_missing(tmp_path: Path) -> No
         with pytest.raises(NotFound, match="no mapping yet"):
             await sources.get_mapping(context, "one", "one")
 
-    play(tmp_path / "home", scenario)
+    run_in_context(tmp_path / "home", scenario)
 
 
 def test_a_source_with_an_active_job_is_busy_and_stays(tmp_path: Path) -> None:
@@ -126,7 +109,7 @@ def test_a_source_with_an_active_job_is_busy_and_stays(tmp_path: Path) -> None:
         with pytest.raises(Conflict, match="'c' names 'one'"):
             await sources.remove_plugin(context, "one")
 
-    play(tmp_path / "home", scenario)
+    run_in_context(tmp_path / "home", scenario)
 
 
 def test_a_mapping_is_committed_and_edited(tmp_path: Path) -> None:
@@ -142,7 +125,7 @@ def test_a_mapping_is_committed_and_edited(tmp_path: Path) -> None:
             await sources.save_mapping(context, "one", "one", {"a": {"type": "strnig"}})
         assert (await sources.get_mapping(context, "one", "one")).committed == edited
 
-    play(tmp_path / "home", scenario)
+    run_in_context(tmp_path / "home", scenario)
 
 
 def test_a_removed_source_leaves_nothing_but_what_a_build_links_to(tmp_path: Path) -> None:
@@ -166,4 +149,4 @@ def test_a_removed_source_leaves_nothing_but_what_a_build_links_to(tmp_path: Pat
         assert not await context.files.exists(key)
         assert await context.catalog.find(Upload) == await context.catalog.find(Dump) == []
 
-    play(tmp_path / "home", scenario)
+    run_in_context(tmp_path / "home", scenario)
