@@ -122,6 +122,23 @@ def test_section_2_lists_keep_their_items_in_json() -> None:
         parse_parameters("annotation_post", RequestValues(body={"ids": {"a": 1}}))
 
 
+@pytest.mark.parametrize("item", [["1017"], {"a": 1}, None, []], ids=["list", "object", "null", "empty list"])
+def test_section_2_items_of_lists_are_texts_and_numbers(item: Any) -> None:
+    for operation, name in (("annotation_post", "ids"), ("query_post", "fields"), ("query_post", "sort")):
+        with pytest.raises(QueryError) as caught:
+            parse_parameters(operation, RequestValues(body={"q": ["a"], name: ["x", item]}))
+        assert caught.value.status == 400
+        assert caught.value.body["reason"] == "Expect type list of str, int or float."
+    for item_of_compound in (item, [item]):
+        if item_of_compound not in ([], ["1017"]):
+            with pytest.raises(QueryError):
+                parse_parameters("query_post", RequestValues(body={"q": [item_of_compound]}))
+
+
+def test_section_2_a_query_string_is_utf_8_escaped_or_not() -> None:
+    assert read_query_string("q=n\u00e9".encode()) == read_query_string(b"q=n%C3%A9") == {"q": "n\u00e9"}
+
+
 def test_section_2_missing() -> None:
     assert refusal("", "annotation_post") == {**BAD, "missing": "id", "alias": "ids"}
     assert refusal("", "query_post") == {**BAD, "missing": "q"}

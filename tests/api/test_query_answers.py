@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import yaml
+from structlog.testing import capture_logs
 
 from sourcebook.errors import EngineUnavailable
 
@@ -98,6 +99,31 @@ def test_section_4_one_document(genes: Genes) -> None:
         assert (missing.status_code, missing.json()) == (404, NOT_FOUND)
         assert (await gateway.get("/gene/nosuch", fields="symbol")).status_code == 404
         assert (await gateway.get("/gene", id="1000", fields="symbol")).json()["symbol"] == "CDK2"
+
+    genes(work)
+
+
+def test_section_2_shapes_apply_to_searches_and_batches(genes: Genes) -> None:
+    async def work(gateway: Any) -> None:
+        options = {"fields": "pathway", "jmespath": "pathway|[?id=='b']", "jmespath_exclude_empty": "1"}
+        wanted = [{"id": "b", "name": "other thing"}]
+        found = (await gateway.get("/query", q="kinase", **options)).json()
+        assert [(hit["_id"], hit["pathway"]) for hit in found["hits"]] == [("1000", wanted)]
+        rows = (await gateway.post("/gene", {"ids": ["1000", "1001"], **options})).json()
+        assert [row.get("pathway") for row in rows] == [wanted, None]
+        flat = (await gateway.post("/query?dotfield", {"q": ["1000"], "fields": "pathway.id"})).json()
+        assert flat[0]["pathway.id"] == ["a", "b"]
+        null = (await gateway.get("/query", q="cdk7", fields="symbol", allow_null="cpic", always_list="symbol")).json()
+        assert (null["hits"][0]["cpic"], null["hits"][0]["symbol"]) == (None, ["CDK7"])
+
+    genes(work)
+
+
+def test_section_3_all_words_of_a_term_must_be_in_one_scope(genes: Genes) -> None:
+    async def work(gateway: Any) -> None:
+        body = {"q": ["cyclin kinase 7", "cyclin CDK7"], "scopes": ["symbol", "name"], "fields": "symbol"}
+        rows = (await gateway.post("/query", body)).json()
+        assert [row.get("symbol") for row in rows] == ["CDK7", None]
 
     genes(work)
 
@@ -277,7 +303,10 @@ def test_section_4_a_broken_engine_is_503_and_a_surprise_is_500_without_internal
         assert "10.0.0.7" not in answer.text
         assert "cache-control" not in answer.headers
         gateway.context.search.search = surprise
-        answer = await gateway.get("/query", q="x")
+        with capture_logs() as logs:
+            answer = await gateway.ask("GET", "/apis/genes/query?q=x", headers={"X-Request-ID": "r-1"})
+        assert [(line["event"], line["request_id"]) for line in logs] == [("unexpected_error", "r-1")]
+        assert "RuntimeError: secret inside" in logs[0]["traceback"]
         assert (answer.status_code, answer.json()["error"]) == (500, "Internal Server Error")
         assert "secret" not in answer.text
 

@@ -102,6 +102,43 @@ def test_section_1_options_and_cors(genes: Genes) -> None:
     genes(work)
 
 
+def test_section_1_head_has_the_headers_of_get_and_no_body(genes: Genes) -> None:
+    async def work(gateway: Any) -> None:
+        for path in ("/gene/1000", "/gene/nosuch", "/query?size=x", "/metadata", "/docs"):
+            get, head = [await gateway.ask(method, f"/apis/genes{path}") for method in ("GET", "HEAD")]
+            assert (head.status_code, head.content) == (get.status_code, b""), path
+            assert head.headers == get.headers, path
+
+    genes(work)
+
+
+def test_section_1_files_of_the_console(genes: Genes) -> None:
+    async def work(gateway: Any) -> None:
+        for method, name, status in (
+            ("GET", "swagger-ui.css", 200),
+            ("HEAD", "swagger-ui.css", 200),
+            ("GET", "nosuch", 404),
+            ("POST", "swagger-ui.css", 405),
+            ("OPTIONS", "swagger-ui.css", 204),
+        ):
+            for base in ("", "/v1"):
+                answer = await gateway.ask(method, f"/apis/genes{base}/docs/assets/{name}")
+                assert answer.status_code == status, (method, name)
+                if status >= 400:
+                    assert answer.json()["code"] == status
+
+    genes(work)
+
+
+def test_section_1_named_queries_may_change_so_their_answers_have_no_etag(genes: Genes) -> None:
+    async def work(gateway: Any) -> None:
+        headers = (await gateway.get("/query", userquery="human")).headers
+        assert "etag" not in headers
+        assert headers["cache-control"] == "public, max-age=60"
+
+    genes(work)
+
+
 def test_section_1_cache_control(genes: Genes) -> None:
     async def work(gateway: Any) -> None:
         await gateway.context.catalog.put("genes", Api(name="genes", config="genes", release="genes_1", max_age=7))

@@ -1,13 +1,19 @@
 """Facets, walks over all hits, metadata and the console (web-api.md, sections 5, 6 and 1)."""
 
 import asyncio
+import re
+import time
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 
+from sourcebook.errors import EngineUnavailable
 from sourcebook.model.release import Api, Release
 from sourcebook_api.query import releases, scroll
+from sourcebook_api.query.examples import Examples
 
 Genes = Callable[..., Any]
 
@@ -30,6 +36,21 @@ def test_section_5_facets(genes: Genes) -> None:
         facet = body["facets"]["chromosome"]
         assert (len(facet["terms"]), facet["missing"], facet["total"]) == (3, 1, 29)
         assert facet["other"] + sum(item["count"] for item in facet["terms"]) == 29
+
+    genes(work)
+
+
+@pytest.mark.parametrize(("parameter", "verb"), [("facets", "count the values of"), ("sort", "sort on")])
+def test_section_5_a_text_can_be_neither_facet_nor_sort_key_and_the_answer_says_what_can(
+    genes: Genes, parameter: str, verb: str
+) -> None:
+    async def work(gateway: Any) -> None:
+        answer = await gateway.get("/query", **{parameter: "name"})
+        assert answer.status_code == 400
+        assert answer.json()["error"] == "search_phase_execution_exception"
+        reason = answer.json()["root_cause_line_00"]
+        assert reason.startswith(f"Cannot {verb} [name]: it is a text.")
+        assert "keyword, number, date or boolean" in reason
 
     genes(work)
 
@@ -89,6 +110,35 @@ def test_section_5_stale_scrolls(genes: Genes, monkeypatch: pytest.MonkeyPatch) 
     genes(work)
 
 
+def test_section_5_each_page_restarts_the_expiry(genes: Genes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sourcebook_api.query.plan.PAGE_SIZE", 4)
+
+    async def work(gateway: Any) -> None:
+        page = (await gateway.get("/query", fetch_all="1")).json()
+        started, real_time = time.time(), time.time
+        for minutes in (9, 18, 27):
+            monkeypatch.setattr(time, "time", lambda now=started + 60 * minutes: now)
+            page = (await gateway.get("/query", scroll_id=page["_scroll_id"])).json()
+            assert page["hits"], minutes
+        monkeypatch.setattr(time, "time", real_time)
+
+    genes(work)
+
+
+def test_section_5_a_page_can_be_asked_for_again(genes: Genes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sourcebook_api.query.plan.PAGE_SIZE", 20)
+
+    async def work(gateway: Any) -> None:
+        token = await gateway.get("/query", fetch_all="1", fields="symbol")
+        pages = [(await gateway.get("/query", scroll_id=token.json()["_scroll_id"])).json() for _ in range(2)]
+        assert ids(pages[0]) == ids(pages[1])
+        for _ in range(2):
+            end = await gateway.get("/query", scroll_id=pages[0]["_scroll_id"])
+            assert (end.status_code, end.json()) == (200, {"success": False, "error": "No more results to return."})
+
+    genes(work)
+
+
 def test_section_5_search_after(genes: Genes) -> None:
     async def work(gateway: Any) -> None:
         page = (await gateway.get("/query", q="gene", search_after="*", size=11)).json()
@@ -112,6 +162,9 @@ def test_section_6_metadata(genes: Genes) -> None:
         assert body["stats"] == {"total": 30}
         assert (body["release"]["name"], body["release"]["type"]) == ("genes_1", "full")
         assert not [key for key in body if key.startswith("_")]
+        assert list(body) == sorted(body)
+        assert datetime.fromisoformat(body["build_date"]).tzinfo is not None
+        assert datetime.fromisoformat(body["release"]["released_at"]).tzinfo is not None
 
     genes(work)
 
@@ -130,6 +183,22 @@ def test_section_6_fields(genes: Genes) -> None:
     genes(work)
 
 
+def test_section_6_fields_name_the_sources_that_contribute_them(genes: Genes) -> None:
+    async def work(gateway: Any) -> None:
+        release = await gateway.context.catalog.get(Release, "genes_1")
+        metadata = {**release.metadata, "_root_keys": {"symbol": ["hgnc"], "pathway": ["reactome", "kegg"]}}
+        await gateway.context.catalog.put(
+            "genes_2", release.model_copy(update={"name": "genes_2", "metadata": metadata})
+        )
+        await gateway.context.catalog.put("genes", Api(name="genes", config="genes", release="genes_2"))
+        body = (await gateway.get("/metadata/fields")).json()
+        assert (body["symbol"]["source"], body["pathway.name"]["source"]) == ("hgnc", "reactome, kegg")
+        assert body["cpic"]["source"] == "cpic"
+        assert "source" not in body["taxid"]
+
+    genes(work)
+
+
 def test_section_1_the_specification_is_that_of_this_api(genes: Genes) -> None:
     async def work(gateway: Any) -> None:
         spec = (await gateway.get("/spec")).json()
@@ -137,6 +206,13 @@ def test_section_1_the_specification_is_that_of_this_api(genes: Genes) -> None:
         assert spec["servers"] == [{"url": "/apis/genes"}]
         assert {"/gene/{id}", "/gene", "/query"} <= {*spec["paths"]}
         assert {"symbol", "pathway"} <= {*spec["components"]["schemas"]["Document"]["properties"]}
+
+    genes(work)
+
+
+def test_section_1_every_example_of_the_console_works(genes: Genes) -> None:
+    async def work(gateway: Any) -> None:
+        spec = (await gateway.get("/spec")).json()
         for path, methods in spec["paths"].items():
             for method, operation in methods.items():
                 url = path.replace("{id}", "1000")
@@ -144,12 +220,47 @@ def test_section_1_the_specification_is_that_of_this_api(genes: Genes) -> None:
                     params = {
                         item["name"]: item["example"] for item in operation.get("parameters", []) if "example" in item
                     }
+                    assert params.pop("id", "1000") == "1000"
                     answer = await gateway.get(url, **params)
                 else:
-                    answer = await gateway.post(url, operation["requestBody"]["content"]["application/json"]["example"])
+                    body = operation["requestBody"]["content"]["application/json"]["example"]
+                    answer = await gateway.post(url, body)
+                    assert [row.get("notfound") for row in answer.json()] == [None, True]
                 assert answer.status_code == 200, (path, method)
+        links = re.findall(r"\]\((/[^)]+)\)", spec["info"]["description"])
+        assert len(links) == 11
+        for link in links:
+            answer = await gateway.ask("GET", link)
+            assert answer.status_code == 200, link
+            assert answer.json().get("total", 1) > 0, link
 
     genes(work)
+
+
+def test_section_1_the_console_of_an_empty_or_silent_release_has_fewer_examples(genes: Genes) -> None:
+    async def work(gateway: Any) -> None:
+        async def silent(*_: Any) -> Any:
+            raise EngineUnavailable("The engine does not answer.")
+
+        gateway.context.search.search = silent
+        spec = (await gateway.get("/spec")).json()
+        assert "/metadata/fields" in spec["info"]["description"]
+        assert "Some fields of it" not in spec["info"]["description"]
+        assert spec["paths"]["/query"]["post"]["requestBody"]["content"]["application/json"]["example"]
+
+    genes(work)
+
+
+def test_section_1_examples_escape_what_they_find() -> None:
+    mapping = {"a": {"properties": {"b.c": {"type": "keyword"}, "k": {"type": "keyword"}}}, "n": {"type": "long"}}
+    release = Release(
+        name="r", build="r", config="c", doc_type="a b", collection="r", index="r", count=1, mapping=mapping
+    )
+    document = {"_id": "x/y?", "a": [{"z": 1}, {"k": 'say "\\"'}], "n": [-5]}
+    paths = dict(Examples(release, document).requests)
+    assert paths["One document"] == "/a%20b/x%2Fy%3F"
+    assert parse_qs(paths["Search in a.k"].partition("?")[2])["q"] == ['a.k:"say \\"\\\\\\""']
+    assert parse_qs(paths["A range of n"].partition("?")[2])["q"] == ["n:[-5 TO *]"]
 
 
 def test_section_1_the_console_works_offline(genes: Genes) -> None:

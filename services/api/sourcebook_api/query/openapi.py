@@ -1,10 +1,12 @@
 """The OpenAPI 3.1 document of one API: its routes, the parameter table, and the fields of the release it serves. Pure."""
 
 from typing import Any
+from urllib.parse import unquote_plus
 
 from sourcebook.model.mapping import Properties
 from sourcebook.model.release import Release
 from sourcebook_api.query.encode import MEDIA_TYPES
+from sourcebook_api.query.examples import Examples
 from sourcebook_api.query.params import Operation, Parameter, parameters_of
 
 _JSON_TYPES = {
@@ -22,20 +24,21 @@ _ERROR = {"$ref": "#/components/schemas/Error"}
 _ANY_OBJECT = {"type": "object"}
 
 
-def describe_api(release: Release, *, api: str, server: str) -> dict[str, Any]:
+def describe_api(release: Release, *, api: str, server: str, examples: Examples) -> dict[str, Any]:
     """Return the OpenAPI document of an API.
 
     Args:
         release: what it serves.
         api: its name.
         server: the path that it is mounted at, empty for the root.
+        examples: requests that work on this release.
     """
     return {
         "openapi": "3.1.0",
         "info": {
             "title": f"{api} API",
             "version": release.name,
-            "description": _DESCRIPTION.format(count=f"{release.count:,}", kind=release.doc_type),
+            "description": _describe_release(release, server, examples),
         },
         "servers": [{"url": server or "/"}],
         "tags": [
@@ -43,7 +46,7 @@ def describe_api(release: Release, *, api: str, server: str) -> dict[str, Any]:
             {"name": "query", "description": "Search."},
             {"name": "metadata", "description": "What this release holds."},
         ],
-        "paths": _describe_paths(release.doc_type),
+        "paths": _describe_paths(release.doc_type, examples),
         "components": {"schemas": _describe_schemas(release.mapping)},
     }
 
@@ -53,18 +56,33 @@ _DESCRIPTION = """{count} documents of type `{kind}`.
 Parameters may stand in the query string, and for POST in a form or a JSON body as well; unknown ones are ignored. Every path
 also answers under `/v1`. A list is written with commas; POST bodies may hold real lists. Errors are JSON:
 `{{"code": 400, "success": false, "error": "Bad Request", ...}}`.
+
+Try:
+
+{links}
 """
 
 
-def _describe_paths(doc_type: str) -> dict[str, Any]:
+def _describe_release(release: Release, server: str, examples: Examples) -> str:
+    shown = ((title, unquote_plus(path), f"{server}{path}") for title, path in examples.requests)
+    links = "\n".join(f"- {title}: [`{text}`]({link})" for title, text, link in shown)
+    return _DESCRIPTION.format(count=f"{release.count:,}", kind=release.doc_type, links=links)
+
+
+def _describe_paths(doc_type: str, examples: Examples) -> dict[str, Any]:
+    by_id = _operation("annotation_get", "annotation", f"Get one {doc_type}", _DOCUMENT_OR_LIST, missing=True)
+    if examples.document_id is not None:
+        by_id["parameters"][0]["example"] = examples.document_id
+    many = _operation("annotation_post", "annotation", f"Get many {doc_type}s", _rows("Row"))
+    many["requestBody"] = _describe_body("annotation_post", examples.batch_of_ids)
+    search_many = _operation("query_post", "query", "Search for many terms", _BATCH)
+    search_many["requestBody"] = _describe_body("query_post", examples.batch_of_terms)
     paths: dict[str, Any] = {
-        f"/{doc_type}/{{id}}": {
-            "get": _operation("annotation_get", "annotation", f"Get one {doc_type}", _DOCUMENT_OR_LIST, missing=True)
-        },
-        f"/{doc_type}": {"post": _operation("annotation_post", "annotation", f"Get many {doc_type}s", _rows("Row"))},
+        f"/{doc_type}/{{id}}": {"get": by_id},
+        f"/{doc_type}": {"post": many},
         "/query": {
             "get": _operation("query_get", "query", "Search", {"$ref": "#/components/schemas/Result"}),
-            "post": _operation("query_post", "query", "Search for many terms", _BATCH),
+            "post": search_many,
         },
         "/metadata": {"get": _operation("metadata", "metadata", "What is in this release", _ANY_OBJECT)},
         "/metadata/fields": {"get": _operation("fields", "metadata", "Every field with its type", _ANY_OBJECT)},
@@ -78,9 +96,7 @@ def _operation(
     operation: Operation, tag: str, summary: str, schema: dict[str, Any], *, missing: bool = False
 ) -> dict[str, Any]:
     described: dict[str, Any] = {"operationId": operation, "tags": [tag], "summary": summary}
-    if operation.endswith("_post"):
-        described["requestBody"] = _describe_body(operation)
-    else:
+    if not operation.endswith("_post"):
         described["parameters"] = [_describe_parameter(item) for item in parameters_of(operation)]
     content: dict[str, Any] = {media.partition(";")[0]: {} for media in MEDIA_TYPES.values()}
     responses: dict[str, Any] = {
@@ -155,7 +171,7 @@ def parameter_schema(parameter: Parameter) -> dict[str, Any]:
     return schema
 
 
-def _describe_body(operation: Operation) -> dict[str, Any]:
+def _describe_body(operation: Operation, example: dict[str, Any]) -> dict[str, Any]:
     parameters = parameters_of(operation)
     properties = {}
     for parameter in parameters:
@@ -164,9 +180,6 @@ def _describe_body(operation: Operation) -> dict[str, Any]:
         properties[name] = {**parameter_schema(parameter), "description": _describe_effect(parameter)}
     required = ["ids" if item.name == "id" else item.name for item in parameters if item.required]
     schema = {"type": "object", "properties": properties, "required": required}
-    example = (
-        {"q": ["CDK2", "CDK7"], "scopes": ["symbol"], "fields": ["all"]} if "q" in properties else {"ids": ["1017"]}
-    )
     return {
         "required": True,
         "content": {

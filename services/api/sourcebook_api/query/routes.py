@@ -1,6 +1,7 @@
 """The routed app of the query API: which function answers which path, and what every answer has in common (section 1)."""
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import orjson
 from starlette.exceptions import HTTPException
@@ -8,6 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from sourcebook.context import Context
 from sourcebook.errors import EngineUnavailable, NotFound
+from sourcebook.model.query import SearchRequest
 from sourcebook_api.console import open_assets, render_console
 from sourcebook_api.query.annotation import get_document, post_documents
 from sourcebook_api.query.answer import (
@@ -21,6 +23,7 @@ from sourcebook_api.query.answer import (
 )
 from sourcebook_api.query.call import Call
 from sourcebook_api.query.errors import QueryError, not_found, translate_error
+from sourcebook_api.query.examples import Examples
 from sourcebook_api.query.metadata import get_fields, get_metadata, get_status
 from sourcebook_api.query.openapi import describe_api
 from sourcebook_api.query.releases import Releases
@@ -146,8 +149,19 @@ def _route(table: dict[str, Route], call: Call, path: str) -> Route:
 
 
 async def _get_spec(call: Call) -> Answer:
-    document = describe_api(call.opened.release, api=call.path["api"], server=call.scope.get("root_path", ""))
-    return Answer(orjson.dumps(document))
+    release, server = call.opened.release, call.scope.get("root_path", "")
+    examples = Examples(release, await _first_document(call))
+    return Answer(orjson.dumps(describe_api(release, api=call.path["api"], server=server, examples=examples)))
+
+
+async def _first_document(call: Call) -> dict[str, Any] | None:
+    request = SearchRequest(size=1, in_id_order=True, timeout_seconds=call.timeout_seconds)
+    try:
+        found = await call.context.search.search(call.opened.release.index, request)
+    except (EngineUnavailable, NotFound):
+        return None  # the document describes the API, whether its engine answers or not
+    document: dict[str, Any] | None = orjson.loads(found.hits[0].body) if found.hits else None
+    return document
 
 
 async def _get_docs(call: Call) -> Answer:
