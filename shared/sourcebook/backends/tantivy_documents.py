@@ -27,6 +27,7 @@ from sourcebook.model.document import HASH_BYTES
 from sourcebook.model.query import ALL_FIELD
 
 _RANDOM_BYTES = 4
+_UNSORTED = ""  # no field's name: marks a document in which values were collected one by one
 _STANDARD = {"standard", "default"}
 
 Sink = Callable[[Any, dict[str, Any]], None]
@@ -34,7 +35,7 @@ Sink = Callable[[Any, dict[str, Any]], None]
 
 # What most documents have at a key that one leaf indexes, and that needs little or no change. It is written without a call:
 # the sinks, which know every case, are asked for the rest.
-_NOTHING, _LOWERED, _AS_IS, _WHOLE_NUMBER, _FRACTION, _WORDS = range(6)
+_NOTHING, _LOWERED, _AS_IS, _WHOLE_NUMBER, _FRACTION, _FLAG, _WORDS = range(7)
 
 
 class _Node:
@@ -64,7 +65,7 @@ def _find_usual(leaf: Leaf) -> int:
         return _LOWERED if leaf.has_lowercase else _AS_IS
     if leaf.kind is Kind.TEXT:
         return _WORDS if leaf.analyzer in _STANDARD else _NOTHING
-    return {Kind.INTEGER: _WHOLE_NUMBER, Kind.FLOAT: _FRACTION}.get(leaf.kind, _NOTHING)
+    return {Kind.INTEGER: _WHOLE_NUMBER, Kind.FLOAT: _FRACTION, Kind.BOOLEAN: _FLAG}.get(leaf.kind, _NOTHING)
 
 
 class DocumentFlattener:
@@ -91,9 +92,9 @@ class DocumentFlattener:
             RANDOM_FIELD: int.from_bytes(value[:_RANDOM_BYTES]),
         }
         _walk(document, self._root.children, out)
-        for name in [name for name, content in out.items() if content.__class__ is list]:
-            if name in self._sorted:
-                _sort_values(name, out)
+        if out.pop(_UNSORTED, False):
+            for name in [name for name in out if name in self._sorted and out[name].__class__ is list]:
+                _write_sorted(name, out[name], out)
         return document_id, orjson.dumps(out).decode()
 
 
@@ -125,6 +126,10 @@ def _walk(document: dict[str, Any], plan: dict[str, _Node], out: dict[str, Any])
         elif kind is float:
             if usual == _FRACTION and node.name not in out:
                 out[node.name] = value
+                continue
+        elif kind is bool:
+            if usual == _FLAG and node.name not in out:
+                out[node.name] = int(value)
                 continue
         elif kind is dict:
             _walk(value, node.children, out)
@@ -160,13 +165,13 @@ def _write_words(items: list[Any], node: _Node, out: dict[str, Any]) -> bool:
         return False
     if not words or len(max(words, key=len)) > node.short:
         return False
-    out[node.name] = words
+    _write_sorted(node.name, words, out)
     return True
 
 
-def _sort_values(name: str, out: dict[str, Any]) -> None:
+def _write_sorted(name: str, given: list[Any], out: dict[str, Any]) -> None:
     # Distinct, since a facet counts a document once a value; ascending, since tantivy sorts by the first.
-    values = sorted(set(out[name]))
+    values = sorted(set(given))
     if len(values) == 1:
         out[name] = values[0]
     else:
@@ -253,5 +258,7 @@ def _append(out: dict[str, Any], name: str, value: Any) -> None:
         out[name] = value
     elif known.__class__ is list:
         known.append(value)
+        out[_UNSORTED] = True
     else:
         out[name] = [known, value]
+        out[_UNSORTED] = True
