@@ -23,6 +23,7 @@
         ├── UnsafeArchive
         ├── MissingUpload
         ├── VerificationFailed
+        ├── StoreDamaged
         ├── PortBusy
         ├── Cancelled
         └── TimeLimitExceeded
@@ -206,6 +207,13 @@ class VerificationFailed(TerminalError):
     """What was written is not what should have been written; the old release stays."""
 
     code = "verification_failed"
+
+
+class StoreDamaged(TerminalError):
+    """A file of an engine cannot be read any more: restore it from a backup."""
+
+    code = "store_damaged"
+    exit_code = 4
 
 
 class PortBusy(TerminalError):

