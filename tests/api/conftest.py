@@ -66,14 +66,19 @@ def make_genes(count: int = 30, marker: str = "one") -> list[dict[str, Any]]:
     return genes
 
 
-async def add_release(context: Context, name: str = "genes_1", genes: list[dict[str, Any]] | None = None) -> None:
+async def add_release(
+    context: Context,
+    name: str = "genes_1",
+    genes: list[dict[str, Any]] | None = None,
+    mapping: dict[str, dict[str, Any]] = MAPPING,
+) -> None:
     """Store, index and release documents under the API `genes`."""
     records = sorted(make_record(gene) for gene in (genes if genes is not None else make_genes()))
     async with context.documents.create(f"build~{name}") as collection:
         await collection.write(records)
         await collection.commit()
     async with context.search.create(
-        f"{name}_index", collection=f"build~{name}", properties=MAPPING, settings={}
+        f"{name}_index", collection=f"build~{name}", properties=mapping, settings={}
     ) as index:
         await index.add(records)
         await index.commit()
@@ -85,7 +90,7 @@ async def add_release(context: Context, name: str = "genes_1", genes: list[dict[
         collection=f"build~{name}",
         index=f"{name}_index",
         count=len(records),
-        mapping=MAPPING,
+        mapping=mapping,
         metadata=METADATA,
     )
     await context.catalog.put(name, release)
@@ -200,5 +205,20 @@ def serve_while() -> Callable[[ASGIApp, Callable[[str], None]], Awaitable[None]]
                 server.should_exit = True
                 with suppress(asyncio.CancelledError):
                     await task
+
+    return serve
+
+
+@pytest.fixture(scope="session")
+def serve_documents() -> Callable[[Path, list[dict[str, Any]], dict[str, Any], Work[ResultT]], Awaitable[ResultT]]:
+    """Serve documents of a test's own as the API `genes` while its work runs, in a new folder."""
+
+    async def serve(
+        home: Path, documents: list[dict[str, Any]], mapping: dict[str, Any], work: Work[ResultT]
+    ) -> ResultT:
+        gateway = Gateway(home)
+        async with running(gateway.app):
+            await add_release(gateway.context, genes=documents, mapping=mapping)
+            return await work(gateway)
 
     return serve
