@@ -46,7 +46,9 @@ class _Counter:
         written: dict[str, Any] = {}
         for position, leaf in self._known(requests):
             written[f"t{position}"] = self._terms(leaf, self._size + _MARGIN, requests[position].inner, depth)
-            written[f"p{position}"] = {"filter": f"{leaf.name}:*"}
+            if self._index.has_several_values(leaf):
+                # Only then do the counts of values not add up to the documents that have one.
+                written[f"p{position}"] = {"filter": f"{leaf.name}:*"}
         return written
 
     def _terms(self, leaf: Leaf, size: int, inner: Sequence[FacetRequest] = (), depth: int = 0) -> dict[str, Any]:
@@ -81,18 +83,16 @@ class _Counter:
             if leaf is None or terms is None:
                 facets[request.field] = Facet(terms=[], other=0, missing=total, total=0)
             else:
-                missing = total - answer[f"p{position}"]["doc_count"]
-                facets[request.field] = self._read_facet(query, request, leaf, terms, missing)
+                every = sum(bucket["doc_count"] for bucket in terms["buckets"]) + terms["sum_other_doc_count"]
+                present = answer[f"p{position}"]["doc_count"] if f"p{position}" in answer else every
+                shown = self._read_terms(query, request, leaf, terms)
+                counted = sum(term.count for term in shown)
+                facets[request.field] = Facet(shown, other=every - counted, missing=total - present, total=every)
         return facets
 
-    def _read_facet(
-        self, query: Query, request: FacetRequest, leaf: Leaf, terms: dict[str, Any], missing: int
-    ) -> Facet:
-        every = sum(bucket["doc_count"] for bucket in terms["buckets"]) + terms["sum_other_doc_count"]
+    def _read_terms(self, query: Query, request: FacetRequest, leaf: Leaf, terms: dict[str, Any]) -> list[FacetTerm]:
         chosen = self._first_terms(query, request, leaf, terms)
-        shown = [self._read_term(query, request, leaf, bucket) for bucket in chosen]
-        counted = sum(term.count for term in shown)
-        return Facet(terms=shown, other=every - counted, missing=missing, total=every)
+        return [self._read_term(query, request, leaf, bucket) for bucket in chosen]
 
     def _read_term(self, query: Query, request: FacetRequest, leaf: Leaf, bucket: Bucket) -> FacetTerm:
         key, count = bucket["key"], bucket["doc_count"]
