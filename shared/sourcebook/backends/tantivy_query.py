@@ -148,8 +148,12 @@ class QueryTranslator:
             value = int(value) if value == int(value) and MIN_LONG <= value <= MAX_LONG else None
         if value is None:
             return Query.empty_query()
-        term = float(value) if leaf.kind is Kind.FLOAT else value
-        return Query.const_score_query(Query.term_query(self._schema, leaf.name, term), 1.0)
+        if leaf.kind is Kind.FLOAT:
+            number = float(value)
+            return Query.const_score_query(
+                Query.range_query(self._schema, leaf.name, FieldType.Float, number, number), 1.0
+            )
+        return Query.const_score_query(Query.term_query(self._schema, leaf.name, value), 1.0)
 
     def _regex(self, leaf: Leaf, expression: str) -> Query:
         if not _has_patterns(leaf):
