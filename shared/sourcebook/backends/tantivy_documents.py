@@ -22,7 +22,7 @@ from sourcebook.backends.tantivy_fields import (
     Kind,
     Leaf,
 )
-from sourcebook.backends.tantivy_values import ENCODERS, encode_keyword, plain_text
+from sourcebook.backends.tantivy_values import ENCODERS, encode_keyword, plain_text, read_date
 from sourcebook.model.document import HASH_BYTES
 from sourcebook.model.query import ALL_FIELD
 
@@ -35,7 +35,7 @@ Sink = Callable[[Any, dict[str, Any]], None]
 
 # What most documents have at a key that one leaf indexes, and that needs little or no change. It is written without a call:
 # the sinks, which know every case, are asked for the rest.
-_NOTHING, _LOWERED, _AS_IS, _WHOLE_NUMBER, _FRACTION, _FLAG, _WORDS = range(7)
+_NOTHING, _LOWERED, _AS_IS, _WHOLE_NUMBER, _FRACTION, _FLAG, _WORDS, _MOMENT = range(8)
 
 
 class _Node:
@@ -65,7 +65,9 @@ def _find_usual(leaf: Leaf) -> int:
         return _LOWERED if leaf.has_lowercase else _AS_IS
     if leaf.kind is Kind.TEXT:
         return _WORDS if leaf.analyzer in _STANDARD else _NOTHING
-    return {Kind.INTEGER: _WHOLE_NUMBER, Kind.FLOAT: _FRACTION, Kind.BOOLEAN: _FLAG}.get(leaf.kind, _NOTHING)
+    return {Kind.INTEGER: _WHOLE_NUMBER, Kind.FLOAT: _FRACTION, Kind.BOOLEAN: _FLAG, Kind.DATE: _MOMENT}.get(
+        leaf.kind, _NOTHING
+    )
 
 
 class DocumentFlattener:
@@ -115,6 +117,9 @@ def _walk(document: dict[str, Any], plan: dict[str, _Node], out: dict[str, Any])
             if usual == _WORDS and node.name not in out:
                 out[node.name] = standard_text(value)
                 _note_presence(node.name, out)
+                continue
+            if usual == _MOMENT and node.name not in out and (span := read_date(value)) is not None:
+                out[node.name] = span[0]
                 continue
             if usual == _AS_IS and len(value) <= node.short and node.name not in out:
                 out[node.name] = value
