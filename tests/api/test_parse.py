@@ -10,6 +10,7 @@ from sourcebook_api.query.params import PARAMETERS, Operation
 from sourcebook_api.query.parse import (
     Options,
     RequestValues,
+    parse_get,
     parse_parameters,
     read_body,
     read_query_string,
@@ -162,6 +163,19 @@ def test_section_2_missing() -> None:
 )
 def test_section_2_limits(text: str, extra: dict[str, Any]) -> None:
     assert refusal(text) == {**BAD, **extra}
+
+
+@pytest.mark.parametrize("query", [b"", b"fields=a,b&size=3", b"q=" + b"x" * 1000], ids=["none", "short", "long"])
+def test_section_7_remembered_parameters_are_those_of_the_request(query: bytes) -> None:
+    for document_id in ("a", "b"):
+        options = parse_get("annotation_get", {"id": document_id}, query)
+        values = RequestValues({"id": document_id}, read_query_string(query))
+        assert options == parse_parameters("annotation_get", values)
+        assert options.given == parse_parameters("annotation_get", values).given
+    for _ in range(2):
+        assert parse_get("query_get", {"api": "genes"}, query) == parse_query(query.decode())
+        with pytest.raises(QueryError):
+            parse_get("query_get", {}, query + b"&size=x")
 
 
 def test_section_2_bodies() -> None:

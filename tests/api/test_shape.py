@@ -72,6 +72,15 @@ def test_section_2_fields(fields: str, wanted: dict[str, Any]) -> None:
     assert kept(fields) == wanted
 
 
+def test_section_2_documents_whose_keys_are_data_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Selection, "_MEMORY", 3)
+    selection = Selection(["a*", "-a5"])
+    for _ in range(2):
+        assert selection.apply({f"{key}{number}": 1 for key in "ab" for number in range(9)}).keys() == {
+            f"a{number}" for number in range(9) if number != 5
+        }
+
+
 def test_section_2_id_is_always_there() -> None:
     assert show(fields="-_id,symbol") == {"_id": "1017", "symbol": "CDK2"}
 

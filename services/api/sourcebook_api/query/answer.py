@@ -33,6 +33,8 @@ CORS: Headers = [
     (b"access-control-expose-headers", b"ETag"),
     (b"x-content-type-options", b"nosniff"),
 ]
+_MEDIA = {media: (b"content-type", media.encode()) for media in (JSON, HTML)}
+_VARY = (b"vary", b"Accept-Encoding")
 _COMPRESS_FROM = 1000  # bytes; below, headers outweigh what is saved
 _THREAD_FROM = 256 * 1024  # bytes; from here compression would hold up other requests
 _NO_BODY = frozenset({204, 304})
@@ -81,11 +83,12 @@ async def send_answer(answer: Answer, scope: Scope, send: Send) -> None:
     if answer.etag is not None:
         headers.append((b"etag", answer.etag))
     if answer.status not in _NO_BODY:
-        headers += ((b"content-type", answer.media.encode("latin-1")), (b"vary", b"Accept-Encoding"))
+        headers += (_MEDIA.get(answer.media) or (b"content-type", answer.media.encode("latin-1")), _VARY)
         if answer.media == HTML:
             headers.append((b"content-security-policy", CONTENT_POLICY))
         if len(body) >= _COMPRESS_FROM:
-            name, body = await _compress(body, dict(scope["headers"]).get(b"accept-encoding", b""))
+            accepted = next((value for name, value in scope["headers"] if name == b"accept-encoding"), b"")
+            name, body = await _compress(body, accepted)
             if name:
                 headers.append((b"content-encoding", name))
         headers.append((b"content-length", b"%d" % len(body)))

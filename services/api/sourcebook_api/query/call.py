@@ -9,7 +9,7 @@ from sourcebook.context import Context
 from sourcebook_api.query.answer import Answer
 from sourcebook_api.query.encode import MEDIA_TYPES, encode_body, render_page
 from sourcebook_api.query.params import Operation
-from sourcebook_api.query.parse import Options, RequestValues, parse_parameters, read_body, read_query_string
+from sourcebook_api.query.parse import Options, RequestValues, parse_get, parse_parameters, read_body, read_query_string
 from sourcebook_api.query.releases import OpenRelease, Releases
 
 
@@ -35,9 +35,9 @@ class Call:
         Raises:
             QueryError: a parameter or the body is not as it should be.
         """
-        query = read_query_string(self.scope["query_string"])
         if self.scope["method"] != "POST":
-            return parse_parameters(operation, RequestValues(self.path, query))
+            return parse_get(operation, self.path, self.scope["query_string"])
+        query = read_query_string(self.scope["query_string"])
         content_type = dict(self.scope["headers"]).get(b"content-type", b"").decode("latin-1")
         form, body = read_body(content_type, await self._read_body())
         return parse_parameters(operation, RequestValues(self.path, query, form, body))

@@ -17,25 +17,14 @@ class _Match(IntEnum):
 
 
 class _Patterns:
-    """Dotted patterns; the answer for each path is remembered, since documents share their paths."""
-
-    _MEMORY = 20_000  # paths; documents whose keys are data would fill it without end
+    """Dotted patterns."""
 
     def __init__(self, patterns: Sequence[str]) -> None:
         self._exact = frozenset(item for item in patterns if "*" not in item)
         self._parents = frozenset(parent for item in self._exact for parent in _parents(item))
         self._wild = [item.split("*") for item in patterns if "*" in item]
-        self._known: dict[str, _Match] = {}
 
     def match(self, path: str) -> _Match:
-        known = self._known.get(path)
-        if known is None:
-            known = self._match(path)
-            if len(self._known) < self._MEMORY:
-                self._known[path] = known
-        return known
-
-    def _match(self, path: str) -> _Match:
         if path in self._exact or any(_matches(pieces, path) for pieces in self._wild):
             return _Match.WHOLE
         if path in self._parents or any(_may_match_below(pieces[0], path) for pieces in self._wild):
@@ -67,14 +56,30 @@ def _may_match_below(head: str, path: str) -> bool:
     return below.startswith(head) or head.startswith(below)
 
 
+class _Fate(IntEnum):
+    """What becomes of a value: it goes, it stays as it is, or what is inside it decides."""
+
+    DROPPED = 0
+    KEPT = 1
+    SEARCHED = 2
+    TRIMMED = 3
+    """As SEARCHED, but all that is not excluded stays."""
+
+
 class Selection:
-    """What `fields` asks for; without an inclusion everything but the exclusions is kept."""
+    """What `fields` asks for; without an inclusion everything but the exclusions is kept.
+
+    The fate of each path is remembered, since documents share their paths.
+    """
+
+    _MEMORY = 20_000  # paths; documents whose keys are data would fill it without end
 
     def __init__(self, fields: Sequence[str]) -> None:
         include = [item for item in fields if not item.startswith("-")]
         self._include = None if not include or _EVERYTHING.intersection(include) else _Patterns(include)
         exclude = [item[1:] for item in fields if item.startswith("-") and len(item) > 1]
         self._exclude = _Patterns(exclude) if exclude else None
+        self._fates: tuple[dict[str, _Fate], dict[str, _Fate]] = ({}, {})
 
     @property
     def keeps_everything(self) -> bool:
@@ -90,19 +95,35 @@ class Selection:
 
     def _keep_object(self, node: dict[str, Any], prefix: str, *, inside: bool) -> dict[str, Any]:
         kept: dict[str, Any] = {}
+        known = self._fates[inside]
         for key, value in node.items():
             path = prefix + key
-            included = _Match.WHOLE if inside or self._include is None else self._include.match(path)
-            excluded = _Match.OUT if self._exclude is None else self._exclude.match(path)
-            if included is _Match.OUT or excluded is _Match.WHOLE:
+            fate = known.get(path)
+            if fate is None:
+                fate = self._decide(path, inside=inside)
+            if fate is _Fate.DROPPED:
                 continue
-            if included is _Match.WHOLE and excluded is _Match.OUT:
+            if fate is _Fate.KEPT:
                 kept[key] = value
                 continue
-            found, part = self._keep_part(value, path + ".", inside=included is _Match.WHOLE)
+            found, part = self._keep_part(value, path + ".", inside=fate is _Fate.TRIMMED)
             if found:
                 kept[key] = part
         return kept
+
+    def _decide(self, path: str, *, inside: bool) -> _Fate:
+        included = _Match.WHOLE if inside or self._include is None else self._include.match(path)
+        excluded = _Match.OUT if self._exclude is None else self._exclude.match(path)
+        if included is _Match.OUT or excluded is _Match.WHOLE:
+            fate = _Fate.DROPPED
+        elif included is _Match.BELOW:
+            fate = _Fate.SEARCHED
+        else:
+            fate = _Fate.KEPT if excluded is _Match.OUT else _Fate.TRIMMED
+        known = self._fates[inside]
+        if len(known) < self._MEMORY:
+            known[path] = fate
+        return fate
 
     def _keep_part(self, value: Any, prefix: str, *, inside: bool) -> tuple[bool, Any]:
         if isinstance(value, dict):

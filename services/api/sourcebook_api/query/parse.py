@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.parser import BytesParser
 from email.policy import HTTP
+from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -20,6 +21,7 @@ _TRUE = frozenset({"1", "true", "yes", "y", "t"})
 # A quoted text, or anything up to the next separator.
 _LIST_ITEM = re.compile(r'"((?:[^"\\]|\\.)*)"|([^\s,+"][^\s,+]*)|"')
 _EMPTY: Mapping[str, Any] = {}
+_MAX_KEPT = 500  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,24 @@ def parse_parameters(operation: Operation, values: RequestValues) -> Options:
         if found[parameter.name] is None:
             raise missing(parameter.name, parameter.alias)
     return Options(found, frozenset(given))
+
+
+def parse_get(operation: Operation, path: Mapping[str, str], query_string: bytes) -> Options:
+    """Return the values of a GET request's parameters; clients repeat themselves, so those of short query strings are kept.
+
+    Raises:
+        QueryError: as `parse_parameters`.
+    """
+    if len(query_string) > _MAX_KEPT:
+        return parse_parameters(operation, RequestValues(path, read_query_string(query_string)))
+    kept = _parse_kept(operation, query_string, "id" in path)
+    return Options({**kept, "id": path["id"]}, kept.given) if "id" in path else kept
+
+
+@lru_cache(maxsize=512)
+def _parse_kept(operation: Operation, query_string: bytes, has_id: bool) -> Options:
+    path = {"id": ""} if has_id else _EMPTY
+    return parse_parameters(operation, RequestValues(path, read_query_string(query_string)))
 
 
 class _Table:
