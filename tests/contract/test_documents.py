@@ -254,3 +254,18 @@ def test_what_a_dead_writer_left_is_removed_and_a_living_one_is_let_be(tmp_path:
         assert list((tmp_path / "documents" / ".new").iterdir()) == []
 
     run(tmp_path, scenario)
+
+
+def test_a_name_that_was_dropped_may_be_written_again(tmp_path: Path) -> None:
+    async def scenario(store: DocumentStore) -> None:
+        await fill(store, "c", "a")
+        assert await store.get_many("c", ["a", "b"]) != [None, None]
+        seen = []
+        async for batch in store.scan("c", size=1):
+            seen += batch
+            await store.drop("c")
+            await fill(store, "c", "b")
+        assert seen == records("a")
+        assert await store.get_many("c", ["a", "b"]) == [None, record_body(records("b")[0])]
+
+    run(tmp_path, scenario)

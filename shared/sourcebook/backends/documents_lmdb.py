@@ -10,7 +10,6 @@ import os
 import secrets
 import shutil
 import threading
-import time
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -30,7 +29,6 @@ _MAP_BYTES = 1 << 40  # address space, not disk: the file grows as it is filled
 _OPEN_COLLECTIONS = 32
 _INLINE_IDS = 64  # so few look-ups cost less than the switch to a thread
 _RECORDS_PER_TRANSACTION = 100_000
-_CLOSE_SECONDS = 10.0
 _NETWORK_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "fuse.s3fs", "9p", "ceph", "glusterfs"}
 )
@@ -147,9 +145,9 @@ class LmdbDocumentStore:
         self, name: str, *, start: bytes | None = None, stop: bytes | None = None, size: int = 5000
     ) -> AsyncIterator[list[Record]]:
         position = start or b""
-        with self._reading(name):  # a collection that is dropped meanwhile is read to its end
+        with self._reading(name) as collection:  # one that is dropped meanwhile is read to its end
             while True:
-                batch = await asyncio.to_thread(self._read_batch, name, position, size)
+                batch = await asyncio.to_thread(_read_batch, collection, position, size)
                 complete = len(batch) == size
                 if stop is not None and batch and batch[-1][0] >= stop:
                     batch = batch[: bisect_left(batch, stop, key=lambda record: record[0])]
@@ -160,19 +158,13 @@ class LmdbDocumentStore:
                     return
                 position = batch[-1][0] + b"\0"
 
-    def _read_batch(self, name: str, position: bytes, size: int) -> list[Record]:
-        # The thread counts as a reader of its own: it goes on when the task that waits for it is cancelled.
-        with self._reading(name) as env, env.begin() as txn, txn.cursor() as cursor:
-            found = cursor.set_range(position) if position else cursor.first()
-            return list(islice(cursor.iternext(), size)) if found else []
-
     async def get_many(self, name: str, ids: Sequence[str]) -> list[bytes | None]:
         if len(ids) <= _INLINE_IDS:
             return self._get_many(name, ids)
         return await asyncio.to_thread(self._get_many, name, ids)
 
     def _get_many(self, name: str, ids: Sequence[str]) -> list[bytes | None]:
-        with self._reading(name) as env, env.begin(buffers=True) as txn:
+        with self._reading(name) as collection, collection.env.begin(buffers=True) as txn:
             values = [txn.get(record_key(item)) if item else None for item in ids]
             return [None if value is None else bytes(value[HASH_BYTES:]) for value in values]
 
@@ -189,41 +181,39 @@ class LmdbDocumentStore:
             path.rename(trash)
         except FileNotFoundError:
             return
+        with self._mutex:
+            collection = self._open.pop(name, None)
+        if collection is not None:
+            collection.retire()
         # Readers keep their map of the deleted file until they close it.
         await asyncio.to_thread(shutil.rmtree, trash, ignore_errors=True)
 
     async def close(self) -> None:
-        deadline = time.monotonic() + _CLOSE_SECONDS
-        while any(collection.readers for collection in self._open.values()) and time.monotonic() < deadline:
-            await asyncio.sleep(0.01)
         with self._mutex:
-            for name in [name for name, collection in self._open.items() if not collection.readers]:
-                self._open.pop(name).env.close()
+            while self._open:
+                self._open.popitem()[1].retire()
 
     @contextmanager
-    def _reading(self, name: str) -> Iterator[lmdb.Environment]:
-        # LMDB must not open a folder twice in a process, and must not close it while someone reads.
+    def _reading(self, name: str) -> Iterator["_OpenCollection"]:
         with self._mutex:
             collection = self._open.get(name)
             if collection is None:
                 collection = self._open[name] = self._open_collection(name)
             self._open.move_to_end(name)
-            collection.readers += 1
+            collection.start_reading()
         try:
-            yield collection.env
+            yield collection
         finally:
-            with self._mutex:
-                collection.readers -= 1
+            collection.stop_reading()
 
     def _open_collection(self, name: str) -> "_OpenCollection":
         path = self._path(name)
         if not (path / "info.json").is_file():
             raise NotFound(f"There is no collection {name!r}.", collection=name)
-        idle = [key for key, value in self._open.items() if not value.readers]
-        gone = [key for key in idle if not self._path(key).is_dir()]
-        surplus = idle[: max(0, len(self._open) - _OPEN_COLLECTIONS + 1)]
-        for key in {*gone, *surplus}:
-            self._open.pop(key).env.close()
+        gone = [key for key in self._open if not self._path(key).is_dir()]
+        idle = [key for key, collection in self._open.items() if not collection.readers]
+        for key in {*gone, *idle[: max(0, len(self._open) - _OPEN_COLLECTIONS + 1)]}:
+            self._open.pop(key).retire()
         return _OpenCollection(lmdb.open(str(path), readonly=True, lock=False, max_spare_txns=8, map_size=_MAP_BYTES))
 
     def _path(self, name: str) -> Path:
@@ -233,13 +223,49 @@ class LmdbDocumentStore:
 
 
 class _OpenCollection:
-    """An open environment and the number of threads that read it now."""
-
-    __slots__ = ("env", "readers")
+    """An open environment; it is closed when it is retired and nobody reads it any more."""
 
     def __init__(self, env: lmdb.Environment) -> None:
         self.env = env
         self.readers = 0
+        self._is_retired = False
+        self._mutex = threading.Lock()
+
+    def start_reading(self) -> bool:
+        """Count a reader; return False if the environment is closed already."""
+        with self._mutex:
+            if self._is_retired and not self.readers:
+                return False
+            self.readers += 1
+            return True
+
+    def stop_reading(self) -> None:
+        """Count a reader less."""
+        with self._mutex:
+            self.readers -= 1
+            self._close_if_unused()
+
+    def retire(self) -> None:
+        """Close the environment as soon as nobody reads it."""
+        with self._mutex:
+            self._is_retired = True
+            self._close_if_unused()
+
+    def _close_if_unused(self) -> None:
+        if self._is_retired and not self.readers:
+            self.env.close()
+
+
+def _read_batch(collection: _OpenCollection, position: bytes, size: int) -> list[Record]:
+    # The thread counts as a reader of its own: it goes on when the task that waits for it is cancelled.
+    if not collection.start_reading():
+        return []
+    try:
+        with collection.env.begin() as txn, txn.cursor() as cursor:
+            found = cursor.set_range(position) if position else cursor.first()
+            return list(islice(cursor.iternext(), size)) if found else []
+    finally:
+        collection.stop_reading()
 
 
 def _lock_path(folder: Path) -> Path:
