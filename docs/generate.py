@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from pydantic.fields import FieldInfo
+from typer.main import get_command
 
+from sourcebook.cli.app import app
 from sourcebook.errors import SourcebookError, TransientError
 from sourcebook.settings import Settings
+from sourcebook_api.query.reference import write_reference
 
 FOLDER = Path(__file__).resolve().parent
 NOTE = "<!-- Written by docs/generate.py: change the code, then run it again. -->"
@@ -60,7 +63,64 @@ own.
 """
 
 
-PAGES: dict[str, Callable[[], str]] = {"settings.md": render_settings, "errors.md": render_errors}
+def render_commands() -> str:
+    """Return docs/commands.md."""
+    sections = "\n".join(_show_command(words, command) for words, command in iterate_commands(get_command(app)))
+    return f"""{NOTE}
+# Commands
+
+`sourcebook COMMAND --help` prints the same. A command prints its result to stdout, and progress, warnings and errors to
+stderr. With `--json`, stdout holds one JSON value, and an error is a JSON object with `code`, `message` and `details` on
+stderr. Exit status: 0 for success, 2 for wrong usage, 130 after Ctrl-C, 143 after SIGTERM, else that of the error
+([errors](errors.md)); a job that a command waited for ends it with the exit status of the job's error. Ctrl-C ends the
+waiting of `dump`, `upload`, `inspect`, `build` and `release`, and the job goes on; it ends the job of `run`.
+
+{sections}"""
+
+
+def iterate_commands(group: Any, *words: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield each command with the words that call it; a group that does something when called alone is a command too."""
+    for name, command in group.commands.items():
+        if not hasattr(command, "commands"):
+            yield (*words, name), command
+            continue
+        if command.invoke_without_command:
+            yield (*words, name), command
+        yield from iterate_commands(command, *words, name)
+
+
+def _show_command(words: tuple[str, ...], command: Any) -> str:
+    shown = [item for item in command.params if item.name != "help"]
+    arguments = [f"{item.name.upper()}{' ...' if item.nargs == -1 else ''}" for item in shown if _is_argument(item)]
+    rows = [_show_parameter(item) for item in shown]
+    table = f"\n{_table(('', 'meaning'), rows)}\n" if rows else ""
+    about = " ".join((command.callback.__doc__ or "").split())
+    return f"## `{' '.join(('sourcebook', *words, *arguments))}`\n\n{about}\n{table}"
+
+
+def _show_parameter(item: Any) -> tuple[str, str]:
+    if _is_argument(item):
+        return f"`{item.name.upper()}`", item.help or ""
+    value = "" if item.is_flag else f" {item.name.upper()}"
+    default = f" Default: {item.default}." if isinstance(item.default, int) and not item.is_flag else ""
+    return f"`{item.opts[0]}{value}`", f"{item.help or ''}{default}"
+
+
+def _is_argument(item: Any) -> bool:
+    return str(item.param_type_name) == "argument"
+
+
+def render_query_api() -> str:
+    """Return docs/query-api.md."""
+    return f"{NOTE}\n{write_reference()}"
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "settings.md": render_settings,
+    "errors.md": render_errors,
+    "commands.md": render_commands,
+    "query-api.md": render_query_api,
+}
 # Classes that only group others; nobody meets them.
 ABSTRACT = {"TransientError", "TerminalError"}
 

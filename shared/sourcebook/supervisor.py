@@ -29,6 +29,7 @@ log = get_logger(__name__)
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 15.0
+_INSIST_SECONDS = 3.0
 _CHECK_SECONDS = 1.0
 _STEADY_SECONDS = 60.0  # who ran this long before it crashed is restarted at once
 _LONGEST_PAUSE_SECONDS = 60.0  # who crashes again and again is restarted after 1, 2, 4 ... seconds
@@ -81,7 +82,7 @@ class _Service:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(number)
             try:
-                await asyncio.wait_for(process.wait(), _STOP_SECONDS if number is signal.SIGTERM else 3)
+                await asyncio.wait_for(process.wait(), _STOP_SECONDS if number is signal.SIGTERM else _INSIST_SECONDS)
             except TimeoutError:
                 continue
             return

@@ -8,7 +8,9 @@ from types import ModuleType
 
 import pytest
 from pydantic import BaseModel
+from typer.main import get_command
 
+from sourcebook.cli.app import app
 from sourcebook.sdk.manifest import DumperManifest, Manifest, UploaderManifest
 from sourcebook.settings import Settings
 
@@ -39,6 +41,16 @@ def test_generated_page_is_up_to_date(page: str) -> None:
 def test_settings_page_names_every_setting() -> None:
     text = (DOCS / "settings.md").read_text()
     assert [name for name in Settings.model_fields if f"`SOURCEBOOK_{name.upper()}`" not in text] == []
+
+
+def test_commands_page_names_every_command_with_its_meaning() -> None:
+    sections = (DOCS / "commands.md").read_text().split("## `sourcebook ")[1:]
+    commands = dict(GENERATOR.iterate_commands(get_command(app)))
+    assert len(sections) == len(commands)
+    for section, words in zip(sections, commands, strict=True):
+        assert section.startswith(" ".join(words))
+        assert section.splitlines()[2], words
+        assert "|  |" not in section.replace("|  | meaning |", ""), words
 
 
 @pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda path: path.name)
