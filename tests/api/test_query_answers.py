@@ -325,3 +325,22 @@ def test_section_4_a_slow_batch_ends(genes: Genes) -> None:
         assert time.monotonic() - started < 5
 
     genes(work, query_timeout=0.2)
+
+
+def test_section_7_a_large_batch_leaves_turns_to_others(genes: Genes) -> None:
+    async def work(gateway: Any) -> None:
+        order: list[str] = []
+
+        async def ask(name: str, answer: Any) -> None:
+            assert (await answer).status_code == 200
+            order.append(name)
+
+        body = {"q": [f"GENE{number}" for number in range(2000)], "scopes": ["symbol"]}
+        await gateway.get("/query", q="cdk2")
+        await asyncio.gather(
+            ask("batch", gateway.post("/query", body)),
+            *(ask("one", gateway.get("/gene/1000")) for _ in range(3)),
+        )
+        assert order == ["one", "one", "one", "batch"]
+
+    genes(work)

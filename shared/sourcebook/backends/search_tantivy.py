@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sourcebook.backends.tantivy_cost import is_quick
 from sourcebook.backends.tantivy_index import MANIFEST_FILE, OpenIndex, read_manifest
 from sourcebook.backends.tantivy_search import Found, run_search
 from sourcebook.backends.tantivy_writer import DROPPED_PREFIX, TantivyIndexWriter, new_manifest
@@ -67,7 +68,11 @@ class TantivySearchEngine:
             await asyncio.shield(asyncio.to_thread(writer.discard))
 
     async def search(self, name: str, request: SearchRequest) -> SearchResult:
-        index, found = await self._run(request.timeout_seconds, lambda: self._search(name, request))
+        known = self._open.get(name)
+        if known is not None and is_quick(request, known[1].count):
+            index, found = self._search(name, request)
+        else:
+            index, found = await self._run(request.timeout_seconds, lambda: self._search(name, request))
         hits = await self._read_hits(index, found)
         return SearchResult(found.total, hits, found.max_score, found.facets, found.next_page)
 

@@ -210,6 +210,7 @@ async def search_all(call: Call, requests: list[SearchRequest]) -> list[SearchRe
     async def search_next() -> None:
         for position, request in waiting:
             results[position] = await engine.search(index, request)
+            await asyncio.sleep(0)  # an engine may answer without waiting; others want their turn
 
     try:
         async with asyncio.timeout(call.timeout_seconds), asyncio.TaskGroup() as group:
