@@ -39,10 +39,21 @@ def mapping_show(upload_name: UploadArgument, *, as_json: JsonOption = False) ->
 
 
 @app.command("commit")
-def mapping_commit(upload_name: UploadArgument, *, as_json: JsonOption = False) -> None:
+def mapping_commit(
+    upload_name: UploadArgument,
+    *,
+    new_fields: Annotated[
+        bool, typer.Option("--new-fields", help="Add only the fields that the committed mapping does not have yet.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
     """Take the inferred mapping for the next builds."""
-    mapping = run_command(lambda context: hub.commit_mapping(context, *parse_upload_name(upload_name)), inline=True)
-    show(mapping, as_json=as_json, table=lambda: f"The inferred mapping of {mapping.name} is committed.")
+    source, uploader = parse_upload_name(upload_name)
+    mapping = run_command(
+        lambda context: hub.commit_mapping(context, source, uploader, new_fields_only=new_fields), inline=True
+    )
+    what = "The new fields of the inferred mapping" if new_fields else "The inferred mapping"
+    show(mapping, as_json=as_json, table=lambda: f"{what} of {mapping.name}: committed.")
 
 
 @app.command("edit")

@@ -13,7 +13,7 @@ from sourcebook.logging import get_logger
 from sourcebook.model.build import Build, BuildConfig
 from sourcebook.model.dump import Dump
 from sourcebook.model.job import ACTIVE_STATES, Job
-from sourcebook.model.mapping import Mapping, Properties, check_properties
+from sourcebook.model.mapping import Mapping, Properties, add_new_fields, check_properties
 from sourcebook.model.names import build_upload_name, check_name
 from sourcebook.model.source import Plugin, SourceState
 from sourcebook.model.upload import Upload
@@ -244,14 +244,20 @@ async def save_mapping(context: Context, source: str, uploader: str, properties:
     return await context.catalog.update(Mapping, name, lambda m: m.model_copy(update={"committed": checked}))
 
 
-async def commit_mapping(context: Context, source: str, uploader: str) -> Mapping:
-    """Commit the inferred mapping in place of the committed one.
+async def commit_mapping(context: Context, source: str, uploader: str, *, new_fields_only: bool = False) -> Mapping:
+    """Commit the inferred mapping: in place of the committed one, or only the fields that this does not have yet.
 
     Raises:
         NotFound: there is no such source or uploader, or nothing was inferred yet.
     """
+
+    def commit(mapping: Mapping) -> Mapping:
+        keep = mapping.committed if new_fields_only else None
+        committed = mapping.inferred if keep is None else add_new_fields(keep, mapping.inferred)
+        return mapping.model_copy(update={"committed": committed})
+
     name = (await get_mapping(context, source, uploader)).name
-    return await context.catalog.update(Mapping, name, lambda m: m.model_copy(update={"committed": m.inferred}))
+    return await context.catalog.update(Mapping, name, commit)
 
 
 async def _choose_uploaders(context: Context, source: str, uploader: str | None) -> list[str]:

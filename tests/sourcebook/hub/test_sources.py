@@ -17,6 +17,7 @@ from sourcebook.model.mapping import Mapping
 from sourcebook.model.source import SourceState
 from sourcebook.model.upload import Upload
 
+KEYWORD = {"type": "keyword"}
 MANIFEST: dict[str, Any] = {"dumper": {"data_url": "data.txt"}, "uploader": {"parser": "parser:load"}}
 
 
@@ -121,6 +122,12 @@ def test_a_mapping_is_committed_and_edited(tmp_path: Path) -> None:
         assert (await sources.commit_mapping(context, "one", "one")).committed == inferred
         edited = {"a": {"type": "text", "copy_to": "all"}}
         assert (await sources.save_mapping(context, "one", "one", edited)).committed == edited
+        await context.catalog.put(
+            "one/one", Mapping(name="one/one", inferred=inferred | {"b": KEYWORD}, committed=edited)
+        )
+        added = await sources.commit_mapping(context, "one", "one", new_fields_only=True)
+        assert added.committed == {**edited, "b": KEYWORD}
+        edited = added.committed
         with pytest.raises((MappingError, InvalidRequest), match="strnig"):
             await sources.save_mapping(context, "one", "one", {"a": {"type": "strnig"}})
         assert (await sources.get_mapping(context, "one", "one")).committed == edited

@@ -96,6 +96,6 @@ async def edit_mapping(context: Engines, name: str, uploader: str, mapping: Edit
 
 
 @router.post("/{name}/mappings/{uploader}/commit")
-async def commit(context: Engines, name: str, uploader: str) -> Mapping:
-    """Commit the inferred mapping in place of the committed one."""
-    return await commit_mapping(context, name, uploader)
+async def commit(context: Engines, name: str, uploader: str, *, new_fields: bool = False) -> Mapping:
+    """Commit the inferred mapping in place of the committed one; with `new_fields`, add only what that does not have yet."""
+    return await commit_mapping(context, name, uploader, new_fields_only=new_fields)

@@ -1,0 +1,36 @@
+"""For every test: no network beyond this machine, no setting from the developer's environment."""
+
+import ipaddress
+import os
+import socket
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _stay_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = socket.socket.connect
+
+    def connect_on_loopback(self: socket.socket, address: Any) -> None:
+        if self.family in {socket.AF_INET, socket.AF_INET6} and not _is_loopback(str(address[0])):
+            pytest.fail(f"a test must not connect to {address[0]}")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", connect_on_loopback)
+
+
+@pytest.fixture(autouse=True)
+def _use_default_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.startswith("SOURCEBOOK_") and not name.startswith("SOURCEBOOK_TEST_"):
+            monkeypatch.delenv(name)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
