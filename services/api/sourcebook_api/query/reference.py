@@ -227,6 +227,7 @@ and `+`; double quotes keep an item together.
 {table}
 """
 
+
 def write_reference() -> str:
     """Return the page as Markdown."""
     return _PAGE.format(table=_write_table(), window=MAX_WINDOW, batch=MAX_BATCH_HITS, page=PAGE_SIZE)
