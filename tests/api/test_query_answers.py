@@ -180,6 +180,60 @@ def test_section_4_a_search(genes: Genes) -> None:
     genes(work)
 
 
+BOTH = ["1000", "1001"]
+SYNTAX = {
+    "cdk2": ["1000"],
+    "1001": ["1001"],
+    "_id:1001": ["1001"],
+    "symbol:CDK2": ["1000"],
+    'name:"cyclin dependent kinase"': BOTH,
+    'name:"cyclin kinase"': [],
+    'name:"cyclin kinase"~1': BOTH,
+    "cyclin kinase": BOTH,
+    "cdk2 AND cdk7": [],
+    "cdk2 OR cdk7": BOTH,
+    "cdk2 || cdk7": BOTH,
+    "kinase NOT cdk7": ["1000"],
+    "kinase -symbol:cdk7": ["1000"],
+    "+kinase !symbol:cdk7": ["1000"],
+    "kinase && cdk7": ["1001"],
+    "cdk2 OR cdk7 AND nosuch": [],
+    "cdk2 OR (cdk7 AND nosuch)": ["1000"],
+    "symbol:(cdk2 OR cdk7)": BOTH,
+    "kinase AND taxid:[9606 TO 9606]": BOTH,
+    "kinase AND taxid:{9606 TO 10090}": [],
+    "kinase AND taxid:[* TO 9606}": [],
+    "kinase AND taxid:>=9606": BOTH,
+    "kinase AND taxid:<9606": [],
+    "symbol:cdk*": BOTH,
+    "symbol:cdk?": BOTH,
+    "symbol:*dk2": ["1000"],
+    "symbol:*d*7": ["1001"],
+    "symbol:/cdk[2-6]/": ["1000"],
+    "symbol:cdk3~1": BOTH,
+    "_exists_:cpic.level": ["1000"],
+    "_exists_:cpic": ["1000"],
+    "*:* AND cdk2": ["1000"],
+    "cdk2^3 OR cdk7": BOTH,
+    "pathway.id:b": ["1000"],
+    "pathway.name:cycle": ["1000"],
+    "pathway.\\*:b": ["1000"],
+    "taxid:word": [],
+    "nosuch:x": [],
+}
+
+
+def test_section_3_every_construct_of_the_syntax(genes: Genes) -> None:
+    async def work(gateway: Any) -> None:
+        for query, wanted in SYNTAX.items():
+            found = (await gateway.get("/query", q=query)).json()
+            assert sorted(ids(found)) == wanted, query
+        boosted = (await gateway.get("/query", q="cdk2^3 OR cdk7")).json()
+        assert ids(boosted) == BOTH
+
+    genes(work)
+
+
 def test_section_3_filters(genes: Genes) -> None:
     async def work(gateway: Any) -> None:
         found = (
