@@ -10,6 +10,8 @@ from typing import Any
 
 from celery import Celery
 from celery.signals import beat_embedded_init, setup_logging, worker_process_init, worker_process_shutdown, worker_ready
+from celery.worker.consumer import Consumer
+from kombu.message import Message
 
 from sourcebook.backends import broker_transport_options
 from sourcebook.context import Context, open_context
@@ -21,6 +23,29 @@ from sourcebook.settings import Settings
 from sourcebook.worker import RETRY_SECONDS, Outcome, execute_job
 
 _RECOVER_SECONDS = 5.0
+
+
+class JobConsumer(Consumer):
+    """Celery's consumer, which connects again when a message cannot be acknowledged.
+
+    A job may end while the broker is down. Celery logs that and keeps the message in hand, which, as a worker takes one
+    message at a time, means that it never takes another. An error of the connection makes it connect anew.
+    """
+
+    def call_soon(self, p: Any, *args: Any, **kwargs: Any) -> Any:
+        """Run `p` in the worker's loop; Celery before 5.7 acknowledges by it."""
+        return super().call_soon(_settle_message, p, *args, **kwargs)
+
+    def call_soon_ack(self, p: Any, *args: Any, **kwargs: Any) -> Any:
+        """Run `p`, which acknowledges or rejects a message, in the worker's loop."""
+        return super().call_soon_ack(_settle_message, p, *args, **kwargs)
+
+
+def _settle_message(p: Any, *args: Any, **kwargs: Any) -> None:
+    p(*args, **kwargs)
+    message = getattr(p, "__self__", None)
+    if isinstance(message, Message) and not message.acknowledged:
+        raise BrokenPipeError("the broker did not take an acknowledgement")
 
 
 class _Process:
@@ -61,6 +86,7 @@ def make_celery(settings: Settings) -> Celery:
         task_acks_late=True,
         task_reject_on_worker_lost=True,
         worker_prefetch_multiplier=1,
+        worker_consumer=JobConsumer,
         worker_enable_remote_control=False,
         worker_send_task_events=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,

@@ -20,6 +20,7 @@ def start(stack: Stack, stage: str) -> str:
     """Start a job of a stage; return its id."""
     if stage in {"dump", "upload"}:
         job = stack.post(f"/hub/sources/things/{stage}", {"force": True}).json()
+        assert isinstance(job, list) or "id" in job, job
         return str(job[0]["id"] if isinstance(job, list) else job["id"])
     if stage == "build":
         return str(stack.post("/hub/builds", {"config": "things"}).json()["id"])
@@ -27,80 +28,86 @@ def start(stack: Stack, stage: str) -> str:
     return str(stack.post(f"/hub/builds/{newest}/release").json()["id"])
 
 
-def kill_in_the_middle(stack: Stack, plugin: SlowPlugin, stage: str) -> str:
-    """Start a job of a stage, and kill its worker while it runs; return the job's id."""
-    if stage in {"dump", "upload"}:  # the plugin holds these up
+STAGES = ("dump", "upload", "build", "index")
+
+
+def stop_in_the_middle(stack: Stack, plugin: SlowPlugin, stage: str) -> str:
+    """Start a job of a stage and hold it up in the middle; return its id."""
+    if stage in {"dump", "upload"}:  # the plugin waits
         plugin.slow(stage, on=True)
         job_id = start(stack, stage)
         stack.wait_until_running(job_id)
         assert stack.job(job_id)["state"] == "running"
-        stack.kill(stage)
-        plugin.slow(stage, on=False)
         return job_id
     for _ in range(5):
         job_id = start(stack, stage)
-        caught = stack.freeze_in_the_middle(stage, job_id)
-        if caught:
-            stack.kill(stage)
+        if stack.freeze_in_the_middle(stage, job_id):
             return job_id
         stack.signal(stage, signal.SIGCONT)
         stack.wait_for_job(job_id)
     pytest.fail(f"{stage} was never caught in the middle")
 
 
-@pytest.mark.parametrize("stage", ["dump", "upload", "build", "index"])
+def go_on(stack: Stack, plugin: SlowPlugin) -> None:
+    for stage in STAGES:
+        plugin.slow(stage, on=False)
+        stack.signal(stage, signal.SIGCONT)
+
+
+def check_success(stack: Stack, jobs: list[str], *, attempts: int = 1) -> None:
+    """Check that jobs, and the jobs that they start, succeed; and that each was begun so often."""
+    for job_id in jobs:
+        job = stack.wait_for_job(job_id)
+        assert (job["state"], job["attempt"]) == ("succeeded", attempts), job
+        for child in job["children"]:
+            assert stack.wait_for_job(child)["state"] == "succeeded", stack.job(child)
+
+
+@pytest.mark.parametrize("stage", STAGES)
 def test_a_killed_worker_loses_no_job(stack: Stack, plugin: SlowPlugin, stage: str) -> None:
     before = served(stack)
     builds = set((stack.home / "documents").glob("build~*"))
-    job_id = kill_in_the_middle(stack, plugin, stage)
+    job_id = stop_in_the_middle(stack, plugin, stage)
+    stack.kill(stage)
+    plugin.slow(stage, on=False)
     assert served(stack) == before
-    job = stack.wait_for_job(job_id)
-    assert job["state"] == "succeeded", job
-    assert job["attempt"] == 2
+    check_success(stack, [job_id], attempts=2)
     assert builds <= set((stack.home / "documents").glob("build~*"))
-    for child in job["children"]:
-        assert stack.wait_for_job(child)["state"] == "succeeded"
     assert served(stack) == before
     upload = stack.get("/hub/sources/things").json()["uploads"]["things"]
     assert upload["count"] == plugin.documents
 
 
-def test_a_killed_broker_loses_no_job(stack: Stack, plugin: SlowPlugin) -> None:
-    plugin.slow("upload", on=True)
-    job_id = start(stack, "upload")
-    stack.wait_until_running(job_id)
-    assert stack.job(job_id)["state"] == "running"
-    stack.kill("broker")
-    plugin.slow("upload", on=False)
-    assert stack.wait_for_job(job_id)["state"] == "succeeded"
-    stack.wait_for(
-        lambda: stack.post("/hub/builds", {"config": "things"}).status_code == 202, 30, "the broker to answer"
-    )
-    newest = stack.get("/hub/jobs?kind=build&limit=1").json()[0]
-    assert stack.wait_for_job(newest["id"])["state"] == "succeeded"
-
-
-@pytest.mark.usefixtures("plugin")
-def test_a_killed_gateway_comes_back(stack: Stack) -> None:
+@pytest.mark.parametrize("name", ["broker", "gateway"])
+def test_broker_or_gateway_killed_in_the_middle_of_every_stage_lose_no_job(
+    stack: Stack, plugin: SlowPlugin, name: str
+) -> None:
     before = served(stack)
-    stack.kill("gateway")
-    stack.wait_for(lambda: stack.get("/health/ready").status_code == 200, 30, "the gateway to come back")
+    jobs = [stop_in_the_middle(stack, plugin, stage) for stage in STAGES]
+    killed = stack.pids(name)
+    stack.kill(name)
+    go_on(stack, plugin)
+    stack.wait_for(lambda: stack.pids(name) not in ([], killed), 30, f"another {name} to start")
+    stack.wait_for(lambda: stack.get("/health/ready").status_code == 200, 30, f"the {name} to come back")
+    check_success(stack, jobs)
     assert served(stack) == before
+    job = stack.post("/hub/builds", {"config": "things"}).json()
+    assert stack.wait_for_job(job["id"])["state"] == "succeeded"
 
 
-def test_power_off_in_the_middle_of_an_upload(stack: Stack, plugin: SlowPlugin) -> None:
+def test_power_off_in_the_middle_of_every_stage(stack: Stack, plugin: SlowPlugin) -> None:
     before = served(stack)
-    plugin.slow("upload", on=True)
-    job_id = start(stack, "upload")
-    stack.wait_until_running(job_id)
-    assert stack.job(job_id)["state"] == "running"
+    jobs = [stop_in_the_middle(stack, plugin, stage) for stage in STAGES]
     stack.power_off()
-    plugin.slow("upload", on=False)
+    go_on(stack, plugin)
     stack.start()
     assert served(stack) == before
-    job = stack.wait_for_job(job_id)
-    assert (job["state"], job["attempt"]) == ("succeeded", 2)
+    check_success(stack, jobs, attempts=2)
     assert not list((stack.home / "scratch").glob("*"))
+
+
+def test_after_all_that_a_new_release_is_served_and_rolled_back(stack: Stack, plugin: SlowPlugin) -> None:
+    before = served(stack)
     plugin.publish("2")
     release(stack, plugin)
     assert served(stack) == (plugin.documents, "2")

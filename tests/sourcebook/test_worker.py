@@ -12,7 +12,7 @@ from support.context import run_in_context
 
 from sourcebook import worker
 from sourcebook.context import Context
-from sourcebook.errors import Busy, Conflict, DownloadInterrupted, NotFound, ParserError
+from sourcebook.errors import Busy, Conflict, DownloadInterrupted, EngineUnavailable, NotFound, ParserError
 from sourcebook.flow.messages import DumpReady, DumpSource, Message, UploadDump
 from sourcebook.hub import jobs
 from sourcebook.model.job import Job, JobState
@@ -77,6 +77,27 @@ def test_the_next_stage_starts_by_itself_once(tmp_path: Path, monkeypatch: pytes
             ("s/b", JobState.SUCCEEDED, job.id),
             ("s/a", JobState.SUCCEEDED, job.id),
         ]
+
+    play(tmp_path, monkeypatch, dump, scenario)
+
+
+def test_a_broker_that_is_away_at_the_end_of_a_job_repeats_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def dump(context: Context, _run: JobRun, _command: Any) -> Message:
+        monkeypatch.setattr(type(context.bus), "send", refuse)
+        return READY.model_copy(update={"uploaders": ("a",)})
+
+    async def refuse(*_: Any) -> None:
+        raise EngineUnavailable("The broker does not answer.")
+
+    async def scenario(context: Context) -> None:
+        job = await jobs.submit(context, DumpSource(source="s"))
+        assert await execute_job(context, job.id) is Outcome.DONE
+        ended = await jobs.get_job(context, job.id)
+        assert (ended.state, ended.attempt, ended.children) == (JobState.SUCCEEDED, 1, [f"{job.id}.1"])
+        monkeypatch.undo()
+        assert await jobs.recover_jobs(context) == ended.children
 
     play(tmp_path, monkeypatch, dump, scenario)
 

@@ -118,10 +118,12 @@ class Stack:
             try:
                 line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
                 environment = (folder / "environ").read_bytes()
+                # A broker writes its title over its environment; it stands in the folder of its data.
+                is_broker = (folder / "cwd").readlink() == self.home / "broker"
             except OSError:
                 continue
-            is_ours = str(self.home).encode() in environment
-            if is_ours and (words in line or (name == "broker" and "-server" in line)):
+            is_ours = str(self.home).encode() in environment and words in line
+            if is_broker if name == "broker" else is_ours:
                 found.append(int(folder.name))
         return found
 

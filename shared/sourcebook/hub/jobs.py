@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from sourcebook.context import Context
-from sourcebook.errors import Busy, Conflict, InvalidRequest, NotFound
+from sourcebook.errors import Busy, Conflict, EngineUnavailable, InvalidRequest, NotFound
 from sourcebook.flow.messages import Message
 from sourcebook.flow.stages import STAGES, stage_of
 from sourcebook.logging import get_logger
@@ -64,7 +64,11 @@ async def submit_children(context: Context, parent: Job, commands: list[Message]
             parent=parent.id,
         )
         if await context.catalog.insert(job.id, job):
-            await send(context, job)
+            # The parent's work is done and must not be repeated because the broker is away: beat sends what was not sent.
+            try:
+                await send(context, job)
+            except EngineUnavailable as error:
+                log.warning("job_not_sent", job=job.id, error=error.message)
         ids.append(job.id)
     return ids
 
