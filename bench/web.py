@@ -188,18 +188,30 @@ def render(results: dict[str, Any]) -> str:
 
 def _comparison_table(results: dict[str, Any]) -> str:
     side = ("requests/s", "p50, ms", "p99, ms", "CPU, ms")
-    head = ("request", "connections", *side, *(f"BioThings: {title}" for title in side), "times", "wanted", "reached")
+    head = (
+        "request",
+        "connections",
+        *side,
+        *(f"BioThings: {title}" for title in side),
+        "times",
+        "times, CPU",
+        "wanted",
+        "reached",
+    )
     rows = []
     for name, measured in results["sourcebook"].items():
         for connections, ours in measured.items():
             theirs = results["peer"].get(name, {}).get(connections)
-            cells = [name, connections, *_numbers(ours), *(_numbers(theirs) if theirs else ("",) * 4)]
             target = results["targets"][name]
-            ratio = ours["per_second"] / theirs["per_second"] if theirs and theirs["per_second"] else 0
-            rows.append(
-                (*cells, f"{ratio:.1f}" if ratio else "", f"{target}", report.yes(ratio >= target) if ratio else "")
-            )
+            cells = [name, connections, *_numbers(ours), *(_numbers(theirs) if theirs else ("",) * 4)]
+            rows.append((*cells, *(_compare(ours, theirs, target) if theirs else ("", "", f"{target}", ""))))
     return report.table(head, rows)
+
+
+def _compare(ours: dict[str, Any], theirs: dict[str, Any], target: float) -> tuple[str, ...]:
+    ratio = ours["per_second"] / theirs["per_second"] if theirs["per_second"] else 0
+    of_cpu = theirs["cpu_ms"] / ours["cpu_ms"]
+    return f"{ratio:.1f}", f"{of_cpu:.1f}", f"{target}", report.yes(ratio >= target)
 
 
 def _numbers(row: dict[str, Any]) -> tuple[str, ...]:
