@@ -93,7 +93,9 @@ class Digest:
     def add(self, values: Iterable[bytes]) -> None:
         """Add the values (hash + body) of records."""
         hashes = [value[:HASH_BYTES] for value in values]
-        halves = array("Q", b"".join(hashes))  # adding 64-bit halves in C is much faster than adding 128-bit numbers here
+        halves = array(
+            "Q", b"".join(hashes)
+        )  # adding 64-bit halves in C is much faster than adding 128-bit numbers here
         if sys.byteorder == "little":
             halves.byteswap()
         self._sum = (self._sum + (sum(halves[::2]) << 64) + sum(halves[1::2])) & _MASK
