@@ -98,11 +98,15 @@ def wildcard_query(field: str, pattern: str) -> tuple[str, Predicate]:
 
 def bounds_query(field: str, low: Any, high: Any, brackets: str) -> tuple[str, Predicate]:
     def fold(bound: Any) -> Any:
+        if bound == "*":  # an open end, in quotes too
+            return None
         return bound.lower() if isinstance(bound, str) and field != "c" else bound
 
+    least, most = fold(low), fold(high)
+
     def holds(value: Any) -> bool:
-        above = low is None or (value >= fold(low) if brackets[0] == "[" else value > fold(low))
-        return above and (high is None or (value <= fold(high) if brackets[1] == "]" else value < fold(high)))
+        above = least is None or (value >= least if brackets[0] == "[" else value > least)
+        return above and (most is None or (value <= most if brackets[1] == "]" else value < most))
 
     def write(bound: Any) -> str:
         return "*" if bound is None else f'"{bound}"' if isinstance(bound, str) else str(bound)
