@@ -95,3 +95,31 @@ class Digest:
         hashes = [value[:HASH_BYTES] for value in values]
         # Adding 64-bit halves in C is much faster than adding 128-bit numbers here.
         halves = array("Q", b"".join(hashes))
+        if sys.byteorder == "little":
+            halves.byteswap()
+        self._sum = (self._sum + (sum(halves[::2]) << 64) + sum(halves[1::2])) & _MASK
+        self.count += len(hashes)
+
+    def hex(self) -> str:
+        """Return the digest as 32 hexadecimal digits."""
+        return f"{self._sum:032x}"
+
+
+_MASK = (1 << (8 * HASH_BYTES)) - 1
+
+
+def is_ascending(records: Iterable[Record]) -> bool:
+    """Whether the keys strictly ascend (sorted, no duplicate)."""
+    return all(left[0] < right[0] for left, right in pairwise(records))
+
+
+def batched_records(records: Iterable[Record], size: int) -> Iterator[list[Record]]:
+    """Cut an iterable of records into lists of at most `size`."""
+    batch: list[Record] = []
+    for record in records:
+        batch.append(record)
+        if len(batch) >= size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
