@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import functools
 import signal
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -16,6 +18,7 @@ from sourcebook.references import load_reference
 from sourcebook.settings import Settings
 from sourcebook.supervisor import check_port, run_stack
 
+_GRACEFUL_SECONDS = 3  # an open event stream must not hold up Ctrl-C
 PortOption = Annotated[
     int | None, typer.Option(min=1, max=65535, help="Port; default: SOURCEBOOK_PORT, which is 8000.")
 ]
@@ -55,26 +58,28 @@ def worker(
 def api(*, port: PortOption = None) -> None:
     """Run the gateway: hub control, console, and the query API of every release."""
     settings = with_port(port)
-    configure_logging(settings.log_level, as_json=settings.log_json)
-    _serve(load_reference("sourcebook_api.app:create_app")(settings), settings)
+    _serve(functools.partial(_make_app, "sourcebook_api.app:create_app", settings), settings)
 
 
 def serve(
     name: Annotated[str, typer.Argument(help="Name of the API.")],
     *,
     port: PortOption = None,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes that answer side by side.")] = 1,
 ) -> None:
     """Serve one API at the root of its own port; the gateway need not run."""
     settings = with_port(port)
     run_command(lambda context: apis.get_api(context, name), inline=True)
-    serve_api(name, settings)
+    serve_api(name, settings, workers=workers)
 
 
-def serve_api(name: str, settings: Settings) -> None:
+def serve_api(name: str, settings: Settings, *, workers: int = 1) -> None:
     """Serve one API until Ctrl-C."""
     check_port(settings.host, settings.port)
     out.print(f"API {name}: http://{settings.host}:{settings.port}/query?q=*  (Ctrl-C stops it)", markup=False)
-    _serve(load_reference("sourcebook_api.app:create_query_app")(settings, name), settings)
+    _serve(
+        functools.partial(_make_app, "sourcebook_api.app:create_query_app", settings, name), settings, workers=workers
+    )
 
 
 def with_port(port: int | None) -> Settings:
@@ -83,8 +88,29 @@ def with_port(port: int | None) -> Settings:
     return settings if port is None else settings.model_copy(update={"port": port})
 
 
-def _serve(app: Any, settings: Settings) -> None:
+def _make_app(reference: str, settings: Settings, *arguments: str) -> Any:
+    # Runs in each serving process, which starts with nothing but the settings.
+    configure_logging(settings.log_level, as_json=settings.log_json)
+    return load_reference(reference)(settings, *arguments)
+
+
+def _serve(make_app: Callable[[], Any], settings: Settings, *, workers: int = 1) -> None:
     check_port(settings.host, settings.port)
-    options = {"log_config": None, "access_log": False, "server_header": False}
+    config = load_reference("uvicorn:Config")(
+        make_app,
+        factory=True,
+        host=settings.host,
+        port=settings.port,
+        workers=workers,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_GRACEFUL_SECONDS,
+    )
+    server = load_reference("uvicorn:Server")(config)
     with contextlib.suppress(KeyboardInterrupt):
-        load_reference("uvicorn:run")(app, host=settings.host, port=settings.port, **options)
+        if workers == 1:
+            server.run()
+        else:
+            sockets = [config.bind_socket()]
+            load_reference("uvicorn.supervisors:Multiprocess")(config, target=server.run, sockets=sockets).run()
