@@ -113,4 +113,4 @@ def _serve(make_app: Callable[[], Any], settings: Settings, *, workers: int = 1)
             server.run()
         else:
             sockets = [config.bind_socket()]
-            load_reference("uvicorn.supervisors:Multiprocess")(config, target=server.run, sockets=sockets).run()
+            load_reference("uvicorn.supervisors:Multiprocess")(config, sockets=sockets).run()
