@@ -14,6 +14,7 @@ import pytest
 
 from sourcebook.backends import open_catalog, open_documents, open_files, open_locks
 from sourcebook.context import Context
+from sourcebook.errors import SourcebookError
 from sourcebook.flow.messages import UploadDump, UploadReady
 from sourcebook.model.document import read_document
 from sourcebook.model.dump import Dump, DumpFile
@@ -143,6 +144,12 @@ class SourceBench:
     def upload_once(self) -> Outcome:
         """Open the stores, upload, close them."""
         return self.run(self.upload)
+
+    def upload_fails(self, kind: type[SourcebookError]) -> SourcebookError:
+        """Upload, and return the error with which that fails."""
+        with pytest.raises(kind) as caught:
+            self.upload_once()
+        return caught.value
 
     def state(self) -> SourceState:
         """Return what is current."""

@@ -20,7 +20,6 @@ from sourcebook.errors import (
     DocumentError,
     ManifestError,
     ParserError,
-    SourcebookError,
 )
 from sourcebook.flow.messages import UploadDump
 from sourcebook.model.upload import Upload
@@ -39,12 +38,6 @@ THREE = """
 """
 
 
-def upload_fails(bench: SourceBench, kind: type[SourcebookError]) -> SourcebookError:
-    with pytest.raises(kind) as caught:
-        bench.upload_once()
-    return caught.value
-
-
 def test_an_exception_names_the_document_before_it_and_the_plugins_frames(bench: SourceBench) -> None:
     bench.write("""
         def load_data(data_folder):
@@ -53,7 +46,7 @@ def test_an_exception_names_the_document_before_it_and_the_plugins_frames(bench:
                 if number == 999:
                     raise KeyError("gene")
     """)
-    error = upload_fails(bench, ParserError)
+    error = bench.upload_fails(ParserError)
     assert "KeyError: 'gene' after 1000 documents (the last _id was '999')" in error.message
     assert "parser.py" in error.details["traceback"]
     assert "sourcebook_uploader" not in error.details["traceback"]
@@ -62,7 +55,7 @@ def test_an_exception_names_the_document_before_it_and_the_plugins_frames(bench:
 
 def test_a_bad_document_fails_the_upload(bench: SourceBench) -> None:
     bench.write("def load_data(data_folder):\n    yield {'_id': 'x'}\n    yield {'_id': 'y', 'a': [float('nan')]}\n")
-    error = upload_fails(bench, DocumentError)
+    error = bench.upload_fails(DocumentError)
     assert "Document 2 (_id 'y'): a[0] is nan" in error.message
     assert (error.details["id"], error.details["path"]) == ("y", "a[0]")
     assert bench.state().uploads == {}
@@ -85,19 +78,19 @@ def test_a_bad_document_fails_the_upload(bench: SourceBench) -> None:
 def test_a_parser_that_gives_nothing_fails(bench: SourceBench, body: str, expected: str) -> None:
     bench.overrides["parser_memory_bytes"] = 256 * 1024**2
     bench.write(f"def load_data(data_folder):\n    {body}\n")
-    assert expected in upload_fails(bench, ParserError).message
+    assert expected in bench.upload_fails(ParserError).message
 
 
 def test_an_error_about_a_huge_key_is_cut(bench: SourceBench) -> None:
     bench.write("def load_data(data_folder):\n    yield {'_id': 'x', 'k' * 3_000_000: {'a': b''}}\n")
-    error = upload_fails(bench, DocumentError)
+    error = bench.upload_fails(DocumentError)
     assert error.message.startswith("Document 1 (_id 'x'): kkk")
     assert len(error.message) == len(error.details["path"]) == 20_000
 
 
 def test_a_missing_function_names_the_nearest(bench: SourceBench) -> None:
     bench.write("def load_dta(data_folder):\n    return []\n")
-    assert "load_dta" in upload_fails(bench, ManifestError).message
+    assert "load_dta" in bench.upload_fails(ManifestError).message
 
 
 def test_a_crash_keeps_the_end_of_the_output(bench: SourceBench) -> None:
@@ -108,7 +101,7 @@ def test_a_crash_keeps_the_end_of_the_output(bench: SourceBench) -> None:
             sys.stderr.flush()
             os._exit(3)
     """)
-    error = upload_fails(bench, ParserError)
+    error = bench.upload_fails(ParserError)
     assert "exit code 3" in error.message
     assert "the last words" in error.details["output"]
 

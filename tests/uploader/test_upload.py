@@ -12,7 +12,6 @@ from sourcebook.errors import (
     MissingUpload,
     NotFound,
     ParserError,
-    SourcebookError,
 )
 from sourcebook.flow.messages import InspectUpload, UploadDump
 from sourcebook.model.build import Build
@@ -32,12 +31,6 @@ THREE = """
         yield {"_id": "c", "n": 3}
         yield {"_id": "a", "n": 1}
 """
-
-
-def upload_fails(bench: SourceBench, kind: type[SourcebookError]) -> SourcebookError:
-    with pytest.raises(kind) as caught:
-        bench.upload_once()
-    return caught.value
 
 
 def test_documents_are_stored_in_id_order(bench: SourceBench) -> None:
@@ -151,7 +144,7 @@ def test_duplicates_in_different_runs_are_an_error(bench: SourceBench) -> None:
                 yield {"_id": str(number)}
             yield {"_id": "7"}
     """)
-    error = upload_fails(bench, DuplicateId)
+    error = bench.upload_fails(DuplicateId)
     assert "_id '7' more than once" in error.message
     assert "on_duplicates" in error.message
 
@@ -191,7 +184,7 @@ def test_a_parallelizer_gives_each_process_its_arguments(bench: SourceBench) -> 
 
 def test_a_parallelizer_must_give_lists_of_arguments(bench: SourceBench) -> None:
     bench.write("def jobs(self):\n    return ['a']\ndef load_data(x):\n    return []\n", parallelizer="parser:jobs")
-    assert "list of argument tuples" in upload_fails(bench, ParserError).message
+    assert "list of argument tuples" in bench.upload_fails(ParserError).message
 
 
 def test_keylookup_is_warned_of(bench: SourceBench) -> None:
@@ -209,7 +202,7 @@ def test_one_failing_process_of_several_fails_the_upload(bench: SourceBench) -> 
     """,
         parallelizer="parser:jobs",
     )
-    assert "ZeroDivisionError" in upload_fails(bench, ParserError).message
+    assert "ZeroDivisionError" in bench.upload_fails(ParserError).message
 
 
 def test_a_plugins_mapping_is_committed_at_every_upload(bench: SourceBench) -> None:
@@ -238,7 +231,7 @@ def test_a_wrong_mapping_of_a_plugin_fails_before_parsing(bench: SourceBench) ->
     bench.write(
         THREE + "    def get_mapping(cls):\n        return {'n': {'type': 'string'}}\n", mapping="parser:get_mapping"
     )
-    assert "write keyword or text" in upload_fails(bench, MappingError).message
+    assert "write keyword or text" in bench.upload_fails(MappingError).message
 
 
 # What is current
@@ -323,7 +316,7 @@ def test_a_failed_upload_keeps_the_last_good_one(bench: SourceBench) -> None:
     bench.write(THREE)
     first = bench.upload_once()
     bench.write("def load_data(data_folder):\n    return []\n")
-    upload_fails(bench, ParserError)
+    bench.upload_fails(ParserError)
     state = bench.state()
     assert state.uploads == {"bench": first.record.id}
     assert state.last_upload_errors["bench"]["code"] == "parser"

@@ -8,8 +8,7 @@ documents are equal bytes and the `_id` can be cut off without decoding.
 import hashlib
 import sys
 from array import array
-from collections.abc import Iterable, Iterator
-from itertools import pairwise
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
@@ -20,6 +19,7 @@ Record = tuple[bytes, bytes]
 
 MAX_ID_BYTES = 512  # OpenSearch's limit for `_id`
 HASH_BYTES = 16
+_MASK = (1 << (8 * HASH_BYTES)) - 1
 _MAX_KEY_BYTES = 511  # LMDB's limit for a key
 _KEY_PREFIX_BYTES = 440
 _ID_HEAD = b'{"_id":'
@@ -103,23 +103,3 @@ class Digest:
     def hex(self) -> str:
         """Return the digest as 32 hexadecimal digits."""
         return f"{self._sum:032x}"
-
-
-_MASK = (1 << (8 * HASH_BYTES)) - 1
-
-
-def is_ascending(records: Iterable[Record]) -> bool:
-    """Whether the keys strictly ascend (sorted, no duplicate)."""
-    return all(left[0] < right[0] for left, right in pairwise(records))
-
-
-def batched_records(records: Iterable[Record], size: int) -> Iterator[list[Record]]:
-    """Cut an iterable of records into lists of at most `size`."""
-    batch: list[Record] = []
-    for record in records:
-        batch.append(record)
-        if len(batch) >= size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

@@ -8,10 +8,8 @@ from hypothesis import strategies as st
 
 from sourcebook.model.document import (
     Digest,
-    batched_records,
     canonical_json,
     content_hash,
-    is_ascending,
     make_record,
     read_document,
     record_body,
@@ -63,11 +61,3 @@ def test_the_digest_depends_on_what_is_there_alone(docs: list[dict[str, Any]], o
     second = Digest(second.count, second.hex())
     second.add(value for _, value in records[middle:])
     assert (first.hex(), first.count) == (second.hex(), second.count)
-
-
-def test_records_are_cut_into_batches() -> None:
-    records = [make_record({"_id": item}) for item in "abcde"]
-    assert [len(batch) for batch in batched_records(records, 2)] == [2, 2, 1]
-    assert is_ascending(records)
-    assert not is_ascending(records + records[:1])
-    assert not is_ascending(records[:1] * 2)
