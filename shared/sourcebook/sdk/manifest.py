@@ -268,7 +268,8 @@ def _manifest_error(path: Path, error: ValidationError, data: dict[str, Any]) ->
     problems = [_explain(item, data) for item in error.errors(include_url=False)]
     key, value, allowed = problems[0]
     sentences = [f"{k}{'' if v is None else ' = ' + v}: {why}" for k, v, why in problems]
-    message = f"{path}: {'; '.join(sentences)}."
+    text = "; ".join(sentences)
+    message = f"{path}: {text}" if text.endswith("?") else f"{path}: {text}."
     return ManifestError(message, file=str(path), key=key, value=value, allowed=allowed, problems=sentences)
 
 
