@@ -24,6 +24,7 @@
         ├── MissingUpload
         ├── VerificationFailed
         ├── StoreDamaged
+        ├── DamagedChanges
         ├── PortBusy
         ├── Cancelled
         └── TimeLimitExceeded
@@ -214,6 +215,12 @@ class StoreDamaged(TerminalError):
 
     code = "store_damaged"
     exit_code = 4
+
+
+class DamagedChanges(TerminalError):
+    """A file of a changes folder is missing or is not what its metadata say: make the diff, or fetch the release, again."""
+
+    code = "damaged_changes"
 
 
 class PortBusy(TerminalError):

@@ -269,3 +269,109 @@ def test_a_name_that_was_dropped_may_be_written_again(tmp_path: Path) -> None:
         assert await store.get_many("c", ["a", "b"]) == [None, record_body(records("b")[0])]
 
     run(tmp_path, scenario)
+
+
+async def read_all(store: DocumentStore, name: str) -> list[Record]:
+    return [record async for batch in store.scan(name) for record in batch]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    base=st.dictionaries(st.sampled_from("abcdefghij"), st.integers(0, 3)),
+    steps=st.lists(
+        st.dictionaries(st.sampled_from("abcdefghijkl"), st.integers(0, 3))
+        | st.lists(st.sampled_from("abcdefghijkl"), unique=True),
+        max_size=4,
+    ),
+)
+def test_a_derived_collection_is_as_if_written_from_nothing(
+    tmp_path_factory: pytest.TempPathFactory, base: dict[str, int], steps: list[dict[str, int] | list[str]]
+) -> None:
+    def as_records(values: dict[str, int]) -> list[Record]:
+        return sorted(make_record({"_id": key, "value": value}) for key, value in values.items())
+
+    async def scenario(store: DocumentStore) -> None:
+        async with store.create("base") as writer:
+            await writer.write(as_records(base))
+            await writer.commit()
+        expected = dict(base)
+        async with store.derive("derived", "base") as patcher:
+            for step in steps:
+                if isinstance(step, dict):
+                    expected |= step
+                    await patcher.put(as_records(step)[::-1])
+                else:
+                    expected = {key: value for key, value in expected.items() if key not in step}
+                    await patcher.delete([key.encode() for key in step])
+            info = await patcher.commit()
+        async with store.create("full") as writer:
+            await writer.write(as_records(expected))
+            full = await writer.commit()
+        assert (info.name, info.count, info.digest) == ("derived", full.count, full.digest)
+        assert await store.info("derived") == info
+        assert await read_all(store, "derived") == as_records(expected)
+        assert await read_all(store, "base") == as_records(base)
+
+    run(tmp_path_factory.mktemp("store"), scenario)
+
+
+def test_a_derived_collection_needs_its_base_only_to_begin(tmp_path: Path) -> None:
+    async def scenario(store: DocumentStore) -> None:
+        await fill(store, "base", *"abc")
+        async with store.derive("derived", "base") as patcher:
+            await store.drop("base")
+            await patcher.put(records("d"))
+            await patcher.commit()
+        assert await read_all(store, "derived") == records(*"abcd")
+        with pytest.raises(NotFound, match="'base'"):
+            async with store.derive("other", "base"):
+                pass
+        assert await store.names() == ["derived"]
+
+    run(tmp_path, scenario)
+
+
+def test_a_derived_collection_can_be_derived_from(tmp_path: Path) -> None:
+    async def scenario(store: DocumentStore) -> None:
+        await fill(store, "c0", *(f"id{number:04}" for number in range(500)))
+        expected = {record[0]: record for record in await read_all(store, "c0")}
+        for turn in range(1, 12):
+            async with store.derive(f"c{turn}", f"c{turn - 1}") as patcher:
+                fresh = [make_record({"_id": f"id{number:04}", "turn": turn}) for number in range(turn, 600, 50)]
+                gone = [f"id{number:04}".encode() for number in range(turn + 20, 600, 70)]
+                await patcher.put(fresh)
+                await patcher.delete(gone)
+                await patcher.commit()
+            expected |= {record[0]: record for record in fresh}
+            expected = {key: record for key, record in expected.items() if key not in gone}
+            await store.drop(f"c{turn - 1}")
+        assert await read_all(store, "c11") == sorted(expected.values())
+        ids = [key.decode() for key in expected]
+        assert await store.get_many("c11", ids) == [record_body(record) for record in expected.values()]
+
+    run(tmp_path, scenario)
+
+
+def test_an_abandoned_derivation_leaves_nothing(tmp_path: Path) -> None:
+    async def scenario(store: DocumentStore) -> None:
+        await fill(store, "base", "a")
+        async with store.derive("derived", "base") as patcher:
+            await patcher.put(records("b"))
+            assert await store.info("derived") is None
+        assert await store.names() == ["base"]
+        assert list((tmp_path / "documents" / ".new").iterdir()) == []
+
+    run(tmp_path, scenario)
+
+
+def test_the_first_of_two_derivations_of_a_name_stays(tmp_path: Path) -> None:
+    async def scenario(store: DocumentStore) -> None:
+        await fill(store, "base", "a")
+        async with store.derive("c", "base") as first, store.derive("c", "base") as second:
+            await first.put(records("b"))
+            await second.put(records("c"))
+            await first.commit()
+            info = await second.commit()
+        assert (info.count, await read_all(store, "c")) == (2, records(*"ab"))
+
+    run(tmp_path, scenario)

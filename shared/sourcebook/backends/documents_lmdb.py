@@ -5,112 +5,39 @@ under `.new/`, hold an flock on it (so that leftovers of dead processes can be t
 """
 
 import asyncio
-import fcntl
-import os
 import secrets
 import shutil
 import threading
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
 
 import lmdb
 
-from sourcebook.errors import EngineUnavailable, NotFound, SettingsError
-from sourcebook.model.document import HASH_BYTES, Digest, Record, record_key
+from sourcebook.backends.lmdb_writer import (
+    DATA_FILE,
+    MAP_BYTES,
+    LmdbPatcher,
+    LmdbWriter,
+    copy_file,
+    hold_lock_file,
+    lock_path,
+    read_info,
+    remove_leftovers,
+)
+from sourcebook.errors import NotFound, SettingsError
+from sourcebook.model.document import HASH_BYTES, Record, record_key
 from sourcebook.ports.documents import CollectionInfo
 from sourcebook.settings import Settings
 
-_MAP_BYTES = 1 << 40  # address space, not disk: the file grows as it is filled
 _OPEN_COLLECTIONS = 32
 _INLINE_IDS = 64  # so few look-ups cost less than the switch to a thread
-_RECORDS_PER_TRANSACTION = 100_000
 _NETWORK_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "fuse.s3fs", "9p", "ceph", "glusterfs"}
 )
-
-
-class LmdbWriter:
-    """Fills one new collection."""
-
-    def __init__(self, folder: Path, target: Path) -> None:
-        self.committed = False
-        self._folder = folder
-        self._target = target
-        self._digest = Digest()
-        self._last = b""
-        self._pending = 0
-        # A task that is cancelled leaves its thread writing: whoever comes next waits for it.
-        self._mutex = threading.Lock()
-        # Nothing is visible before the rename, so there is one sync at the end instead of one a transaction.
-        self._env = lmdb.open(
-            str(folder), map_size=_MAP_BYTES, sync=False, metasync=False, lock=False, max_spare_txns=0
-        )
-        self._txn = self._env.begin(write=True)
-
-    async def write(self, records: Sequence[Record]) -> None:
-        if records:
-            await asyncio.to_thread(self._locked, self._write, records)
-
-    def _write(self, records: Sequence[Record]) -> None:
-        if records[0][0] <= self._last and self._digest.count:
-            raise ValueError(f"key {records[0][0]!r} does not follow {self._last!r}")
-        try:
-            consumed, added = self._txn.cursor().putmulti(records, dupdata=False, append=True)
-        except lmdb.Error as error:
-            raise EngineUnavailable(f"LMDB could not write to {self._folder}: {error}. Is the disk full?") from error
-        if added != consumed:
-            raise ValueError("keys of a collection must strictly ascend")
-        self._last = records[-1][0]
-        self._digest.add([value for _, value in records])
-        self._pending += len(records)
-        if self._pending >= _RECORDS_PER_TRANSACTION:
-            self._txn.commit()
-            self._txn = self._env.begin(write=True)
-            self._pending = 0
-
-    async def commit(self) -> CollectionInfo:
-        return await asyncio.to_thread(self._locked, self._commit)
-
-    def _locked(self, work: Callable[..., Any], *arguments: Any) -> Any:
-        with self._mutex:
-            return work(*arguments)
-
-    def _commit(self) -> CollectionInfo:
-        try:
-            self._txn.commit()
-            self._env.sync(True)  # noqa: FBT003 - LMDB's own signature
-        except lmdb.Error as error:
-            raise EngineUnavailable(f"LMDB could not write to {self._folder}: {error}. Is the disk full?") from error
-        self._env.close()
-        size = (self._folder / "data.mdb").stat().st_size
-        info = CollectionInfo(name=self._target.name, count=self._digest.count, digest=self._digest.hex(), size=size)
-        with (self._folder / "info.json").open("w") as file:
-            file.write(info.model_dump_json())
-            file.flush()
-            os.fsync(file.fileno())
-        self.committed = True
-        try:
-            self._folder.rename(self._target)
-        except OSError:
-            # The same job ran twice and the first run committed: its collection stays.
-            shutil.rmtree(self._folder, ignore_errors=True)
-            return _read_info(self._target) or info
-        _sync_folder(self._target.parent)
-        return info
-
-    def abort(self) -> None:
-        """Remove what was written, unless it is committed."""
-        with self._mutex:
-            if self.committed:
-                return
-            self._txn.abort()
-            self._env.close()
-            shutil.rmtree(self._folder, ignore_errors=True)
 
 
 class LmdbDocumentStore:
@@ -125,21 +52,52 @@ class LmdbDocumentStore:
     @asynccontextmanager
     async def create(self, name: str) -> AsyncIterator[LmdbWriter]:
         target = self._path(name)
+        async with self._new_folder(name) as folder:
+            writer = LmdbWriter(folder, target)
+            try:
+                yield writer
+            finally:
+                await asyncio.to_thread(writer.abort)
+
+    @asynccontextmanager
+    async def derive(self, name: str, base: str) -> AsyncIterator[LmdbPatcher]:
+        target = self._path(name)
+        async with self._new_folder(name) as folder:
+            info = await asyncio.to_thread(self._copy, base, folder)
+            patcher = LmdbPatcher(folder, target, info)
+            try:
+                yield patcher
+            finally:
+                await asyncio.to_thread(patcher.abort)
+
+    def _copy(self, base: str, folder: Path) -> CollectionInfo:
+        path = self._path(base)
+        try:
+            copy_file(path / DATA_FILE, folder / DATA_FILE)
+            info = read_info(path)
+        except FileNotFoundError:
+            info = None
+        if info is None:
+            raise NotFound(f"There is no collection {base!r}.", collection=base)
+        return info
+
+    @asynccontextmanager
+    async def _new_folder(self, name: str) -> AsyncIterator[Path]:
+        """Make a folder to fill; its lock file says that we live. Who commits renames the folder, who aborts removes it."""
         folder = self._new / f"{name}.{secrets.token_hex(4)}"
         self._new.mkdir(parents=True, exist_ok=True)
         await asyncio.to_thread(remove_leftovers, self._new)
         guard = hold_lock_file(folder)
-        folder.mkdir()
-        writer = LmdbWriter(folder, target)
         try:
-            yield writer
+            folder.mkdir()
+            yield folder
         finally:
-            await asyncio.to_thread(writer.abort)
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
             guard.close()
-            _lock_path(folder).unlink(missing_ok=True)
+            lock_path(folder).unlink(missing_ok=True)
 
     async def info(self, name: str) -> CollectionInfo | None:
-        return _read_info(self._path(name))
+        return read_info(self._path(name))
 
     async def scan(
         self, name: str, *, start: bytes | None = None, stop: bytes | None = None, size: int = 5000
@@ -214,7 +172,7 @@ class LmdbDocumentStore:
         idle = [key for key, collection in self._open.items() if not collection.readers]
         for key in {*gone, *idle[: max(0, len(self._open) - _OPEN_COLLECTIONS + 1)]}:
             self._open.pop(key).retire()
-        return _OpenCollection(lmdb.open(str(path), readonly=True, lock=False, max_spare_txns=8, map_size=_MAP_BYTES))
+        return _OpenCollection(lmdb.open(str(path), readonly=True, lock=False, max_spare_txns=8, map_size=MAP_BYTES))
 
     def _path(self, name: str) -> Path:
         if "/" in name or name.startswith("."):
@@ -266,49 +224,6 @@ def _read_batch(collection: _OpenCollection, position: bytes, size: int) -> list
             return list(islice(cursor.iternext(), size)) if found else []
     finally:
         collection.stop_reading()
-
-
-def _lock_path(folder: Path) -> Path:
-    return folder.with_name(folder.name + ".lock")  # not with_suffix: names have dots
-
-
-def hold_lock_file(folder: Path) -> IO[str]:
-    """Create and lock `<folder>.lock`; the lock goes when the file is closed or the process dies."""
-    guard = _lock_path(folder).open("w")
-    fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return guard
-
-
-def remove_leftovers(parent: Path) -> None:
-    """Remove the folders in `parent` whose writer is dead."""
-    for path in list(parent.iterdir()):
-        if path.suffix == ".lock":
-            continue
-        guard_path = _lock_path(path)
-        try:
-            with guard_path.open("r+") as guard:
-                fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(path, ignore_errors=True)
-                guard_path.unlink(missing_ok=True)
-        except FileNotFoundError:
-            shutil.rmtree(path, ignore_errors=True)
-        except BlockingIOError:
-            continue
-
-
-def _read_info(path: Path) -> CollectionInfo | None:
-    try:
-        return CollectionInfo.model_validate_json((path / "info.json").read_bytes())
-    except FileNotFoundError:
-        return None
-
-
-def _sync_folder(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def refuse_network_file_system(path: Path) -> None:

@@ -92,14 +92,26 @@ class Digest:
 
     def add(self, values: Iterable[bytes]) -> None:
         """Add the values (hash + body) of records."""
-        hashes = [value[:HASH_BYTES] for value in values]
-        # Adding 64-bit halves in C is much faster than adding 128-bit numbers here.
-        halves = array("Q", b"".join(hashes))
-        if sys.byteorder == "little":
-            halves.byteswap()
-        self._sum = (self._sum + (sum(halves[::2]) << 64) + sum(halves[1::2])) & _MASK
-        self.count += len(hashes)
+        total, count = _sum_hashes(values)
+        self._sum = (self._sum + total) & _MASK
+        self.count += count
+
+    def remove(self, values: Iterable[bytes]) -> None:
+        """Take the values (hash + body) of records out again; they must have been added."""
+        total, count = _sum_hashes(values)
+        self._sum = (self._sum - total) & _MASK
+        self.count -= count
 
     def hex(self) -> str:
         """Return the digest as 32 hexadecimal digits."""
         return f"{self._sum:032x}"
+
+
+def _sum_hashes(values: Iterable[bytes]) -> tuple[int, int]:
+    """Return the sum of the hashes of records' values, and how many they are."""
+    hashes = [value[:HASH_BYTES] for value in values]
+    # Adding 64-bit halves in C is much faster than adding 128-bit numbers here.
+    halves = array("Q", b"".join(hashes))
+    if sys.byteorder == "little":
+        halves.byteswap()
+    return (sum(halves[::2]) << 64) + sum(halves[1::2]), len(hashes)

@@ -77,3 +77,18 @@ def parse_upload_name(name: str) -> tuple[str, str]:
     """
     source, _, uploader = name.partition("/")
     return source, uploader or source
+
+
+def build_changes_key(new: str, old: str, *, ignore_list_order: bool = False) -> str:
+    """Return the key of the files that say how build `new` differs from build `old`.
+
+    >>> build_changes_key("genes_2", "genes_1")
+    'changes/genes_2/genes_1'
+    """
+    return f"changes/{new}/{old}{'~unordered' if ignore_list_order else ''}"
+
+
+def parse_changes_key(key: str) -> tuple[str, str]:
+    """Return the new and the old build of a key that `build_changes_key` made."""
+    _, new, old = key.split("/")
+    return new, old.removesuffix("~unordered")

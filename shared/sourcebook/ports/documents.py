@@ -34,11 +34,38 @@ class CollectionWriter(Protocol):
         ...
 
 
+class CollectionPatcher(Protocol):
+    """Fills a new collection that began as a copy of another. Nothing is visible before `commit`."""
+
+    async def put(self, records: Sequence[Record]) -> None:
+        """Add records, or replace those that are there; in any order."""
+        ...
+
+    async def delete(self, keys: Sequence[bytes]) -> None:
+        """Remove the records of these keys; nothing happens for a key that is not there."""
+        ...
+
+    async def commit(self) -> CollectionInfo:
+        """Make the collection durable and visible, in one step. If the name exists already, that one stays."""
+        ...
+
+
 class DocumentStore(Protocol):
     """Collections of documents, each immutable once committed."""
 
     def create(self, name: str) -> AbstractAsyncContextManager[CollectionWriter]:
         """Open a writer for a new collection; leaving the context without `commit` leaves nothing behind."""
+        ...
+
+    def derive(self, name: str, base: str) -> AbstractAsyncContextManager[CollectionPatcher]:
+        """Open a patcher for a new collection that begins as `base` is, which stays as it is.
+
+        The cost follows what is put and deleted, as far as the engine can do so. Leaving the context without `commit` leaves
+        nothing behind; `base` may be dropped meanwhile and afterwards.
+
+        Raises:
+            NotFound: there is no collection `base`.
+        """
         ...
 
     async def info(self, name: str) -> CollectionInfo | None:

@@ -61,3 +61,8 @@ def test_the_digest_depends_on_what_is_there_alone(docs: list[dict[str, Any]], o
     second = Digest(second.count, second.hex())
     second.add(value for _, value in records[middle:])
     assert (first.hex(), first.count) == (second.hex(), second.count)
+    first.remove(value for _, value in records[middle:])
+    first.remove([])
+    third = Digest()
+    third.add(value for _, value in records[:middle])
+    assert (first.hex(), first.count) == (third.hex(), third.count)

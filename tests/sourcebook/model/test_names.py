@@ -4,10 +4,12 @@ import pytest
 
 from sourcebook.errors import InvalidName
 from sourcebook.model.names import (
+    build_changes_key,
     build_collection_name,
     build_release_folder_name,
     build_upload_name,
     check_name,
+    parse_changes_key,
     parse_collection_name,
     parse_upload_name,
 )
@@ -35,6 +37,9 @@ def test_names_are_built_and_parsed_inversely() -> None:
     )
     assert parse_upload_name(build_upload_name("hgnc", "genes")) == ("hgnc", "genes")
     assert parse_upload_name("hgnc") == ("hgnc", "hgnc")
+    for ignore_list_order in (False, True):
+        key = build_changes_key("genes_2", "genes_1", ignore_list_order=ignore_list_order)
+        assert parse_changes_key(key) == ("genes_2", "genes_1")
     with pytest.raises(InvalidName):
         parse_collection_name("something else")
 

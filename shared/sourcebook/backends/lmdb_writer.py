@@ -1,0 +1,216 @@
+"""Fills folders of LMDB collections: from nothing (`LmdbWriter`), or from a copy of another one (`LmdbPatcher`).
+
+Nothing is visible before the rename at commit, so there is one sync at the end instead of one a transaction.
+"""
+
+import asyncio
+import errno
+import fcntl
+import os
+import shutil
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import lmdb
+
+from sourcebook.errors import EngineUnavailable
+from sourcebook.model.document import Digest, Record
+from sourcebook.ports.documents import CollectionInfo
+
+DATA_FILE = "data.mdb"
+MAP_BYTES = 1 << 40  # address space, not disk: the file grows as it is filled
+_RECORDS_PER_TRANSACTION = 100_000
+_COPY_BYTES = 1 << 30  # the most that one call copies
+
+
+class _FolderWriter:
+    """What both writers share: one write transaction at a time, cut now and then, and the commit of the folder."""
+
+    def __init__(self, folder: Path, target: Path, digest: Digest) -> None:
+        self.committed = False
+        self._folder = folder
+        self._target = target
+        self._digest = digest
+        self._pending = 0
+        # A task that is cancelled leaves its thread writing: whoever comes next waits for it.
+        self._mutex = threading.Lock()
+        self._env = lmdb.open(str(folder), map_size=MAP_BYTES, sync=False, metasync=False, lock=False, max_spare_txns=0)
+        self._txn = self._env.begin(write=True)
+
+    async def commit(self) -> CollectionInfo:
+        return await asyncio.to_thread(self._locked, self._commit)
+
+    def abort(self) -> None:
+        """Remove what was written, unless it is committed."""
+        with self._mutex:
+            if self.committed:
+                return
+            self._txn.abort()
+            self._env.close()
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _locked(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        with self._mutex:
+            try:
+                return work(*arguments)
+            except lmdb.Error as error:
+                raise _unwritable(self._folder, error) from error
+
+    def _count_changes(self, count: int) -> None:
+        self._pending += count
+        if self._pending >= _RECORDS_PER_TRANSACTION:
+            self._txn.commit()
+            self._txn = self._env.begin(write=True)
+            self._pending = 0
+
+    def _commit(self) -> CollectionInfo:
+        self._txn.commit()
+        self._env.sync(True)  # noqa: FBT003 - LMDB's own signature
+        self._env.close()
+        size = (self._folder / DATA_FILE).stat().st_size
+        info = CollectionInfo(name=self._target.name, count=self._digest.count, digest=self._digest.hex(), size=size)
+        with (self._folder / "info.json").open("w") as file:
+            file.write(info.model_dump_json())
+            file.flush()
+            os.fsync(file.fileno())
+        self.committed = True
+        try:
+            self._folder.rename(self._target)
+        except OSError:
+            # The same job ran twice and the first run committed: its collection stays.
+            shutil.rmtree(self._folder, ignore_errors=True)
+            return read_info(self._target) or info
+        _sync_folder(self._target.parent)
+        return info
+
+
+class LmdbWriter(_FolderWriter):
+    """Fills one new collection."""
+
+    def __init__(self, folder: Path, target: Path) -> None:
+        super().__init__(folder, target, Digest())
+        self._last = b""
+
+    async def write(self, records: Sequence[Record]) -> None:
+        if records:
+            await asyncio.to_thread(self._locked, self._write, records)
+
+    def _write(self, records: Sequence[Record]) -> None:
+        if records[0][0] <= self._last and self._digest.count:
+            raise ValueError(f"key {records[0][0]!r} does not follow {self._last!r}")
+        consumed, added = self._txn.cursor().putmulti(records, dupdata=False, append=True)
+        if added != consumed:
+            raise ValueError("keys of a collection must strictly ascend")
+        self._last = records[-1][0]
+        self._digest.add([value for _, value in records])
+        self._count_changes(len(records))
+
+
+class LmdbPatcher(_FolderWriter):
+    """Changes the copy of a collection."""
+
+    def __init__(self, folder: Path, target: Path, base: CollectionInfo) -> None:
+        super().__init__(folder, target, Digest(base.count, base.digest))
+
+    async def put(self, records: Sequence[Record]) -> None:
+        if records:
+            await asyncio.to_thread(self._locked, self._put, records)
+
+    async def delete(self, keys: Sequence[bytes]) -> None:
+        if keys:
+            await asyncio.to_thread(self._locked, self._delete, keys)
+
+    def _put(self, records: Sequence[Record]) -> None:
+        known = [self._txn.replace(key, value) for key, value in records]
+        self._digest.remove([value for value in known if value is not None])
+        self._digest.add([value for _, value in records])
+        self._count_changes(len(records))
+
+    def _delete(self, keys: Sequence[bytes]) -> None:
+        known = [self._txn.pop(key) for key in keys]
+        self._digest.remove([value for value in known if value is not None])
+        self._count_changes(len(keys))
+
+
+def _unwritable(folder: Path, error: Exception) -> EngineUnavailable:
+    return EngineUnavailable(f"LMDB could not write to {folder}: {error}. Is the disk full?")
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file inside the kernel, on file systems that share blocks (btrfs, xfs) without copying any byte.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        EngineUnavailable: it could not be written.
+    """
+    with source.open("rb") as reader:
+        try:
+            with target.open("wb") as writer:
+                _copy_bytes(reader, writer)
+        except OSError as error:
+            raise _unwritable(target.parent, error) from error
+
+
+def _copy_bytes(reader: IO[bytes], writer: IO[bytes]) -> None:
+    try:
+        while os.copy_file_range(reader.fileno(), writer.fileno(), _COPY_BYTES):
+            pass
+    except (AttributeError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in {
+            errno.EXDEV,
+            errno.ENOSYS,
+            errno.EINVAL,
+            errno.EOPNOTSUPP,
+        }:
+            raise
+        # Another file system, or a system that is not Linux.
+        reader.seek(0)
+        writer.seek(0)
+        shutil.copyfileobj(reader, writer, 1 << 20)
+
+
+def lock_path(folder: Path) -> Path:
+    """Return the lock file of a folder that is being filled."""
+    return folder.with_name(folder.name + ".lock")  # not with_suffix: names have dots
+
+
+def hold_lock_file(folder: Path) -> IO[str]:
+    """Create and lock `<folder>.lock`; the lock goes when the file is closed or the process dies."""
+    guard = lock_path(folder).open("w")
+    fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return guard
+
+
+def remove_leftovers(parent: Path) -> None:
+    """Remove the folders in `parent` whose writer is dead."""
+    for path in list(parent.iterdir()):
+        if path.suffix == ".lock":
+            continue
+        guard_path = lock_path(path)
+        try:
+            with guard_path.open("r+") as guard:
+                fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(path, ignore_errors=True)
+                guard_path.unlink(missing_ok=True)
+        except FileNotFoundError:
+            shutil.rmtree(path, ignore_errors=True)
+        except BlockingIOError:
+            continue
+
+
+def read_info(path: Path) -> CollectionInfo | None:
+    """Return what a complete collection's folder says of it, or None if there is none."""
+    try:
+        return CollectionInfo.model_validate_json((path / "info.json").read_bytes())
+    except FileNotFoundError:
+        return None
+
+
+def _sync_folder(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
