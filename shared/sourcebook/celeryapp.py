@@ -5,11 +5,19 @@ Each worker process has one event loop and one context, opened when the process 
 
 import asyncio
 import os
-from contextlib import AsyncExitStack
+from collections.abc import Callable
+from contextlib import AsyncExitStack, ExitStack
 from typing import Any
 
 from celery import Celery
-from celery.signals import beat_embedded_init, setup_logging, worker_process_init, worker_process_shutdown, worker_ready
+from celery.signals import (
+    beat_embedded_init,
+    setup_logging,
+    worker_process_init,
+    worker_process_shutdown,
+    worker_ready,
+    worker_shutting_down,
+)
 from celery.worker.consumer import Consumer
 from kombu.message import Message
 
@@ -18,9 +26,10 @@ from sourcebook.context import Context, open_context
 from sourcebook.flow.stages import BEAT_QUEUE, STAGES
 from sourcebook.hub.jobs import recover_jobs
 from sourcebook.logging import configure_logging
+from sourcebook.probes import BEAT_SECONDS, serve_probes
 from sourcebook.sdk.sandbox import die_with_parent
 from sourcebook.settings import Settings
-from sourcebook.worker import RETRY_SECONDS, Outcome, execute_job
+from sourcebook.worker import RETRY_SECONDS, Outcome, StopSign, execute_job
 
 _RECOVER_SECONDS = 5.0
 
@@ -53,6 +62,7 @@ class _Process:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self.stop = StopSign()
         self._runner: asyncio.Runner | None = None
         self._stack = AsyncExitStack()
         self._context: Context | None = None
@@ -112,9 +122,11 @@ def make_celery(settings: Settings) -> Celery:
 
 def _make_task(process: _Process) -> Any:
     def run_job(task: Any, job_id: str) -> None:
-        outcome = process.run(lambda context: execute_job(context, job_id))
+        outcome = process.run(lambda context: execute_job(context, job_id, process.stop))
         if outcome is Outcome.LATER:
             raise task.retry(countdown=RETRY_SECONDS)
+        if outcome is Outcome.AT_ONCE:
+            raise task.retry(countdown=0)
 
     return run_job
 
@@ -133,6 +145,10 @@ def _connect_signals(process: _Process, settings: Settings) -> None:
     @worker_process_shutdown.connect(weak=False)
     def close_context(**_: Any) -> None:
         process.close()
+
+    @worker_shutting_down.connect(weak=False)
+    def end_jobs_in_time(**_: Any) -> None:
+        process.stop.set(settings.stop_grace)
 
     @beat_embedded_init.connect(weak=False)
     @worker_process_init.connect(weak=False)
@@ -158,8 +174,25 @@ def run_worker(settings: Settings, queue: str, *, concurrency: int = 1) -> int:
     options += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
     options += ["-P", "solo", "-B"] if queue == BEAT_QUEUE else ["-P", "prefork"]
     app = make_celery(settings)
-    try:
-        app.worker_main(options)
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
+    with ExitStack() as stack:
+        if settings.metrics_port:
+            probes, start_answering = stack.enter_context(serve_probes(settings, queue))
+            app.conf.worker_consumer = _watched_by(probes.beat)
+            worker_ready.connect(lambda **_: start_answering(), weak=False)
+        try:
+            app.worker_main(options)
+        except SystemExit as end:
+            return int(end.code or 0)
+        return 0
+
+
+def _watched_by(beat: Callable[[], None]) -> type[JobConsumer]:
+    """Return the consumer that calls `beat` every second while its loop turns, which it does while it is connected."""
+
+    class WatchedConsumer(JobConsumer):
+        def register_with_event_loop(self, hub: Any) -> None:
+            super().register_with_event_loop(hub)
+            # Celery cancels it when the connection is lost, and comes by again with the next one.
+            self.timer.call_repeatedly(BEAT_SECONDS, beat)
+
+    return WatchedConsumer

@@ -31,7 +31,14 @@ class Settings(BaseSettings):
     files_url: str = Field("file:", description="Downloaded files: `file:` (under HOME) or `s3://...`.")
     plugins: str = Field("", description="Plugin folders found at start, separated by colons.")
     host: str = Field("127.0.0.1", description="Address the gateway listens on.")
+    hub_names: str = Field(
+        "", description="Names by which the hub may be called besides its address, say behind a proxy; commas between."
+    )
     port: int = Field(8000, ge=1, le=65535, description="Port the gateway listens on.")
+    metrics_port: int = Field(
+        0, ge=0, le=65535, description="Port of a worker's `/metrics` and `/health`; 0: none. `up` counts on from it."
+    )
+    metrics_host: str = Field("127.0.0.1", description="Address on which a worker answers on that port.")
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
     log_json: bool = Field(default=False, description="Write log lines as JSON objects.")
     auto_commit_mapping: bool = Field(
@@ -47,6 +54,9 @@ class Settings(BaseSettings):
     )
     job_attempts: int = Field(
         3, ge=1, le=20, description="Times a job is started before it is given up (crash or transient error)."
+    )
+    stop_grace: timedelta = Field(
+        timedelta(seconds=10), description="A worker told to stop lets its job run so long, then hands it back."
     )
     lock_ttl: timedelta = Field(
         timedelta(seconds=30), description="A lock whose owner is silent this long is free again."
@@ -76,7 +86,7 @@ class Settings(BaseSettings):
             raise ValueError(msg)
         return level
 
-    @field_validator("job_time_limit", "lock_ttl", "download_timeout", "query_timeout", mode="before")
+    @field_validator("job_time_limit", "stop_grace", "lock_ttl", "download_timeout", "query_timeout", mode="before")
     @classmethod
     def _seconds(cls, value: object) -> object:
         # The environment has text alone: "2.5" means seconds, as a number does.

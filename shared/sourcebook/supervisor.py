@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from sourcebook.backends import open_catalog
 from sourcebook.errors import Conflict, EngineUnavailable, PortBusy, SettingsError
-from sourcebook.flow.stages import QUEUES
+from sourcebook.flow.stages import BEAT_QUEUE, QUEUES
 from sourcebook.logging import get_logger
 from sourcebook.references import load_reference
 from sourcebook.sdk.sandbox import die_with_parent
@@ -28,7 +28,7 @@ from sourcebook.settings import Settings
 log = get_logger(__name__)
 
 _START_SECONDS = 60.0
-_STOP_SECONDS = 15.0
+_STOP_SECONDS = 5.0  # for a worker to end, once its job is finished or handed back
 _INSIST_SECONDS = 3.0
 _CHECK_SECONDS = 1.0
 _STEADY_SECONDS = 60.0  # who ran this long before it crashed is restarted at once
@@ -73,8 +73,9 @@ class _Service:
                 preexec_fn=die_with_parent,
             )
 
-    async def stop(self) -> None:
+    async def stop(self, grace_seconds: float = 0.0) -> None:
         """End the process: ask first, then insist. Only the main process is signalled: it ends its children itself."""
+        patience = grace_seconds + _STOP_SECONDS
         process = self.process
         if process is None or process.returncode is not None:
             return
@@ -82,7 +83,7 @@ class _Service:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(number)
             try:
-                await asyncio.wait_for(process.wait(), _STOP_SECONDS if number is signal.SIGTERM else _INSIST_SECONDS)
+                await asyncio.wait_for(process.wait(), patience if number is signal.SIGTERM else _INSIST_SECONDS)
             except TimeoutError:
                 continue
             return
@@ -125,7 +126,8 @@ class Stack:
         logs = settings.home / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         python = [sys.executable, "-m", "sourcebook.cli"]
-        commands = {name: [*python, "worker", name] for name in (*QUEUES, "beat")} | {"gateway": [*python, "api"]}
+        commands = {name: [*python, *_worker_command(settings, name)] for name in (*QUEUES, BEAT_QUEUE)}
+        commands |= {"gateway": [*python, "api"]}
         if not settings.broker_url:
             commands = {"broker": _broker_command(settings)} | commands
         self._services = [
@@ -158,7 +160,8 @@ class Stack:
             self._keeper.cancel()
         by_name = {service.name: service for service in self._services}
         await by_name["gateway"].stop()
-        await asyncio.gather(*(by_name[name].stop() for name in (*QUEUES, "beat")))
+        grace_seconds = self.settings.stop_grace.total_seconds()
+        await asyncio.gather(*(by_name[name].stop(grace_seconds) for name in (*QUEUES, BEAT_QUEUE)))
         if "broker" in by_name:
             await by_name["broker"].stop()
 
@@ -265,6 +268,14 @@ def _one_stack_per_home(settings: Settings) -> Iterator[IO[str]]:
         guard.write(str(os.getpid()))
         guard.flush()
         yield guard
+
+
+def _worker_command(settings: Settings, queue: str) -> list[str]:
+    """The arguments of a worker; with SOURCEBOOK_METRICS_PORT, the workers of one machine have ports side by side."""
+    if not settings.metrics_port:
+        return ["worker", queue]
+    port = settings.metrics_port + (*QUEUES, BEAT_QUEUE).index(queue)
+    return ["worker", queue, "--metrics-port", str(port)]
 
 
 def _broker_command(settings: Settings) -> list[str]:

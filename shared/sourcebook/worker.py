@@ -2,10 +2,13 @@
 
 import asyncio
 import contextlib
+import mmap
 import secrets
 import shutil
+import struct
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
 from enum import Enum, auto
 from typing import Any, Protocol
 
@@ -15,6 +18,7 @@ from sourcebook.flow.messages import Message
 from sourcebook.flow.stages import STAGES, next_commands
 from sourcebook.hub.jobs import submit_children
 from sourcebook.logging import bind_log_context, get_logger, hide_secrets
+from sourcebook.metrics import DOCUMENTS, JOB_SECONDS
 from sourcebook.model.job import Job, JobError, JobState, Progress
 from sourcebook.references import load_reference
 
@@ -24,6 +28,7 @@ Handler = Callable[[Context, "JobRun", Any], Awaitable[Message]]
 _PROGRESS_SECONDS = 0.3  # progress is written at most this often
 _HEARTBEAT_SECONDS = 1.0
 _MAX_WARNINGS = 100
+_DEADLINE = struct.Struct("d")
 RETRY_SECONDS = 2.0  # a job that waits for a lock, or for another attempt, is looked at again after this
 
 
@@ -34,6 +39,25 @@ class Outcome(Enum):
     """Nothing: the job ended, or was not ours to run."""
     LATER = auto()
     """Deliver it again in a few seconds: another job holds the lock, or a transient error asks for another attempt."""
+    AT_ONCE = auto()
+    """Deliver it again now, to another worker: this one was told to stop."""
+
+
+class StopSign:
+    """Tells all processes of a worker when to hand back their jobs; make it before they are forked."""
+
+    def __init__(self) -> None:
+        self._shared = mmap.mmap(-1, _DEADLINE.size)
+
+    def set(self, grace: timedelta) -> None:
+        """Let jobs run for another `grace`."""
+        self._shared[:] = _DEADLINE.pack(time.monotonic() + grace.total_seconds())
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the sign was set, and the time is over."""
+        (deadline,) = _DEADLINE.unpack(self._shared[:])
+        return bool(0 < deadline <= time.monotonic())  # one clock for all processes of a machine
 
 
 class JobRun:
@@ -43,12 +67,18 @@ class JobRun:
         self.id = job.id
         self.warnings: list[str] = list(job.warnings)
         self._context = context
+        self._kind = job.kind
+        self._began = time.monotonic()
+        self._counted: dict[str, int] = {}
         self._written = 0.0
         self._step = ""
 
     async def progress(self, step: str, done: int, total: int | None = None, unit: str = "") -> None:
         """Report how far the job is; call it as often as you like, it is written a few times a second."""
         now = time.monotonic()
+        if unit == "documents":
+            DOCUMENTS.labels(self._kind, step).inc(max(0, done - self._counted.get(step, 0)))
+            self._counted[step] = done
         if step == self._step and done != total and now - self._written < _PROGRESS_SECONDS:
             return
         self._written, self._step = now, step
@@ -61,13 +91,21 @@ class JobRun:
             self.warnings.append(message)
         log.warning("job_warning", message=message)
 
+    def count(self, state: str) -> None:
+        """Count this run and how long it took among those that ended so."""
+        JOB_SECONDS.labels(self._kind, state).observe(time.monotonic() - self._began)
+
 
 class _TakenOverError(Exception):
     """The lock expired while we worked (a machine that slept, say) and another worker has the job: leave its record alone."""
 
 
-async def execute_job(context: Context, job_id: str) -> Outcome:
-    """Run a job if it is ours to run. Delivering the same id twice, or at once to two workers, does no harm."""
+class _HandedBackError(Exception):
+    """The worker must stop: give the lock back, so that another begins the job again."""
+
+
+async def execute_job(context: Context, job_id: str, stop: StopSign | None = None) -> Outcome:
+    """Run a job if it is ours to run, until `stop` is due. Delivering an id twice, or at once to two workers, does no harm."""
     job = await context.catalog.get(Job, job_id)
     if job is None or job.is_finished:
         return Outcome.DONE
@@ -80,7 +118,7 @@ async def execute_job(context: Context, job_id: str) -> Outcome:
         if job.is_finished:
             return Outcome.DONE
         with bind_log_context(job=job.id, kind=job.kind, target=job.target):
-            return await _run_claimed(context, job, owner)
+            return await _run_claimed(context, job, owner, stop)
     finally:
         await context.locks.release(job.lock, owner)
 
@@ -93,21 +131,25 @@ def _claim(job: Job) -> Job:
     return job.move_to(JobState.RUNNING, attempt=job.attempt + 1)
 
 
-async def _run_claimed(context: Context, job: Job, owner: str) -> Outcome:
+async def _run_claimed(context: Context, job: Job, owner: str, stop: StopSign | None) -> Outcome:
     run = JobRun(context, job)
     log.info("job_started", attempt=job.attempt)
     try:
-        message = await _run_handler(context, job, run, owner)
+        message = await _run_handler(context, job, run, owner=owner, stop=stop)
         children = await submit_children(context, job, next_commands(message))
         await _finish(context, run, JobState.SUCCEEDED, result=message.model_dump(mode="json"), children=children)
     except _TakenOverError:
         log.warning("job_taken_over")
+    except _HandedBackError:
+        await _hand_back(context, run)
+        return Outcome.AT_ONCE
     except Cancelled as error:
         await _finish(context, run, JobState.CANCELLED, error=_describe(error))
     except TransientError as error:
         if job.attempt < context.settings.job_attempts:
             run.warn(f"Attempt {job.attempt} failed and is repeated: {hide_secrets(error.message)}")
             await context.catalog.update(Job, job.id, lambda j: j.model_copy(update={"warnings": run.warnings}))
+            run.count("repeated")
             return Outcome.LATER
         await _finish(context, run, JobState.FAILED, error=_describe(error))
     except SourcebookError as error:
@@ -122,11 +164,11 @@ async def _run_claimed(context: Context, job: Job, owner: str) -> Outcome:
     return Outcome.DONE
 
 
-async def _run_handler(context: Context, job: Job, run: JobRun, owner: str) -> Message:
+async def _run_handler(context: Context, job: Job, run: JobRun, *, owner: str, stop: StopSign | None) -> Message:
     stage = STAGES[job.kind]
     handler: Handler = load_reference(stage.handler)
     command = stage.command.model_validate(job.command)
-    async with _watched(context, job, owner):
+    async with _watched(context, job, owner, stop):
         try:
             async with asyncio.timeout(context.settings.job_time_limit.total_seconds()):
                 message = await handler(context, run, command)
@@ -140,21 +182,26 @@ async def _run_handler(context: Context, job: Job, run: JobRun, owner: str) -> M
     return message
 
 
+async def _find_reason_to_end(context: Context, job: Job, owner: str, stop: StopSign | None) -> list[Exception]:
+    """Renew the lock, look what has become of the job; return why it must end, if it must."""
+    if not await context.locks.renew(job.lock, owner, context.settings.lock_ttl):
+        return [_TakenOverError()]
+    known = await context.catalog.get(Job, job.id)
+    if known is None or known.cancel_requested or known.is_finished:
+        return [Cancelled(f"Job {job.id} was cancelled.", job=job.id)]
+    return [_HandedBackError()] if stop is not None and stop.is_due else []
+
+
 @contextlib.asynccontextmanager
-async def _watched(context: Context, job: Job, owner: str) -> AsyncIterator[None]:
-    """Renew the lock while the body runs; cancel the body when someone asks for it or the lock is lost."""
+async def _watched(context: Context, job: Job, owner: str, stop: StopSign | None) -> AsyncIterator[None]:
+    """Renew the lock while the body runs; cancel the body when someone asks for it, the lock is lost or `stop` is due."""
     body = asyncio.current_task()
     reason: list[Exception] = []
 
     async def watch() -> None:
         while not reason:
             await asyncio.sleep(min(_HEARTBEAT_SECONDS, context.settings.lock_ttl.total_seconds() / 3))
-            renewed = await context.locks.renew(job.lock, owner, context.settings.lock_ttl)
-            known = await context.catalog.get(Job, job.id)
-            if not renewed:
-                reason.append(_TakenOverError())
-            elif known is None or known.cancel_requested or known.is_finished:
-                reason.append(Cancelled(f"Job {job.id} was cancelled.", job=job.id))
+            reason.extend(await _find_reason_to_end(context, job, owner, stop))
         if body is not None:
             body.cancel()
 
@@ -170,11 +217,22 @@ async def _watched(context: Context, job: Job, owner: str) -> AsyncIterator[None
         watcher.cancel()
 
 
+async def _hand_back(context: Context, run: JobRun) -> None:
+    # The job is not to blame, so the attempt does not count.
+    run.warn("The worker was stopped; another begins the job again.")
+    changes = {"warnings": run.warnings}
+    await context.catalog.update(
+        Job, run.id, lambda job: job.model_copy(update={**changes, "attempt": max(0, job.attempt - 1)})
+    )
+    run.count("handed_back")
+
+
 async def _finish(context: Context, run: JobRun, state: JobState, **changes: Any) -> None:
     def finish(job: Job) -> Job:
         return job if job.is_finished else job.move_to(state, warnings=run.warnings, **changes)
 
     job = await context.catalog.update(Job, run.id, finish)
+    run.count(job.state.value)
     log.info("job_ended", state=job.state.value, error=job.error.message if job.error else None)
 
 

@@ -324,6 +324,14 @@ def test_listening_on_every_address_the_hub_answers_to_addresses(hub: Hub) -> No
     hub(work, host="0.0.0.0")
 
 
+def test_behind_a_proxy_the_hub_answers_to_the_names_of_a_setting(hub: Hub) -> None:
+    async def work(gateway: Any) -> None:
+        for host, status in (("genes.example.org", 200), ("Other.example:443", 200), ("evil.example", 421)):
+            assert (await gateway.ask("GET", "/hub/jobs", headers={"Host": host})).status_code == status
+
+    hub(work, host="0.0.0.0", hub_names="genes.example.org, other.example")
+
+
 def test_health(hub: Hub) -> None:
     async def work(gateway: Any) -> None:
         assert (await gateway.ask("GET", "/health/live", headers={"Host": "pod.cluster"})).json() == {"status": "live"}

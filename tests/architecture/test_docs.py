@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from typer.main import get_command
 
 from sourcebook.cli.app import app
+from sourcebook.metrics import DOCUMENTS, KEPT, LOOKED_UP
 from sourcebook.sdk.manifest import DumperManifest, Manifest, UploaderManifest
 from sourcebook.settings import Settings
 
@@ -30,6 +31,7 @@ def load_generator() -> ModuleType:
 
 
 GENERATOR = load_generator()
+COUNTERS = (DOCUMENTS,)
 
 
 @pytest.mark.parametrize("page", sorted(GENERATOR.PAGES))
@@ -51,6 +53,15 @@ def test_commands_page_names_every_command_with_its_meaning() -> None:
         assert section.startswith(" ".join(words))
         assert section.splitlines()[2], words
         assert "|  |" not in section.replace("|  | meaning |", ""), words
+
+
+def test_operation_page_lists_the_metrics_that_there_are_with_their_labels() -> None:
+    rows = re.findall(r"^\| `(sourcebook_\w+)`[^|]*\| ([a-z, ]+) \|", (DOCS / "operate.md").read_text(), re.MULTILINE)
+    kept = {
+        f"{metric.describe()[0].name}{'_total' * (metric in COUNTERS)}": list(metric._labelnames) for metric in KEPT
+    }
+    looked_up = {name: labels for name, (_, labels) in LOOKED_UP.items()}
+    assert {name: labels.split(", ") for name, labels in rows} == kept | looked_up
 
 
 @pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda path: path.name)

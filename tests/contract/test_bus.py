@@ -34,6 +34,7 @@ def test_the_celery_bus_puts_a_job_on_the_queue_of_its_stage(broker: Settings) -
         await bus.ping()
         for stage in ("dump", "inspect", "upload"):
             await bus.send(stage, "job1")
+        assert await bus.lengths() == {"dump": 1, "upload": 2, "build": 0, "index": 0}
         await bus.close()
 
     asyncio.run(scenario())
@@ -56,6 +57,8 @@ def test_a_broker_that_is_away_is_named_without_its_password(tmp_path: Path) -> 
         away = await open_bus(Settings(home=tmp_path))
         with pytest.raises(EngineUnavailable, match="sourcebook up"):
             await away.ping()
+        with pytest.raises(EngineUnavailable, match="sourcebook up"):
+            await away.lengths()
         await away.close()
         secret = await open_bus(Settings(home=tmp_path, broker_url="redis://:hunter2@127.0.0.1:1/0"))
         with pytest.raises(EngineUnavailable) as caught:
@@ -72,6 +75,7 @@ def test_the_inline_bus_keeps_jobs_in_order() -> None:
         await bus.ping()
         await bus.send("dump", "1")
         await bus.send("build", "2")
+        assert await bus.lengths() == {"dump": 1, "upload": 0, "build": 1, "index": 0}
         assert [bus.queue.get_nowait() for _ in range(2)] == [("dump", "1"), ("build", "2")]
         await bus.close()
 

@@ -7,6 +7,7 @@ import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -226,7 +227,7 @@ def test_the_gateway_ends_first_and_the_broker_last(tmp_path: Path) -> None:
 def test_who_does_not_end_when_asked_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "_STOP_SECONDS", 0.2)
     monkeypatch.setattr(supervisor, "_INSIST_SECONDS", 0.2)
-    stack = make_stack(tmp_path, lambda _: STUBBORN, broker_url="redis://127.0.0.1:1/0")
+    stack = make_stack(tmp_path, lambda _: STUBBORN, broker_url="redis://127.0.0.1:1/0", stop_grace=timedelta(0))
 
     async def scenario() -> None:
         await start_all(stack)
@@ -250,3 +251,9 @@ def test_what_processes_print_goes_to_logs_that_begin_anew_when_they_are_long(tm
     assert (logs / "build.log").read_text() == "this is build\n"
     assert (logs / "build.log.1").stat().st_size == 12_000_000
     assert (logs / "index.log").read_text() == "short\nthis is index\n"
+
+
+def test_each_worker_has_a_metrics_port_of_its_own(tmp_path: Path) -> None:
+    stack = Stack(Settings(home=tmp_path, metrics_port=9100))
+    ports = {service.name: service.command[-1] for service in stack._services if "--metrics-port" in service.command}
+    assert ports == {"dump": "9100", "upload": "9101", "build": "9102", "index": "9103", "beat": "9104"}

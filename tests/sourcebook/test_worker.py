@@ -1,6 +1,7 @@
 """A job runs once, ends in one state, and survives whatever happens to its worker."""
 
 import asyncio
+import os
 import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from prometheus_client import REGISTRY
 from support.context import run_in_context
 
 from sourcebook import worker
@@ -16,7 +18,7 @@ from sourcebook.errors import Busy, Conflict, DownloadInterrupted, EngineUnavail
 from sourcebook.flow.messages import DumpReady, DumpSource, Message, UploadDump
 from sourcebook.hub import jobs
 from sourcebook.model.job import Job, JobState
-from sourcebook.worker import JobRun, Outcome, execute_job
+from sourcebook.worker import JobRun, Outcome, StopSign, execute_job
 
 Handler = Callable[[Context, JobRun, Any], Awaitable[Message]]
 READY = DumpReady(source="s", dump="s@1", release="1")
@@ -313,3 +315,70 @@ def test_a_cancelled_job_whose_worker_died_ends_cancelled(tmp_path: Path, monkey
         assert await jobs.recover_jobs(context) == []
 
     play(tmp_path, monkeypatch, succeed, scenario)
+
+
+def test_a_worker_that_must_stop_hands_its_job_to_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(context: Context) -> None:
+        job = await jobs.submit(context, DumpSource(source="s"))
+        stop = StopSign()
+        running = asyncio.create_task(execute_job(context, job.id, stop))
+        await asyncio.sleep(0.2)
+        stop.set(timedelta(seconds=0))
+        assert await asyncio.wait_for(running, 10) is Outcome.AT_ONCE
+        left = await jobs.get_job(context, job.id)
+        assert (left.state, left.attempt) == (JobState.RUNNING, 0)  # being stopped is no failed attempt
+        assert "stopped" in left.warnings[0]
+        assert await context.locks.holder(job.lock) is None
+        monkeypatch.setattr(worker, "load_reference", lambda _: succeed)
+        assert await execute_job(context, job.id, StopSign()) is Outcome.DONE
+        ended = await jobs.get_job(context, job.id)
+        assert (ended.state, ended.attempt) == (JobState.SUCCEEDED, 1)
+
+    play(tmp_path, monkeypatch, never_end, scenario)
+
+
+def test_a_job_that_ends_in_time_is_not_handed_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(context: Context) -> None:
+        job = await jobs.submit(context, DumpSource(source="s"))
+        stop = StopSign()
+        stop.set(timedelta(seconds=60))
+        assert await execute_job(context, job.id, stop) is Outcome.DONE
+        assert (await jobs.get_job(context, job.id)).state is JobState.SUCCEEDED
+
+    play(tmp_path, monkeypatch, succeed, scenario)
+
+
+def test_a_stop_sign_reaches_processes_that_were_forked_before_it_was_set() -> None:
+    stop = StopSign()
+    child = os.fork()
+    if child == 0:
+        deadline = time.monotonic() + 10
+        while not stop.is_due and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os._exit(0 if stop.is_due else 1)
+    assert not stop.is_due
+    stop.set(timedelta(seconds=0))
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_jobs_and_documents_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def index(_context: Context, run: JobRun, _command: Any) -> Message:
+        for done in (0, 2, 5):
+            await run.progress("index", done, 5, "documents")
+        await run.progress("bytes", 1000, None, "bytes")
+        return READY
+
+    async def scenario(context: Context) -> None:
+        before = reading("sourcebook_documents_total", stage="dump", step="index")
+        ended = reading("sourcebook_job_seconds_count", kind="dump", state="succeeded")
+        job = await jobs.submit(context, DumpSource(source="s"))
+        await execute_job(context, job.id)
+        assert reading("sourcebook_documents_total", stage="dump", step="index") == before + 5
+        assert reading("sourcebook_documents_total", stage="dump", step="bytes") == 0
+        assert reading("sourcebook_job_seconds_count", kind="dump", state="succeeded") == ended + 1
+
+    play(tmp_path, monkeypatch, index, scenario)
+
+
+def reading(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(name, labels) or 0.0

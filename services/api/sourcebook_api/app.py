@@ -13,10 +13,11 @@ from sourcebook import __version__
 from sourcebook.context import Context, open_context
 from sourcebook.hub.sources import add_plugin_folders
 from sourcebook.settings import Settings
-from sourcebook_api import front, health
+from sourcebook_api import front, health, metrics
 from sourcebook_api.console import open_assets, render_console
 from sourcebook_api.errors import ERROR_RESPONSES, add_error_handlers, refuse_large_body
 from sourcebook_api.events import EventStreams
+from sourcebook_api.metrics import RequestTimer, name_api_route, name_hub_route
 from sourcebook_api.query.routes import QueryApp
 from sourcebook_api.requests import BodyLimit
 from sourcebook_api.routers import hub
@@ -36,10 +37,12 @@ class Gateway(FastAPI):
     """The hub's app; requests to an API leave it at the door, since they are many and need nothing of it."""
 
     _query: ASGIApp
+    _hub: ASGIApp
 
     def serve_queries(self, app: ASGIApp) -> None:
         """Answer `/apis/{name}/...` with an ASGI app; it finds the name among the path parameters."""
-        self._query = app
+        self._query = RequestTimer(app, lambda scope: name_api_route(scope["path"].removeprefix(scope["root_path"])))
+        self._hub = RequestTimer(super().__call__, name_hub_route)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -50,6 +53,8 @@ class Gateway(FastAPI):
                 inner = {**scope, "root_path": f"{root}{_APIS}{name}", "path_params": {"name": name}}
                 await self._query(inner, receive, send)
                 return
+            await self._hub(scope, receive, send)
+            return
         await super().__call__(scope, receive, send)
 
 
@@ -72,7 +77,7 @@ def create_app(settings: Settings, *, open_engines: OpenContext = open_context) 
         docs_url=None,
         redoc_url=None,
         middleware=[
-            Middleware(HubGuard, host=settings.host),
+            Middleware(HubGuard, host=settings.host, names=settings.hub_names),
             Middleware(BodyLimit, max_bytes=settings.request_max_bytes, refuse=refuse_large_body),
         ],
     )
@@ -80,6 +85,7 @@ def create_app(settings: Settings, *, open_engines: OpenContext = open_context) 
     app.mount("/docs/assets", open_assets())
     app.include_router(front.router)
     app.include_router(health.router)
+    app.include_router(metrics.router)
     app.include_router(hub, responses=ERROR_RESPONSES)
     app.add_api_route("/docs", _show_console, include_in_schema=False)
     add_error_handlers(app)

@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from sourcebook.context import Context
+from sourcebook.hub.queues import QueueLoad, read_queues
 from sourcebook.logging import get_logger
 from sourcebook.model.release import Api
 from sourcebook_api.dependencies import Engines, show_docstrings
@@ -30,6 +31,12 @@ async def ready(context: Engines, response: Response) -> dict[str, Any]:
     if not all(results.values()):
         response.status_code = 503
     return {"status": "ready" if all(results.values()) else "not ready", "engines": results}
+
+
+@router.get("/queues")
+async def queues(context: Engines) -> dict[str, QueueLoad]:
+    """The work of each queue: messages that wait on the broker, jobs that are queued, running, and both together (active)."""
+    return await read_queues(context)
 
 
 async def check_engines(context: Context) -> dict[str, bool]:

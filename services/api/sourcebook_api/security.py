@@ -16,7 +16,7 @@ _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _ANY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - recognised, not listened on
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _SAME_SITE = frozenset({b"same-origin", b"none"})
-_OPEN_PATHS = ("/health/",)  # probes come by any name; they tell nothing and change nothing
+_OPEN_PATHS = ("/health/", "/metrics")  # probes come by any name; they tell numbers alone and change nothing
 _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -26,11 +26,15 @@ _HEADERS = [
 
 
 class HubGuard:
-    """Refuses requests that come from a web page of another site. `host` is the address that the gateway listens on."""
+    """Refuses requests that come from a web page of another site.
 
-    def __init__(self, app: ASGIApp, *, host: str) -> None:
+    `host` is the address that the gateway listens on; `names` are others by which people call it, separated by commas.
+    """
+
+    def __init__(self, app: ASGIApp, *, host: str, names: str = "") -> None:
         self._app = app
         self._host = host.strip("[]").lower()
+        self._names = _LOOPBACK | {self._host} | {name.strip().lower() for name in names.split(",") if name.strip()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"].startswith(_OPEN_PATHS):
@@ -69,7 +73,7 @@ class HubGuard:
 
     def _knows(self, host: str) -> bool:
         name = _host_name(host)
-        if name in _LOOPBACK or name == self._host:
+        if name in self._names:
             return True
         # Listening on every address, any of them may be in the URL; a page cannot rebind a bare address.
         return self._host in _ANY_ADDRESS and _is_address(name)

@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
+from typing import Any
 
 from celery import Celery
 from kombu.exceptions import OperationalError
 
 from sourcebook.errors import EngineUnavailable
-from sourcebook.flow.stages import STAGES
+from sourcebook.flow.stages import QUEUES, STAGES
 from sourcebook.logging import hide_secrets
 from sourcebook.settings import Settings
 
@@ -50,14 +52,19 @@ class CeleryBus:
         except OperationalError as error:
             raise self._unavailable(error) from error
 
-    async def ping(self) -> None:
-        await asyncio.to_thread(self._ping)
+    async def lengths(self) -> dict[str, int]:
+        found = await asyncio.to_thread(self._ask, lambda client: [client.llen(queue) for queue in QUEUES])
+        return dict(zip(QUEUES, found, strict=True))
 
-    def _ping(self) -> None:
+    async def ping(self) -> None:
+        await asyncio.to_thread(self._ask, lambda client: client.ping())
+
+    def _ask(self, question: Callable[[Any], Any]) -> Any:
+        """Return the answer of the broker to `question(its Redis client)`."""
         try:
             with self._app.connection_for_write() as connection:
                 connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0.2, timeout=3)
-                connection.default_channel.client.ping()
+                return question(connection.default_channel.client)
         except (OperationalError, OSError, *self._app.connection().connection_errors) as error:
             raise self._unavailable(error) from error
 

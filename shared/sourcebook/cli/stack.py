@@ -48,11 +48,18 @@ def worker(
     queue: Annotated[str, typer.Argument(help=f"One of {', '.join((*QUEUES, BEAT_QUEUE))}.")],
     *,
     concurrency: Annotated[int, typer.Option(min=1, max=64, help="Jobs that run side by side.")] = 1,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Port of /metrics and /health; default: SOURCEBOOK_METRICS_PORT, none."),
+    ] = None,
 ) -> None:
     """Run the worker of one queue in the foreground."""
     if queue not in (*QUEUES, BEAT_QUEUE):
         raise InvalidRequest(f"There is no queue {queue!r}; there are {', '.join((*QUEUES, BEAT_QUEUE))}.", queue=queue)
-    raise typer.Exit(load_reference("sourcebook.celeryapp:run_worker")(open_home(), queue, concurrency=concurrency))
+    settings = open_home()
+    if metrics_port is not None:
+        settings = settings.model_copy(update={"metrics_port": metrics_port})
+    raise typer.Exit(load_reference("sourcebook.celeryapp:run_worker")(settings, queue, concurrency=concurrency))
 
 
 def api(*, port: PortOption = None) -> None:

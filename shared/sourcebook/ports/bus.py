@@ -14,6 +14,14 @@ class Bus(Protocol):
         """
         ...
 
+    async def lengths(self) -> dict[str, int]:
+        """Return how many messages wait on each queue; those that workers hold are not among them.
+
+        Raises:
+            EngineUnavailable: the broker does not answer.
+        """
+        ...
+
     async def ping(self) -> None:
         """Check that messages can be sent.
 

@@ -194,3 +194,5 @@ _GET: dict[str, Route] = {
     "{type}": _get_by_parameter,
 }
 _POST: dict[str, Route] = {"query": post_query, "{type}": post_documents}
+FIXED_PATHS = frozenset(_GET) | frozenset(_POST)
+"""The paths below an API that do not depend on its documents."""
