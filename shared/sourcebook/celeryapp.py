@@ -25,6 +25,7 @@ from sourcebook.backends import broker_transport_options
 from sourcebook.context import Context, open_context
 from sourcebook.flow.stages import BEAT_QUEUE, STAGES
 from sourcebook.hub.jobs import recover_jobs
+from sourcebook.hub.schedules import run_schedules
 from sourcebook.logging import configure_logging
 from sourcebook.probes import BEAT_SECONDS, serve_probes
 from sourcebook.sdk.sandbox import die_with_parent
@@ -32,6 +33,7 @@ from sourcebook.settings import Settings
 from sourcebook.worker import RETRY_SECONDS, Outcome, StopSign, execute_job
 
 _RECOVER_SECONDS = 5.0
+_SCHEDULE_SECONDS = 2.0
 
 
 class JobConsumer(Consumer):
@@ -108,14 +110,20 @@ def make_celery(settings: Settings) -> Celery:
                 "task": "sourcebook.recover",
                 "schedule": _RECOVER_SECONDS,
                 "options": {"queue": BEAT_QUEUE, "expires": _RECOVER_SECONDS},
-            }
+            },
+            "run schedules": {
+                "task": "sourcebook.schedule",
+                "schedule": _SCHEDULE_SECONDS,
+                "options": {"queue": BEAT_QUEUE, "expires": _SCHEDULE_SECONDS},
+            },
         },
         beat_schedule_filename=str(settings.home / "run" / "beat-schedule"),
     )
     process = _Process(settings)
     for name in STAGES:
         celery.task(_make_task(process), name=f"sourcebook.{name}", bind=True, max_retries=None)
-    celery.task(_make_recovery(process), name="sourcebook.recover")
+    celery.task(_make_chore(process, recover_jobs), name="sourcebook.recover")
+    celery.task(_make_chore(process, run_schedules), name="sourcebook.schedule")
     _connect_signals(process, settings)
     return celery
 
@@ -131,11 +139,11 @@ def _make_task(process: _Process) -> Any:
     return run_job
 
 
-def _make_recovery(process: _Process) -> Any:
-    def recover() -> None:
-        process.run(recover_jobs)
+def _make_chore(process: _Process, work: Any) -> Any:
+    def do_chore() -> None:
+        process.run(work)
 
-    return recover
+    return do_chore
 
 
 def _connect_signals(process: _Process, settings: Settings) -> None:

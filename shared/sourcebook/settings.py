@@ -72,6 +72,7 @@ class Settings(BaseSettings):
     keep_indices: int = Field(
         3, ge=1, description="Releases of an API that stay for rollback, the current one included."
     )
+    keep_jobs: timedelta = Field(timedelta(days=30), description="Records of finished jobs are forgotten after this.")
     request_max_bytes: int = Field(5 * MIB, ge=1024, description="Largest request body the gateway accepts.")
     query_timeout: timedelta = Field(
         timedelta(seconds=10), description="A query that takes longer is answered with 503."
@@ -86,7 +87,9 @@ class Settings(BaseSettings):
             raise ValueError(msg)
         return level
 
-    @field_validator("job_time_limit", "stop_grace", "lock_ttl", "download_timeout", "query_timeout", mode="before")
+    @field_validator(
+        "job_time_limit", "stop_grace", "lock_ttl", "keep_jobs", "download_timeout", "query_timeout", mode="before"
+    )
     @classmethod
     def _seconds(cls, value: object) -> object:
         # The environment has text alone: "2.5" means seconds, as a number does.

@@ -1,7 +1,8 @@
 """The stage of this service: decode the command, await one function, return the next message."""
 
 from sourcebook.context import Context
-from sourcebook.flow.messages import BuildDocuments, BuildReady
+from sourcebook.flow.messages import BuildDocuments, BuildReady, CleanedUp, CleanUp
+from sourcebook.hub.cleanup import clean_up, plan_clean_up
 from sourcebook.worker import JobRun
 from sourcebook_builder.build import build_documents
 
@@ -9,3 +10,9 @@ from sourcebook_builder.build import build_documents
 async def build(context: Context, run: JobRun, command: BuildDocuments) -> BuildReady:
     """Merge the uploads of a build configuration."""
     return await build_documents(context, run, command)
+
+
+async def clean(context: Context, _run: JobRun, _command: CleanUp) -> CleanedUp:
+    """Remove what the keep rules let go."""
+    done = await clean_up(context, await plan_clean_up(context))
+    return CleanedUp(builds=len(done.builds), uploads=len(done.uploads), jobs=len(done.jobs), changes=len(done.changes))

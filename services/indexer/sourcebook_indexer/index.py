@@ -3,6 +3,7 @@
 from sourcebook.context import Context
 from sourcebook.errors import NotFound, VerificationFailed
 from sourcebook.flow.messages import IndexBuild, IndexReady
+from sourcebook.hub.builds import check_has_documents
 from sourcebook.model.build import Build
 from sourcebook.model.document import read_document
 from sourcebook.model.query import MatchQuery, SearchRequest
@@ -19,12 +20,14 @@ async def index_build(context: Context, run: JobRun, command: IndexBuild) -> Ind
 
     Raises:
         NotFound: there is no such build.
+        Conflict: it is archived.
         MappingError: the engine cannot index a field as the mapping says.
         VerificationFailed: the index is not complete; the API keeps its release.
     """
     build = await context.catalog.get(Build, command.build)
     if build is None:
         raise NotFound(f"There is no build {command.build!r}.", build=command.build)
+    check_has_documents(build)
     index = build_index_name(command.api, build.name, run.id)
     count = await context.search.count(index)  # not None if this job ran before and died after the commit
     if count is None:

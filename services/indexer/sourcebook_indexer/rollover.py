@@ -3,7 +3,7 @@
 import time
 
 from sourcebook.context import Context
-from sourcebook.model.build import Build
+from sourcebook.model.build import Build, BuildConfig
 from sourcebook.model.release import Api, Release
 
 
@@ -35,7 +35,8 @@ async def choose_release_name(context: Context, api: str, build: Build, index: s
 async def switch_api(context: Context, api_name: str, release: Release) -> Api:
     """Serve a release under an API's name; the one before goes to the front of its history, which is cut to what is kept."""
     await context.catalog.insert(release.name, release)
-    keep = context.settings.keep_indices - 1
+    config = await context.catalog.get(BuildConfig, release.config)
+    keep = (config.keep.indices if config and config.keep.indices else context.settings.keep_indices) - 1
 
     def switch(api: Api) -> Api:
         history = [name for name in (api.release, *api.history) if name and name != release.name]

@@ -260,7 +260,9 @@ async def _make_current(context: Context, upload: Upload) -> UploadReady:
 
 async def _drop_older_collections(context: Context, current: Upload) -> None:
     """Drop the collections of this uploader, except the current one and those that a build serves without copying."""
-    kept = {current.collection} | {build.collection for build in await context.catalog.find(Build)}
+    kept = {current.collection} | {
+        build.collection for build in await context.catalog.find(Build) if build.archived_at is None
+    }
     owner = parse_collection_name(current.collection).owner
     for name in await context.documents.names():
         parts = name.split("~")

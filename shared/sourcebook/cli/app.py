@@ -24,6 +24,8 @@ for command in (
     builds.build,
     builds.release,
     builds.rollback,
+    builds.archive,
+    builds.clean,
     stack.serve,
     stack.api,
     stack.worker,

@@ -8,13 +8,15 @@ import yaml
 from pydantic import ValidationError
 
 from sourcebook.cli.progress import NoWaitOption, run_jobs
-from sourcebook.cli.terminal import JsonOption, run_command, show
+from sourcebook.cli.terminal import JsonOption, make_table, run_command, show
 from sourcebook.context import Context
 from sourcebook.errors import InvalidRequest
-from sourcebook.hub import apis, builds
+from sourcebook.hub import apis, builds, cleanup
 from sourcebook.model.build import BuildConfig
 from sourcebook.model.job import Job
 from sourcebook.model.release import Api
+
+_SHOWN_NAMES = 5
 
 
 def build(
@@ -49,6 +51,32 @@ def release(
         return [await builds.start_release(context, build_name, api)]
 
     run_jobs(start, no_wait=no_wait, as_json=as_json)
+
+
+def archive(
+    name: Annotated[str, typer.Argument(help="Name of the build.")],
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove a build's documents and keep its record; one that an API serves, or keeps for rollback, is refused."""
+    archived = run_command(lambda context: cleanup.archive_build(context, name), inline=True)
+    show(archived, as_json=as_json, table=lambda: f"Build {name} is archived: its documents are gone.")
+
+
+def clean(
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove what the keep rules let go: documents of old builds, and records that nothing needs any more."""
+
+    async def work(context: Context) -> cleanup.CleanUpPlan:
+        plan = await cleanup.plan_clean_up(context)
+        return plan if dry_run else await cleanup.clean_up(context, plan)
+
+    done = run_command(work, inline=True)
+    rows = [(kind, len(names), ", ".join(names[:_SHOWN_NAMES])) for kind, names in done.model_dump().items()]
+    show(done, as_json=as_json, table=lambda: make_table(("to go" if dry_run else "removed", "", "first"), rows))
 
 
 def rollback(

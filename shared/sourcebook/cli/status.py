@@ -1,5 +1,6 @@
 """`status`: what there is, and what is running."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 from sourcebook.cli.progress import describe_progress
@@ -7,6 +8,8 @@ from sourcebook.cli.terminal import JsonOption, make_table, out, run_command, sh
 from sourcebook.context import Context
 from sourcebook.hub import apis, builds, sources
 from sourcebook.hub.jobs import list_jobs
+from sourcebook.hub.news import find_news
+from sourcebook.hub.schedules import list_schedules
 from sourcebook.logging import hide_secrets
 from sourcebook.supervisor import broker_answers
 
@@ -14,7 +17,7 @@ _SHOWN_BUILDS = 10
 
 
 def status(*, as_json: JsonOption = False) -> None:
-    """Show sources, builds, APIs and what is running."""
+    """Show sources, builds, APIs, what is new since the last builds, schedules and what is running."""
     found = run_command(_look, inline=True)
     if as_json:
         show(found, as_json=True)
@@ -24,6 +27,14 @@ def status(*, as_json: JsonOption = False) -> None:
         (("source", "release", "documents", "state"), [_source_row(view) for view in found["sources"]]),
         (("build", "documents", "configuration"), [(b.name, b.count, b.config) for b in found["builds"]]),
         (("api", "release", "kept for rollback"), [(a.name, a.release, ", ".join(a.history)) for a in found["apis"]]),
+        (
+            ("new for", "upload", "release", "built", "documents"),
+            [(n.config, u.upload, u.release, u.built or "-", u.count) for n in found["news"] for u in n.newer],
+        ),
+        (
+            ("schedule", "of", "cron", "due (UTC)", "last error"),
+            [(s.kind, s.target, s.cron, _when(s.due_at), s.last_error) for s in found["schedules"]],
+        ),
         (
             ("job", "kind", "target", "state", "progress"),
             [(j.id, j.kind, j.target, j.state.value, describe_progress(j.progress)) for j in found["active_jobs"]],
@@ -45,6 +56,8 @@ async def _look(context: Context) -> dict[str, Any]:
         "sources": await sources.list_sources(context),
         "builds": (await builds.list_builds(context))[:_SHOWN_BUILDS],
         "apis": await apis.list_apis(context),
+        "news": [item for item in await find_news(context) if item.newer],
+        "schedules": [item for item in await list_schedules(context) if item.kind != "clean"],
         "active_jobs": [job for job in await list_jobs(context, limit=200) if not job.is_finished],
     }
 
@@ -63,3 +76,7 @@ def _source_row(view: sources.SourceView) -> tuple[object, ...]:
 def _problem(view: sources.SourceView) -> str:
     errors = [view.state.last_dump_error, *view.state.last_upload_errors.values()]
     return "; ".join(str(error.get("message", error)) for error in errors if error)
+
+
+def _when(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")

@@ -78,6 +78,19 @@ class BuildReady(Message):
     dropped: dict[str, int]
 
 
+class CleanUp(Message):
+    """Remove what the keep rules let go."""
+
+
+class CleanedUp(Message):
+    """What was removed, by kind: how many builds lost their documents, and how many records and changes were forgotten."""
+
+    builds: int
+    uploads: int
+    jobs: int
+    changes: int
+
+
 class IndexBuild(Message):
     """Index a build, verify it, and point an API at it."""
 

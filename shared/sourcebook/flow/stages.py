@@ -6,6 +6,7 @@ from typing import Any
 
 from sourcebook.flow.messages import (
     BuildDocuments,
+    CleanUp,
     DumpReady,
     DumpSource,
     IndexBuild,
@@ -57,6 +58,7 @@ _ALL = (
         lambda c: f"build:{c.config}",
         lambda c: c.config,
     ),
+    Stage("clean", "build", "sourcebook_builder.tasks:clean", CleanUp, lambda _: "clean", lambda _: "home"),
     Stage(
         "index", "index", "sourcebook_indexer.tasks:index", IndexBuild, lambda c: f"index:{c.api}", lambda c: c.build
     ),

@@ -6,11 +6,12 @@ import time
 from sourcebook.context import Context
 from sourcebook.errors import Conflict, MissingUpload, NotFound
 from sourcebook.flow.messages import BuildDocuments, IndexBuild
-from sourcebook.hub.jobs import submit
+from sourcebook.hub.jobs import find_user, submit
 from sourcebook.model.build import Build, BuildConfig
-from sourcebook.model.job import ACTIVE_STATES, Job
+from sourcebook.model.job import Job
 from sourcebook.model.names import check_name
 from sourcebook.model.release import Api, Release
+from sourcebook.model.schedule import ChainState
 from sourcebook.model.source import Plugin
 
 
@@ -30,8 +31,26 @@ async def put_build_config(context: Context, config: BuildConfig) -> BuildConfig
                 f"Registered are: {', '.join(known) or 'none'}.",
                 source=item,
             )
+    before = await context.catalog.get(BuildConfig, config.name)
+    await _begin_chain(context, before, config.name)
     await context.catalog.put(config.name, config)
     return config
+
+
+async def _begin_chain(context: Context, before: BuildConfig | None, name: str) -> None:
+    """Let what was made before a configuration asked to release or publish by itself be."""
+    now = time.time()
+    fresh = ChainState(config=name, released_until=now, published_until=now)
+
+    def begin(state: ChainState) -> ChainState:
+        changes = {}
+        if before is None or before.release == "off":
+            changes["released_until"] = now
+        if before is None or before.publish is None:
+            changes["published_until"] = now
+        return state.model_copy(update=changes)
+
+    await context.catalog.update(ChainState, name, begin, default=fresh)
 
 
 async def get_build_config(context: Context, name: str) -> BuildConfig:
@@ -62,7 +81,7 @@ async def delete_build_config(context: Context, name: str) -> None:
     await context.catalog.delete(BuildConfig, name)
 
 
-async def start_build(context: Context, config_name: str) -> Job:
+async def start_build(context: Context, config_name: str, *, job_id: str | None = None) -> Job:
     """Start a build; the name of the build is in the job's command.
 
     Raises:
@@ -76,7 +95,7 @@ async def start_build(context: Context, config_name: str) -> Job:
     copy = 2
     while name in taken:
         name, copy = f"{config.name}_{version}_{copy}", copy + 1
-    return await submit(context, BuildDocuments(config=config.name, build=name))
+    return await submit(context, BuildDocuments(config=config.name, build=name), job_id=job_id)
 
 
 async def list_builds(context: Context, config: str | None = None) -> list[Build]:
@@ -95,6 +114,18 @@ async def get_build(context: Context, name: str) -> Build:
     if build is None:
         raise NotFound(f"There is no build {name!r}. `sourcebook build CONFIG` makes one.", build=name)
     return build
+
+
+def check_has_documents(build: Build) -> None:
+    """Check that a build can be worked with.
+
+    Raises:
+        Conflict: it is archived.
+    """
+    if build.archived_at is not None:
+        raise Conflict(
+            f"Build {build.name!r} is archived: its documents are gone. Build {build.config!r} again.", build=build.name
+        )
 
 
 async def newest_build(context: Context, config: str) -> Build:
@@ -125,12 +156,13 @@ async def delete_build(context: Context, name: str) -> None:
             raise Conflict(
                 f"API {api.name!r} serves build {name!r}, or keeps it for rollback.", build=name, api=api.name
             )
-    jobs = await context.catalog.find(Job, {"kind": "index", "target": name, "state": tuple(ACTIVE_STATES)})
-    if jobs:
-        raise Conflict(f"Job {jobs[0].id} is indexing build {name!r}.", build=name, job=jobs[0].id)
+    if job := await find_user(context, name):
+        raise Conflict(f"Job {job.id} ({job.kind}) works with build {name!r}.", build=name, job=job.id)
     await context.catalog.delete(Build, name)
     if not build.linked:
         await context.documents.drop(build.collection)
+    for key in await context.files.keys(f"changes/{name}"):
+        await context.files.delete(key)
 
 
 async def start_release(context: Context, build_name: str, api: str | None = None) -> Job:
@@ -142,4 +174,5 @@ async def start_release(context: Context, build_name: str, api: str | None = Non
     """
     build = await get_build(context, build_name)
     name = check_name("API", api or build.config)
+    check_has_documents(build)
     return await submit(context, IndexBuild(build=build.name, api=name))

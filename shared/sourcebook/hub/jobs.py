@@ -11,7 +11,7 @@ from sourcebook.errors import Busy, Conflict, EngineUnavailable, InvalidRequest,
 from sourcebook.flow.messages import Message
 from sourcebook.flow.stages import STAGES, stage_of
 from sourcebook.logging import get_logger
-from sourcebook.model.job import ACTIVE_STATES, Job, JobError, JobState
+from sourcebook.model.job import ACTIVE_STATES, Job, JobError, JobState, new_job_id
 
 log = get_logger(__name__)
 
@@ -19,8 +19,8 @@ _RESEND_SECONDS = 30.0
 _WATCH_SECONDS = 0.2
 
 
-async def submit(context: Context, command: Message) -> Job:
-    """Create the job of a command and put it on its queue.
+async def submit(context: Context, command: Message, *, job_id: str | None = None) -> Job:
+    """Create the job of a command and put it on its queue; where a job has the id `job_id` already, return that one.
 
     Raises:
         Busy: another job for the same source or build is queued or running.
@@ -28,8 +28,16 @@ async def submit(context: Context, command: Message) -> Job:
     """
     stage = stage_of(command)
     lock = stage.lock(command)
+    if job_id and (known := await context.catalog.get(Job, job_id)):
+        return known
     await context.bus.ping()
-    job = Job(kind=stage.name, target=stage.target(command), lock=lock, command=command.model_dump(mode="json"))
+    job = Job(
+        id=job_id or new_job_id(),
+        kind=stage.name,
+        target=stage.target(command),
+        lock=lock,
+        command=command.model_dump(mode="json"),
+    )
     # The short lock makes "look, then create" one step for all processes.
     while not await context.locks.acquire(f"submit:{lock}", job.id, context.settings.lock_ttl):
         await asyncio.sleep(0.05)
@@ -105,6 +113,14 @@ async def list_jobs(context: Context, *, limit: int = 50, **where: str | None) -
                 f"{key} {wanted[key]!r} does not exist; known are {', '.join(values)}.", allowed=values
             )
     return await context.catalog.find(Job, wanted, newest_first=True, limit=limit)
+
+
+async def find_user(context: Context, build: str) -> Job | None:
+    """Return an active job that works with a build, or None."""
+    for job in await context.catalog.find(Job, {"state": tuple(ACTIVE_STATES)}):
+        if build in (job.target, *job.command.values()):
+            return job
+    return None
 
 
 async def cancel_job(context: Context, job_id: str) -> Job:

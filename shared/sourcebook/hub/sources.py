@@ -123,7 +123,8 @@ async def remove_plugin(context: Context, name: str) -> None:
 
 
 async def _remove_stored(context: Context, source: str) -> None:
-    linked = {build.collection for build in await context.catalog.find(Build, {"linked": True})}
+    builds = await context.catalog.find(Build, {"linked": True})
+    linked = {build.collection for build in builds if build.archived_at is None}
     for upload in await context.catalog.find(Upload, {"source": source}):
         if upload.collection not in linked:
             await context.documents.drop(upload.collection)
@@ -174,7 +175,9 @@ async def get_source(context: Context, name: str) -> SourceView:
     return view
 
 
-async def start_dump(context: Context, source: str, *, force: bool = False, then_upload: bool = True) -> Job:
+async def start_dump(
+    context: Context, source: str, *, force: bool = False, then_upload: bool = True, job_id: str | None = None
+) -> Job:
     """Start the download of a source's newest release; its uploads follow by themselves.
 
     Raises:
@@ -183,7 +186,7 @@ async def start_dump(context: Context, source: str, *, force: bool = False, then
         Busy: a download of this source is active.
     """
     await read_manifest(context, source)
-    return await submit(context, DumpSource(source=source, force=force, then_upload=then_upload))
+    return await submit(context, DumpSource(source=source, force=force, then_upload=then_upload), job_id=job_id)
 
 
 async def start_upload(context: Context, source: str, uploader: str | None = None, *, force: bool = False) -> list[Job]:

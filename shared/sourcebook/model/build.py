@@ -1,9 +1,17 @@
 """What to merge (a build configuration) and what came of it (a build)."""
 
 import time
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from sourcebook.model.cron import check_cron
+
+# YAML reads a bare `off` as false.
+ReleaseMode = Annotated[
+    Literal["off", "auto", "full", "incremental"], BeforeValidator(lambda value: "off" if value is False else value)
+]
+Cron = Annotated[str, AfterValidator(check_cron)]
 
 
 class IndexSettings(BaseModel):
@@ -14,6 +22,18 @@ class IndexSettings(BaseModel):
     shards: int = Field(1, ge=1, le=1024)
     replicas: int = Field(0, ge=0, le=16)
     extra: dict[str, Any] = Field(default_factory=dict)
+
+
+class KeepRules(BaseModel):
+    """What stays of old builds and releases; what an API serves or keeps for rollback, and the newest build, always stay."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    builds: int | None = Field(None, ge=1, description="Builds whose documents stay; default: all")
+    indices: int | None = Field(
+        None, ge=1, description="Releases of an API that stay for rollback; default: SOURCEBOOK_KEEP_INDICES"
+    )
+    days: float | None = Field(None, gt=0, description="Age at which a build's documents go; default: none")
 
 
 class BuildConfig(BaseModel):
@@ -38,6 +58,11 @@ class BuildConfig(BaseModel):
     queries: dict[str, str] = Field(
         default_factory=dict, description="Named queries for `userquery`; {q} is the user's text"
     )
+    schedule: Cron | None = Field(None, description="When to build by itself: cron, in UTC, seconds as a sixth field")
+    on_new_upload: bool = Field(default=False, description="Build by itself when a source has a new upload")
+    release: ReleaseMode = Field("off", description="Release each new build by itself, and how")
+    publish: str | None = Field(None, description="Address to publish each new release to", max_length=2000)
+    keep: KeepRules = Field(default_factory=KeepRules)
 
 
 class Build(BaseModel):
@@ -59,3 +84,5 @@ class Build(BaseModel):
     index_settings: IndexSettings = Field(default_factory=IndexSettings)
     finished_at: float = Field(default_factory=time.time)
     seconds: float = 0.0
+    archived_at: float | None = None
+    """When its documents were removed; the record stays."""

@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from sourcebook.errors import InvalidName, ManifestError
 from sourcebook.logging import hide_secrets
+from sourcebook.model.cron import check_cron
 from sourcebook.model.names import check_name
 from sourcebook.sdk.manifest_file import read_manifest_file
 from sourcebook.sdk.plugins import MANIFEST_NAMES, find_manifest
@@ -64,6 +65,7 @@ def _one_or_more(value: Any) -> Any:
 
 FunctionReference = Annotated[str, AfterValidator(_check_reference)]
 DataUrl = Annotated[str, AfterValidator(_check_data_url)]
+Cron = Annotated[str, AfterValidator(check_cron)]
 
 
 class _Section(BaseModel):
@@ -83,7 +85,7 @@ class DumperManifest(_Section):
     data_url: Annotated[list[DataUrl], BeforeValidator(_one_or_more)] = Field(min_length=1)
     uncompress: bool = False
     release: FunctionReference | None = None
-    schedule: str | None = None
+    schedule: Cron | None = None
     disabled: bool = False
     class_: str | None = Field(None, alias="class")
 

@@ -3,6 +3,7 @@
 from fastapi import APIRouter, Response
 
 from sourcebook.hub.builds import delete_build, get_build, list_builds, start_build, start_release
+from sourcebook.hub.cleanup import archive_build
 from sourcebook.model.build import Build
 from sourcebook.model.job import Job
 from sourcebook_api.dependencies import Body, Engines, accept_job
@@ -44,6 +45,12 @@ async def get(context: Engines, name: str) -> Build:
 async def delete(context: Engines, name: str) -> None:
     """Remove a build that no API serves or keeps for rollback."""
     await delete_build(context, name)
+
+
+@router.post("/{name}/archive")
+async def archive(context: Engines, name: str) -> Build:
+    """Remove the documents of a build that no API serves or keeps for rollback; its record stays."""
+    return await archive_build(context, name)
 
 
 @router.post("/{name}/release", status_code=202)

@@ -1,0 +1,37 @@
+"""What is new, what is scheduled, and what the keep rules let go."""
+
+from fastapi import APIRouter, Response
+
+from sourcebook.flow.messages import CleanUp
+from sourcebook.hub.cleanup import CleanUpPlan, plan_clean_up
+from sourcebook.hub.jobs import submit
+from sourcebook.hub.news import ConfigNews, find_news
+from sourcebook.hub.schedules import ScheduleView, list_schedules
+from sourcebook.model.job import Job
+from sourcebook_api.dependencies import Engines, accept_job
+
+router = APIRouter(tags=["upkeep"])
+
+
+@router.get("/news")
+async def list_news(context: Engines, config: str | None = None) -> list[ConfigNews]:
+    """List, for each build configuration, the uploads that are newer than its last build."""
+    return await find_news(context, config)
+
+
+@router.get("/schedules")
+async def list_all_schedules(context: Engines) -> list[ScheduleView]:
+    """List what is done by itself: when it is due, and what it did last."""
+    return await list_schedules(context)
+
+
+@router.get("/clean")
+async def plan_cleaning(context: Engines) -> CleanUpPlan:
+    """Say what the keep rules let go now; nothing is removed."""
+    return await plan_clean_up(context)
+
+
+@router.post("/clean", status_code=202)
+async def clean(context: Engines, response: Response) -> Job:
+    """Remove what the keep rules let go."""
+    return accept_job(response, await submit(context, CleanUp()))

@@ -1,0 +1,151 @@
+"""Start what is due by a schedule: downloads, builds and the cleaning-up. Beat calls it every few seconds.
+
+Schedules are read anew each time, from manifests and records, so that a change needs no restart. A job that a schedule starts
+has an id made from the schedule and the time it was due: whoever dies between starting it and noting that starts it once.
+What was due while nothing ran is started once, when beat is back.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import BaseModel
+
+from sourcebook.context import Context
+from sourcebook.errors import Busy, EngineUnavailable, ManifestError, SourcebookError
+from sourcebook.hub.builds import list_build_configs, start_build
+from sourcebook.hub.chain import follow_chains
+from sourcebook.hub.cleanup import start_clean_up_if_needed
+from sourcebook.hub.sources import list_plugins, start_dump
+from sourcebook.logging import get_logger, hide_secrets
+from sourcebook.model.cron import next_time
+from sourcebook.model.job import Job
+from sourcebook.model.schedule import ScheduleState
+from sourcebook.model.source import Plugin
+from sourcebook.sdk.manifest import load_manifest
+
+log = get_logger(__name__)
+
+_CLEAN_UP = "20 * * * *"
+Start = Callable[[Context, str, str], Awaitable[Job | None]]
+
+
+class Schedule(NamedTuple):
+    """Something that is to be done by itself: its kind, what to, and when."""
+
+    kind: str
+    target: str
+    cron: str
+
+    @property
+    def key(self) -> str:
+        """Its name in the catalogue."""
+        return f"{self.kind}:{self.target}"
+
+
+class ScheduleView(BaseModel):
+    """A schedule as people see it; times are seconds since 1970."""
+
+    kind: str
+    target: str
+    cron: str
+    due_at: float
+    last_at: float | None = None
+    last_job: str | None = None
+    last_error: str | None = None
+
+
+async def find_schedules(context: Context) -> list[Schedule]:
+    """Return every schedule there is now; that of a manifest that cannot be read is left out."""
+    found = [Schedule("clean", "home", _CLEAN_UP)]
+    for plugin in await list_plugins(context):
+        cron = await asyncio.to_thread(_read_schedule, plugin)
+        if cron:
+            found.append(Schedule("dump", plugin.name, cron))
+    found += [
+        Schedule("build", config.name, config.schedule)
+        for config in await list_build_configs(context)
+        if config.schedule
+    ]
+    return found
+
+
+async def list_schedules(context: Context) -> list[ScheduleView]:
+    """Return every schedule with when it is due and what it did last."""
+    states = {state.key: state for state in await context.catalog.find(ScheduleState)}
+    views = []
+    for item in await find_schedules(context):
+        state = states.get(item.key)
+        if state is None or state.cron != item.cron:
+            state = _first_state(item, time.time())
+        known = state.model_dump(exclude={"key", "cron"})
+        views.append(ScheduleView(kind=item.kind, target=item.target, cron=item.cron, **known))
+    return views
+
+
+async def run_schedules(context: Context, *, now: float | None = None) -> list[str]:
+    """Start what is due at `now`, and what follows in the chains of build configurations; return the ids of the jobs."""
+    moment = time.time() if now is None else now
+    schedules = await find_schedules(context)
+    states = {state.key: state for state in await context.catalog.find(ScheduleState)}
+    started = []
+    for item in schedules:
+        state = states.pop(item.key, None)
+        if state is None or state.cron != item.cron:
+            await context.catalog.put(item.key, _first_state(item, moment))
+        elif state.due_at <= moment and (job_id := await _run(context, item, state, moment)):
+            started.append(job_id)
+    for key in states:  # its schedule is gone
+        await context.catalog.delete(ScheduleState, key)
+    return started + await follow_chains(context)
+
+
+def _first_state(item: Schedule, now: float) -> ScheduleState:
+    return ScheduleState(key=item.key, cron=item.cron, due_at=next_time(item.cron, now))
+
+
+async def _run(context: Context, item: Schedule, state: ScheduleState, now: float) -> str | None:
+    job_id = f"{int(state.due_at * 1000):011x}{hashlib.sha256(item.key.encode()).hexdigest()[:8]}"
+    job, error = None, None
+    try:
+        job = await _STARTS[item.kind](context, item.target, job_id)
+    except Busy:
+        pass  # somebody is at it
+    except EngineUnavailable as problem:
+        log.warning("schedule_waits", schedule=item.key, error=problem.message)
+        return None
+    except SourcebookError as problem:
+        error = hide_secrets(problem.message)
+        log.warning("schedule_failed", schedule=item.key, error=error)
+    changes = {"due_at": next_time(item.cron, now), "last_at": now, "last_error": error}
+    if job is not None:
+        changes["last_job"] = job.id
+    await context.catalog.update(ScheduleState, item.key, lambda known: known.model_copy(update=changes), default=state)
+    return job.id if job else None
+
+
+async def _dump(context: Context, target: str, job_id: str) -> Job:
+    return await start_dump(context, target, job_id=job_id)
+
+
+async def _build(context: Context, target: str, job_id: str) -> Job:
+    return await start_build(context, target, job_id=job_id)
+
+
+async def _clean(context: Context, _target: str, job_id: str) -> Job | None:
+    return await start_clean_up_if_needed(context, job_id=job_id)
+
+
+_STARTS: dict[str, Start] = {"dump": _dump, "build": _build, "clean": _clean}
+
+
+def _read_schedule(plugin: Plugin) -> str | None:
+    try:
+        loaded = load_manifest(Path(plugin.folder))
+    except ManifestError:
+        return None
+    dumper = loaded.manifest.dumper
+    return None if dumper.disabled else dumper.schedule
