@@ -69,6 +69,8 @@ class OpenIndex:
         self.translator = QueryTranslator(self.schema, self.table)
         self.ids = IdFile(folder)
         self.count: int = manifest["count"]
+        self.number_end = self.count
+        """All positions are smaller."""
         self.collection: str = manifest["collection"]
         self.generation: str = manifest["generation"]
         self._with_several: dict[str, bool] = {}

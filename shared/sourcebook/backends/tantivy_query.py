@@ -56,8 +56,8 @@ class QueryTranslator:
         leaves = [_ALL_LEAF] if path == ALL_FIELD else self._table.under(path)
         queries = [self._has_leaf(leaf) for leaf in leaves]
         if len(queries) == 1:
-            return Query.const_score_query(queries[0], 1.0)
-        return Query.const_score_query(Query.boolean_query([(Occur.Should, query) for query in queries]), 1.0)
+            return _of_one_score(queries[0])
+        return _of_one_score(Query.boolean_query([(Occur.Should, query) for query in queries]))
 
     def _has_leaf(self, leaf: Leaf) -> Query:
         if leaf.kind is Kind.TEXT:
@@ -150,10 +150,8 @@ class QueryTranslator:
             return Query.empty_query()
         if leaf.kind is Kind.FLOAT:
             number = float(value)
-            return Query.const_score_query(
-                Query.range_query(self._schema, leaf.name, FieldType.Float, number, number), 1.0
-            )
-        return Query.const_score_query(Query.term_query(self._schema, leaf.name, value), 1.0)
+            return _of_one_score(Query.range_query(self._schema, leaf.name, FieldType.Float, number, number))
+        return _of_one_score(Query.term_query(self._schema, leaf.name, value))
 
     def _regex(self, leaf: Leaf, expression: str) -> Query:
         if not _has_patterns(leaf):
@@ -189,7 +187,7 @@ class QueryTranslator:
         if low > high or low > MAX_LONG or high < MIN_LONG:
             return Query.empty_query()
         clipped = max(low, MIN_LONG), min(high, MAX_LONG)
-        return Query.range_query(self._schema, leaf.name, FieldType.Integer, clipped[0], clipped[1])
+        return _of_one_score(Query.range_query(self._schema, leaf.name, FieldType.Integer, clipped[0], clipped[1]))
 
     def _float_range(self, leaf: Leaf, node: lucene.Range) -> Query:
         bounds = [None if text is None else read_number(text) for text in (node.low, node.high)]
@@ -201,9 +199,23 @@ class QueryTranslator:
             return Query.empty_query()
         # An open side has to be called inclusive.
         include_low, include_high = low is None or node.include_low, high is None or node.include_high
-        return Query.range_query(
-            self._schema, leaf.name, FieldType.Float, low, high, include_lower=include_low, include_upper=include_high
+        return _of_one_score(
+            Query.range_query(
+                self._schema,
+                leaf.name,
+                FieldType.Float,
+                low,
+                high,
+                include_lower=include_low,
+                include_upper=include_high,
+            )
         )
+
+
+def _of_one_score(query: Query) -> Query:
+    # A range that holds every document of a segment is left out of a conjunction there, and its score with it, unless it
+    # stands behind this.
+    return Query.const_score_query(query, 1.0)
 
 
 def _best_of(queries: Iterable[Query | None]) -> Query | None:

@@ -14,11 +14,13 @@ from sourcebook.backends.tantivy_facets import count_facets
 from sourcebook.backends.tantivy_fields import NUMBER_FIELD, RANDOM_FIELD
 from sourcebook.backends.tantivy_index import Address, OpenIndex
 from sourcebook.backends.tantivy_sort import Sorter
+from sourcebook.backends.tantivy_ties import best_hits
 from sourcebook.errors import QuerySyntaxError
 from sourcebook.model.query import Facet, SearchRequest
 
 _RANDOM_RANGE = 2**32
 _DIGEST_BYTES = 12
+_EVERYTHING = {"*", "*:*"}
 
 
 @dataclass(slots=True)
@@ -64,7 +66,8 @@ def _base_query(index: OpenIndex, request: SearchRequest) -> Query | None:
     """Return the query that facets count, or None for every document."""
     query: Query | None = None
     if isinstance(request.query, str):
-        query = index.translator.translate_string(request.query)
+        # Every document is what costs most to find one by one.
+        query = None if request.query.strip() in _EVERYTHING else index.translator.translate_string(request.query)
     elif request.query is not None:
         matches = [index.translator.translate_match(match) for match in request.query]
         query = matches[0] if len(matches) == 1 else Query.boolean_query([(Occur.Must, match) for match in matches])
@@ -90,13 +93,12 @@ def _search_by_score(index: OpenIndex, query: Query | None, request: SearchReque
         numbers = list(range(min(request.offset, index.count), min(end, index.count)))
         return Found(index.count, numbers, [1.0] * len(numbers), 1.0 if index.count else None)
     query = query or Query.all_query()
-    result = index.searcher.search(query, limit=end)
-    hits = result.hits[request.offset :]
-    addresses = [address for _, address in hits]
-    max_score = float(result.hits[0][0]) if result.hits else None
-    found = Found(result.count, index.numbers(addresses), [float(score) for score, _ in hits], max_score)
+    best = best_hits(index, query, request.offset, end)
+    found = Found(
+        best.total, [number for _, number, _ in best.hits], [-score for score, _, _ in best.hits], best.max_score
+    )
     if request.explain:
-        found.explanations = _explain(index, query, addresses)
+        found.explanations = _explain(index, query, [address for _, _, address in best.hits])
     return found
 
 

@@ -13,11 +13,14 @@ from tantivy import FieldType, Occur, Order, Query
 
 from sourcebook.backends.tantivy_fields import ID_FIELD, NUMBER_FIELD, Kind, Leaf
 from sourcebook.backends.tantivy_index import Address, OpenIndex
+from sourcebook.backends.tantivy_ties import best_hits, read_hits
 from sourcebook.errors import QuerySyntaxError
 from sourcebook.model.query import ALL_FIELD, SortKey
 
 SCORE = "_score"
-_MAX_SCORE_TIES = 50_000  # documents with one score that are put in order; those beyond stay as tantivy has them
+_MAX_SCORE_TIES = (
+    50_000  # documents with one score that are fetched to be put in order; more are asked for by the next keys
+)
 
 Value = Any
 
@@ -28,6 +31,9 @@ class _Key(NamedTuple):
     field: str
     leaf: Leaf | None
     is_descending: bool
+
+
+_BY_POSITION = _Key(NUMBER_FIELD, None, is_descending=False)
 
 
 class _Row(NamedTuple):
@@ -49,7 +55,7 @@ class Sorter:
             self._keys.append(self._resolve(key))
             if self._keys[-1].field == NUMBER_FIELD:
                 return
-        self._keys.append(_Key(NUMBER_FIELD, None, is_descending=False))
+        self._keys.append(_BY_POSITION)
 
     def top(self, query: Query, limit: int) -> list[Address]:
         """Return the first documents of a query, in order."""
@@ -70,21 +76,23 @@ class Sorter:
 
     def _collect(self, query: Query, keys: list[_Key], limit: int) -> list[Address]:
         key, rest = keys[0], keys[1:]
+        if key.field == SCORE and key.is_descending:
+            return self._collect_by_score(query, rest, limit)
         rows = self._rows(query, key, limit)
         if not rest:
             return [row.address for row in rows]
-        groups = [[row.address for row in group] for _, group in groupby(rows, key=lambda row: row.value)]
+        groups = _group(rows)
         boundary: list[Address] = []
         if key.leaf is not None and len(rows) == limit:
             better = [address for group in groups[:-1] for address in group]
             tied = self._with_value(query, key.leaf, rows[-1].value, better)
             boundary = self._collect(tied, rest, len(groups.pop()))
-        return self._break_ties(groups, rest)[:limit] + boundary
+        return self._break_ties(query, groups, rest)[:limit] + boundary
 
     def _rows(self, query: Query, key: _Key, limit: int) -> list[_Row]:
         """Return the best documents by one key with its value; those without come last."""
         if key.field == SCORE:
-            return self._rows_by_score(query, limit, is_descending=key.is_descending)
+            return _sort_rows(self._rows_by_score(query, self._index.count_hits(query)), is_descending=False)
         if key.leaf is None:
             return self._search(query, NUMBER_FIELD, limit, is_descending=key.is_descending)
         leaf = key.leaf
@@ -100,18 +108,38 @@ class Sorter:
         found = self._index.searcher.search(query, limit=limit, count=False, order_by_field=field, order=order)
         return [_Row(value, address) for value, address in found.hits]
 
-    def _rows_by_score(self, query: Query, limit: int, *, is_descending: bool) -> list[_Row]:
-        search = self._index.searcher.search
+    def _rows_by_score(self, query: Query, limit: int) -> list[_Row]:
+        found = self._index.searcher.search(query, limit=max(limit, 1), count=False)
+        return [_Row(score, address) for score, address in zip(*read_hits(found.hits), strict=True)]
+
+    def _collect_by_score(self, query: Query, rest: list[_Key], limit: int) -> list[Address]:
+        if rest == [_BY_POSITION]:
+            return [address for _, _, address in best_hits(self._index, query, 0, limit).hits]
         total = self._index.count_hits(query)
-        wanted = limit if is_descending else total
-        while True:
-            hits = search(query, limit=max(wanted, 1), count=False).hits
-            is_cut = len(hits) >= limit and len(hits) < total and hits[-1][0] == hits[limit - 1][0]
-            if not is_cut or wanted >= _MAX_SCORE_TIES:
-                break
+        wanted = limit + 1
+        rows = self._rows_by_score(query, wanted)
+        while _is_cut(rows, limit, total) and wanted < _MAX_SCORE_TIES:
             wanted = min(max(wanted * 8, 1000), _MAX_SCORE_TIES)
-        rows = [_Row(score, address) for score, address in hits]
-        return rows if is_descending else _sort_rows(rows, is_descending=False)
+            rows = self._rows_by_score(query, wanted)
+        groups = _group(rows)
+        if not _is_cut(rows, limit, total):
+            return self._break_ties(query, groups, rest)[:limit]
+        groups.pop()
+        better = self._break_ties(query, groups, rest)
+        return better + self._first_with_score(query, rows[-1].value, rest, limit - len(better))
+
+    def _first_with_score(self, query: Query, score: float, rest: list[_Key], limit: int) -> list[Address]:
+        """Return the first documents by the other keys of those that have a score, which very many have."""
+        total = self._index.count_hits(query)
+        wanted = 4 * limit
+        while True:
+            first = self._collect(query, rest, min(wanted, total))
+            numbers = self._index.numbers(first)
+            scores = self._scores(query, numbers)
+            tied = [address for address, number in zip(first, numbers, strict=True) if scores[number] == score]
+            if len(tied) >= limit or wanted >= total:
+                return tied[:limit]
+            wanted *= 8
 
     def _with_value(self, query: Query, leaf: Leaf, value: Value, better: list[Address]) -> Query:
         if value is None:
@@ -125,13 +153,13 @@ class Sorter:
         tied = _both(query, equal)
         if better and self._index.has_several_values(leaf):
             # A document with several values may have this one too, but is sorted by a better one.
-            tied = _without(tied, Query.term_set_query(schema, NUMBER_FIELD, self._index.numbers(better)))
+            tied = _without(tied, self._among(self._index.numbers(better)))
         return tied
 
-    def _break_ties(self, groups: list[list[Address]], keys: list[_Key]) -> list[Address]:
+    def _break_ties(self, query: Query, groups: list[list[Address]], keys: list[_Key]) -> list[Address]:
         tied = [address for group in groups if len(group) > 1 for address in group]
         numbers = self._index.numbers(tied) if tied else []
-        columns = [(key, self._values(numbers, key)) for key in keys[:-1]]
+        columns = [(key, self._values(query, numbers, key)) for key in keys[:-1]]
         of_address = iter(numbers)
         ordered: list[Address] = []
         for group in groups:
@@ -146,12 +174,31 @@ class Sorter:
             ordered += [row.address for row in members]
         return ordered
 
-    def _values(self, numbers: list[int], key: _Key) -> dict[int, Value]:
+    def _values(self, query: Query, numbers: list[int], key: _Key) -> dict[int, Value]:
         if not numbers:
             return {}
-        query = Query.term_set_query(self._index.schema, NUMBER_FIELD, numbers)
-        rows = self._rows(query, key, len(numbers))
+        if key.field == SCORE:
+            return self._scores(query, numbers)
+        return self._by_number(self._rows(self._among(numbers), key, len(numbers)))
+
+    def _scores(self, query: Query, numbers: list[int]) -> dict[int, Value]:
+        return self._by_number(self._rows_by_score(_both(query, self._among(numbers)), len(numbers)))
+
+    def _among(self, numbers: list[int]) -> Query:
+        return Query.term_set_query(self._index.schema, NUMBER_FIELD, numbers)
+
+    def _by_number(self, rows: list[_Row]) -> dict[int, Value]:
         return dict(zip(self._index.numbers([row.address for row in rows]), [row.value for row in rows], strict=True))
+
+
+def _group(rows: list[_Row]) -> list[list[Address]]:
+    """Return the documents of sorted rows, those with the same value together."""
+    return [[row.address for row in group] for _, group in groupby(rows, key=lambda row: row.value)]
+
+
+def _is_cut(rows: list[_Row], limit: int, total: int) -> bool:
+    """Whether documents with the value of the row at `limit` may be missing behind the last row."""
+    return len(rows) < total and rows[-1].value == rows[limit - 1].value
 
 
 def _sort_rows(rows: list[_Row], *, is_descending: bool) -> list[_Row]:
@@ -161,7 +208,8 @@ def _sort_rows(rows: list[_Row], *, is_descending: bool) -> list[_Row]:
 
 
 def _both(query: Query, other: Query) -> Query:
-    return Query.boolean_query([(Occur.Must, query), (Occur.Must, other)])
+    """Return the query that wants both; scores are those of the first."""
+    return Query.boolean_query([(Occur.Must, query), (Occur.Must, Query.const_score_query(other, 0.0))])
 
 
 def _without(query: Query, other: Query) -> Query:

@@ -300,8 +300,13 @@ def check_order_and_pages(index: Indexed, query: str, wanted: list[Document], ke
         for item in index.ids(query, sort=sort, offset=start, size=size)
     ]
     assert paged == expected, (query, keys)
-    by_score = [item for start in range(0, len(wanted) + 1, size) for item in index.ids(query, offset=start, size=size)]
-    assert sorted(by_score) == sorted(expected)
+    by_score = [
+        hit for start in range(0, len(wanted) + 1, size) for hit in index.search(query, offset=start, size=size).hits
+    ]
+    assert [(hit.score, hit.id) for hit in by_score] == sorted(
+        ((hit.score, hit.id) for hit in by_score), key=lambda hit: (-hit[0], hit[1].encode())
+    )
+    assert sorted(hit.id for hit in by_score) == sorted(expected)
     walked: list[str] = []
     token, is_last = None, False
     while not is_last:
