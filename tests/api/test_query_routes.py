@@ -139,6 +139,16 @@ def test_section_1_named_queries_may_change_so_their_answers_have_no_etag(genes:
     genes(work)
 
 
+def test_section_1_answers_that_depend_on_the_clock_have_no_etag(genes: Genes) -> None:
+    async def work(gateway: Any) -> None:
+        for options in ({"q": "updated:[now-1d TO now]"}, {"filter": "updated:<now"}):
+            answer = await gateway.get("/query", **options)
+            assert answer.status_code == 200
+            assert "etag" not in answer.headers
+
+    genes(work)
+
+
 def test_section_1_cache_control(genes: Genes) -> None:
     async def work(gateway: Any) -> None:
         await gateway.context.catalog.put("genes", Api(name="genes", config="genes", release="genes_1", max_age=7))

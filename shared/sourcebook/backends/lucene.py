@@ -116,21 +116,24 @@ _TOKEN = re.compile(
     (?P<word>(?:{_TERM_START}|[*?])(?:{_TERM_START}|[*?+\-])*)
     |(?P<quoted>"(?:[^"\\]|\\.)*")
     |(?P<range>[\[{{][{_SPACE}]*(?P<low>{_BOUND})[{_SPACE}]+TO[{_SPACE}]+(?P<high>{_BOUND})[{_SPACE}]*[\]}}])
-    |(?P<regex>/(?:[^/\\]|\\.)+/)
+    |(?P<regex>/(?:[^/\\]|\\.)*/)
     |(?P<bare>[+\-!](?=[{_SPACE}]))
     |(?P<symbol>[+\-!():])
-    |~(?P<fuzzy>AUTO|\d+(?:\.\d+)?|)
-    |\^(?P<boost>\d+(?:\.\d+)?)
+    |~(?P<fuzzy>[0-9]+(?:\.[0-9]+)?(?:{_TERM_START}|[+\-])*|(?:{_TERM_START}|[+\-])*)
+    |\^(?P<boost>[0-9]+(?:\.[0-9]+)?)
     |(?P<end>\Z)
     )""",
     re.VERBOSE | re.DOTALL,
 )
-_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_ESCAPE = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|(.))", re.DOTALL)
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _UNESCAPED_WILDCARD = re.compile(r"(?:[^\\*?]|\\.)*[*?]", re.DOTALL)
 _COMPARISON = re.compile(r"(>=|<=|>|<)(.+)", re.DOTALL)
 _RESERVED = {"AND": "and", "&&": "and", "OR": "or", "||": "or", "NOT": "not"}
 _MODIFIERS = {"+": Occur.MUST, "-": Occur.MUST_NOT, "!": Occur.MUST_NOT, "not": Occur.MUST_NOT}
 _ENDS_TEXT = {":", "fuzzy", "boost", "and", "or"}
+_TAKES_FUZZY = {"word", "regex", "bare", "quoted"}
+_NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
 _MAX_SLOP = 10_000.0
 _MAX_BOOST = 1e6
 
@@ -149,8 +152,26 @@ class _Token:
 
 
 def unescape(text: str) -> str:
-    """Return a word without its backslashes."""
-    return _ESCAPE.sub(r"\1", text) if "\\" in text else text
+    """Return a word without its backslashes; an escaped `u` begins the four hexadecimal digits of a character.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if "\\" not in text:
+        return text
+    plain = _ESCAPE.sub(_read_escape, text)
+    if _SURROGATE.search(plain) is None:
+        return plain
+    # Two of them are one character; one alone is none.
+    return plain.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _read_escape(match: "re.Match[str]") -> str:
+    if match[1] is not None:
+        return chr(int(match[1], 16))
+    if match[2] == "u":
+        raise ValueError("an escaped u needs four hexadecimal digits")
+    return match[2]
 
 
 def has_wildcard(text: str) -> bool:
@@ -168,7 +189,10 @@ def parse_query_string(query: str) -> Node | None:
         raise QuerySyntaxError(f"Failed to parse query: it has {len(query)} characters; {MAX_CHARACTERS} are allowed.")
     if not query.strip():
         return None
-    return _Parser(query).parse()
+    try:
+        return _Parser(query).parse()
+    except ValueError as error:
+        raise QuerySyntaxError(f"Failed to parse query [{query}]: {error}", query=query) from error
 
 
 class _Parser:
@@ -263,14 +287,20 @@ class _Parser:
     def _parse_operand(self, token: _Token, field: str | None) -> Node:
         if token.kind == "(":
             node = self._parse_group(field)
-        elif token.kind == "word":
-            node = self._parse_word(token.text, field)
+        elif token.kind in {"word", "regex", "bare"}:
+            node = self._parse_word(token, field)
         elif token.kind == "quoted":
-            node = self._parse_phrase(token.text, field)
+            node = self._parse_phrase(token, field)
         else:
             node = self._parse_special(token, field)
-        boost = self._accept("boost")
-        return node if boost is None else Boost(node, min(float(boost.text), _MAX_BOOST))
+        if token.kind not in _TAKES_FUZZY:
+            return _make_boost(node, self._accept("boost"))
+        return node
+
+    def _take_suffixes(self) -> tuple[_Token | None, _Token | None]:
+        """Take `~1` and `^2` in either order."""
+        fuzzy, boost = self._accept("fuzzy"), self._accept("boost")
+        return fuzzy or (self._accept("fuzzy") if boost else None), boost
 
     def _parse_group(self, field: str | None) -> Node:
         self._depth += 1
@@ -282,35 +312,32 @@ class _Parser:
         self._depth -= 1
         return node
 
-    def _parse_word(self, text: str, field: str | None) -> Node:
-        fuzzy = self._accept("fuzzy")
-        if fuzzy is not None:
-            return Fuzzy(field, unescape(text), None if fuzzy.text in {"", "AUTO"} else float(fuzzy.text))
-        if field == "_exists_":
-            return Exists(unescape(text))
-        if has_wildcard(text):
-            return _make_wildcard(field, text)
-        comparison = _COMPARISON.fullmatch(text) if text[0] in "<>" else None
-        if comparison is not None:
-            return _make_comparison(field, comparison.group(1), unescape(comparison.group(2)))
-        return Term(field, unescape(text))
+    def _parse_word(self, token: _Token, field: str | None) -> Node:
+        fuzzy, boost = self._take_suffixes()
+        if fuzzy is not None and token.kind == "word" and not has_wildcard(token.text):
+            return _make_boost(Fuzzy(field, unescape(token.text), self._read_edits(fuzzy)), boost)
+        return _make_boost(_make_word(token, field), boost)
 
-    def _parse_phrase(self, text: str, field: str | None) -> Node:
-        content = unescape(text[1:-1])
-        fuzzy = self._accept("fuzzy")
+    def _parse_phrase(self, token: _Token, field: str | None) -> Node:
+        content = unescape(token.text[1:-1])
+        fuzzy, boost = self._take_suffixes()
         if field == "_exists_":
-            return Exists(content)
-        slop = min(float(fuzzy.text), _MAX_SLOP) if fuzzy is not None and fuzzy.text not in {"", "AUTO"} else 0
-        return Term(field, content, is_phrase=True, slop=int(slop))
+            return _make_boost(Exists(content), boost)
+        slop = 0.0 if fuzzy is None else _read_number(fuzzy.text) or 0.0
+        return _make_boost(Term(field, content, is_phrase=True, slop=int(min(slop, _MAX_SLOP))), boost)
+
+    def _read_edits(self, fuzzy: _Token) -> float | None:
+        if fuzzy.text.upper() in {"", "AUTO"}:
+            return None
+        edits = _read_number(fuzzy.text)
+        if edits is None:
+            raise self._failure()
+        return edits
 
     def _parse_special(self, token: _Token, field: str | None) -> Node:
         if token.kind == "range":
             low, high = _read_bound(token.low), _read_bound(token.high)
             return Range(field, low, high, include_low=token.text[0] == "[", include_high=token.text[-1] == "]")
-        if token.kind == "regex":
-            return Regex(field, token.text[1:-1].replace("\\/", "/"))
-        if token.kind == "bare":
-            return Term(field, token.text)
         raise self._failure()
 
 
@@ -323,6 +350,30 @@ def _make_token(match: "re.Match[str]") -> _Token:
     if kind == "word" and text in _RESERVED:
         return _Token(_RESERVED[text], text)
     return _Token(kind, text)
+
+
+def _make_word(token: _Token, field: str | None) -> Node:
+    text = token.text
+    if token.kind == "regex":
+        return Regex(field, text[1:-1].replace("\\/", "/"))
+    if token.kind == "bare":
+        return Term(field, text)
+    if field == "_exists_":
+        return Exists(unescape(text))
+    if has_wildcard(text):
+        return _make_wildcard(field, text)
+    comparison = _COMPARISON.fullmatch(text) if text[0] in "<>" else None
+    if comparison is not None:
+        return _make_comparison(field, comparison.group(1), unescape(comparison.group(2)))
+    return Term(field, unescape(text))
+
+
+def _make_boost(node: Node, boost: _Token | None) -> Node:
+    return node if boost is None else Boost(node, min(float(boost.text), _MAX_BOOST))
+
+
+def _read_number(text: str) -> float | None:
+    return float(text) if _NUMBER.fullmatch(text) else None
 
 
 def _add_clause(

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from sourcebook.backends.analysis import ANALYZERS, standard_text
+from sourcebook.backends.dates import read_date
 from sourcebook.backends.tantivy_fields import (
     ID_FIELD,
     MAX_LONG,
@@ -22,7 +23,7 @@ from sourcebook.backends.tantivy_fields import (
     Kind,
     Leaf,
 )
-from sourcebook.backends.tantivy_values import ENCODERS, encode_keyword, plain_text, read_date
+from sourcebook.backends.tantivy_values import ENCODERS, encode_keyword, plain_text
 from sourcebook.model.document import HASH_BYTES
 from sourcebook.model.query import ALL_FIELD
 

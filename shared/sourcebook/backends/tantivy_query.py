@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterable
 from tantivy import FieldType, Occur, Query, Schema
 
 from sourcebook.backends import lucene
+from sourcebook.backends.dates import read_moment
+from sourcebook.backends.lucene_regex import lucene_regex
 from sourcebook.backends.tantivy_fields import ID_FIELD, MAX_LONG, MIN_LONG, PRESENT_FIELD, FieldTable, Kind, Leaf
-from sourcebook.backends.tantivy_strings import lucene_regex, range_regex, wildcard_regex
-from sourcebook.backends.tantivy_values import encode_boolean, read_date, read_number
+from sourcebook.backends.tantivy_strings import range_regex, wildcard_regex
+from sourcebook.backends.tantivy_values import encode_boolean, read_number
 from sourcebook.errors import QuerySyntaxError
 from sourcebook.model.query import ALL_FIELD, MatchQuery
 
@@ -140,7 +142,7 @@ class QueryTranslator:
         if leaf.kind is Kind.KEYWORD:
             return Query.term_query(self._schema, leaf.name, _fold(leaf, text))
         if leaf.kind is Kind.DATE:
-            span = read_date(text)
+            span = read_moment(text)
             return Query.empty_query() if span is None else self._number_range(leaf, *span)
         value: int | float | None
         value = encode_boolean(leaf, text) if leaf.kind is Kind.BOOLEAN else read_number(text)
@@ -153,8 +155,8 @@ class QueryTranslator:
             return _of_one_score(Query.range_query(self._schema, leaf.name, FieldType.Float, number, number))
         return _of_one_score(Query.term_query(self._schema, leaf.name, value))
 
-    def _regex(self, leaf: Leaf, expression: str) -> Query:
-        if not _has_patterns(leaf):
+    def _regex(self, leaf: Leaf, expression: str | None) -> Query:
+        if expression is None or not _has_patterns(leaf):
             return Query.empty_query()
         try:
             return Query.regex_query(self._schema, leaf.name, expression)
@@ -177,7 +179,7 @@ class QueryTranslator:
         if leaf.kind in {Kind.TEXT, Kind.KEYWORD}:
             low, high = (None if bound is None else _fold(leaf, bound) for bound in (node.low, node.high))
             expression = range_regex(low, high, include_low=node.include_low, include_high=node.include_high)
-            return Query.empty_query() if expression is None else self._regex(leaf, expression)
+            return self._regex(leaf, expression)
         if leaf.kind is Kind.FLOAT:
             return self._float_range(leaf, node)
         bounds = _whole_bounds(leaf, node)
@@ -266,7 +268,7 @@ def _whole_bounds(leaf: Leaf, node: lucene.Range) -> tuple[int, int] | None:
 def _read_bound(leaf: Leaf, text: str) -> tuple[int, int] | None:
     """Return the first and last whole number that a bound stands for: a date's span; for 1.5 none (2 to 1)."""
     if leaf.kind is Kind.DATE:
-        return read_date(text)
+        return read_moment(text)
     if leaf.kind is Kind.BOOLEAN:
         value = encode_boolean(leaf, text)
         return None if value is None else (value, value)

@@ -1,9 +1,7 @@
-"""Patterns over terms: wildcards, regular expressions and ranges of strings, as the regular expressions that tantivy takes.
+"""Patterns over terms: wildcards and ranges of strings, as the regular expressions that tantivy takes.
 
 tantivy's expressions always match the whole term and know no anchors; ranges of strings are not in its python interface at all.
 """
-
-import re
 
 from sourcebook.errors import QuerySyntaxError
 
@@ -13,18 +11,6 @@ _LAST_CHARACTER = 0x10FFFF
 _FIRST_SURROGATE, _AFTER_SURROGATES = 0xD800, 0xE000
 _MAX_BOUNDS = 50  # tantivy refuses expressions with more than 1000 states
 _SPECIAL = frozenset(r"\.+*?()|[]{}^$#&-~")
-_CLASSES = {
-    "w": "[A-Za-z0-9_]",
-    "W": "[^A-Za-z0-9_]",
-    "d": "[0-9]",
-    "D": "[^0-9]",
-    "s": r"[ \t\r\n]",
-    "S": r"[^ \t\r\n]",
-}
-_ATOM = re.compile(r"\\.|.", re.DOTALL)
-_REGEX_PART = re.compile(
-    r'\\(?P<escaped>.)|"(?P<quoted>[^"]*)"|(?P<any>@)|(?P<unsupported>[~&<>#^$])|(?P<lazy>\(\?)', re.DOTALL
-)
 
 
 def escape(text: str) -> str:
@@ -47,35 +33,6 @@ def wildcard_regex(pattern: str) -> str:
             parts.append(ANY if character == "?" else escape(character))
         at += 1
     return "".join(parts)
-
-
-def lucene_regex(pattern: str, *, has_lowercase: bool) -> str:
-    """Return the expression of a Lucene regular expression.
-
-    Raises:
-        QuerySyntaxError: it uses complement, intersection, numeric intervals or anchors.
-    """
-
-    def replace(match: "re.Match[str]") -> str:
-        if match["escaped"] is not None:
-            return _CLASSES.get(match["escaped"]) or escape(match["escaped"])
-        if match["quoted"] is not None:
-            return f"(?:{escape(match['quoted'])})"
-        if match["any"] is not None:
-            return ANY_TEXT
-        raise QuerySyntaxError(
-            f"Failed to parse query [/{pattern}/]: {match[0]!r} must be escaped in an expression", query=pattern
-        )
-
-    if has_lowercase:
-        pattern = _ATOM.sub(lambda match: match[0] if match[0][1:] in _CLASSES else match[0].lower(), pattern)
-    parts = _split_classes(pattern)
-    return "".join(part if part.startswith("[") else _REGEX_PART.sub(replace, part) for part in parts)
-
-
-def _split_classes(pattern: str) -> list[str]:
-    """Cut an expression into its character classes and what is between them."""
-    return [part for part in re.split(r"((?<!\\)\[(?:[^\]\\]|\\.)+\])", pattern) if part]
 
 
 def range_regex(low: str | None, high: str | None, *, include_low: bool, include_high: bool) -> str | None:

@@ -4,20 +4,13 @@ Dates are milliseconds since 1970 and booleans 0 and 1, both in integer fields: 
 """
 
 import math
-import re
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from typing import Any
 
+from sourcebook.backends.dates import format_date, read_date
 from sourcebook.backends.tantivy_fields import MAX_LONG, MAX_TERM_BYTES, MIN_LONG, Kind, Leaf
 
 Value = str | int | float
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
-_DATE = re.compile(
-    r"(\d{4})(?:-(\d\d?)(?:-(\d\d?)(?:[T ](\d\d)(?::(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?)?\s*(Z|[+-]\d\d(?::?\d\d)?)?)?)?)?"
-)
 
 
 def plain_text(value: Any) -> str:
@@ -101,49 +94,6 @@ def read_number(text: str) -> int | float | None:
     return _read_number(text)
 
 
-@lru_cache(maxsize=4096)
-def read_date(text: str) -> tuple[int, int] | None:
-    """Return the first and last millisecond of a date; None if it is none.
-
-    As in OpenSearch, a month or day that is left out is the first, and what is left out of the time spans: `2020` is the first
-    day of that year.
-    """
-    match = _DATE.fullmatch(text)
-    if match is None:
-        return _read_epoch(text)
-    year, month, day, hour, minute, second, fraction, zone = match.groups()
-    parts = [int(part) if part is not None else None for part in (year, month, day, hour, minute, second)]
-    try:
-        first = _to_datetime(
-            [part if part is not None else low for part, low in zip(parts, (1, 1, 1, 0, 0, 0), strict=True)], zone
-        )
-        if fraction is not None:
-            start = (first - _EPOCH) // _MILLISECOND + int(fraction[:3].ljust(3, "0"))
-            return start, start
-        highs = (1, 1, 1, 23, 59, 59)
-        last = _to_datetime([part if part is not None else high for part, high in zip(parts, highs, strict=True)], zone)
-    except (ValueError, OverflowError):
-        return None
-    return (first - _EPOCH) // _MILLISECOND, (last - _EPOCH) // _MILLISECOND + 999
-
-
-def _to_datetime(parts: list[int], zone: str | None) -> datetime:
-    moment = datetime(parts[0], parts[1], parts[2], parts[3], parts[4], parts[5], tzinfo=UTC)
-    if zone is None or zone == "Z":
-        return moment
-    digits = zone[1:].replace(":", "").ljust(4, "0")
-    offset = timedelta(hours=int(digits[:2]), minutes=int(digits[2:]))
-    return moment - offset if zone[0] == "+" else moment + offset
-
-
-def _read_epoch(text: str) -> tuple[int, int] | None:
-    number = text.removeprefix("-")
-    if not (number.isascii() and number.isdecimal()):
-        return None
-    value = int(text) if len(number) < len(str(MAX_LONG)) else MAX_LONG
-    return value, value
-
-
 def decode_value(kind: Kind, value: Any) -> Any:
     """Return a facet's term as JSON: dates as ISO 8601, booleans as booleans."""
     if kind is Kind.BOOLEAN:
@@ -153,12 +103,3 @@ def decode_value(kind: Kind, value: Any) -> Any:
     if kind is Kind.DATE:
         return format_date(int(value))
     return value
-
-
-def format_date(milliseconds: int) -> str | int:
-    """Return a moment as ISO 8601 with milliseconds, as OpenSearch writes it."""
-    try:
-        moment = _EPOCH + milliseconds * _MILLISECOND
-    except OverflowError:
-        return milliseconds
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{milliseconds % 1000:03d}Z"

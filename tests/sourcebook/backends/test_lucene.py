@@ -33,6 +33,8 @@ def word(text: str, field: str | None = None) -> Term:
 
 
 A, B, C = word("a"), word("b"), word("c")
+AT_LEAST_1 = Range("f", "1", None, include_low=True, include_high=True)
+BELOW_5 = Range("f", None, "5", include_low=True, include_high=False)
 
 TREES: list[tuple[str, Node | None]] = [
     ("", None),
@@ -79,6 +81,31 @@ TREES: list[tuple[str, Node | None]] = [
     ("a^2", Boost(A, 2.0)),
     ("(a)^2.5", Boost(A, 2.5)),
     ("f:a~1^2", Boost(Fuzzy("f", "a", 1.0), 2.0)),
+    ("f:a^2~1", Boost(Fuzzy("f", "a", 1.0), 2.0)),
+    ("a^2~", Boost(Fuzzy(None, "a", None), 2.0)),
+    ("a~auto", Fuzzy(None, "a", None)),
+    ('"a b"^2~3', Boost(Term(None, "a b", is_phrase=True, slop=3), 2.0)),
+    ('"a b"~3^2', Boost(Term(None, "a b", is_phrase=True, slop=3), 2.0)),
+    ('"a b"~x', Term(None, "a b", is_phrase=True)),
+    ("a*~1", Wildcard(None, "a*")),
+    ("a?b~1^2", Boost(Wildcard(None, "a?b"), 2.0)),
+    ("*~1", Everything()),
+    ("/a/~1^2", Boost(Regex(None, "a"), 2.0)),
+    ("/a/^2~1", Boost(Regex(None, "a"), 2.0)),
+    ("//", Regex(None, "")),
+    ("(a)^2 b", Boolean(((MUST, Boost(A, 2.0)), (MUST, B)))),
+    ("[1 TO 2]^2", Boost(Range(None, "1", "2", include_low=True, include_high=True), 2.0)),
+    ("\\u0061", A),
+    ("f:\\u00E9x", word("éx", "f")),
+    ("\\uD83E\\uDDEC", word("\U0001f9ec")),
+    ("\\uD83E", word("\ufffd")),
+    ('"\\u0061 b"', Term(None, "a b", is_phrase=True)),
+    ("f:now-1d\\/d", word("now-1d/d", "f")),
+    ("f:2024-01-01||+1M\\/d", word("2024-01-01||+1M/d", "f")),
+    ("f:[now-1d/d TO now/d}", Range("f", "now-1d/d", "now/d", include_low=True, include_high=False)),
+    ("f:>=now-1d", Range("f", "now-1d", None, include_low=True, include_high=True)),
+    ("f:(+>=1 +<5)", Boolean(((MUST, AT_LEAST_1), (MUST, BELOW_5)))),
+    ("f:(>=1 AND <5)", Boolean(((MUST, AT_LEAST_1), (MUST, BELOW_5)))),
     ("((a))", A),
     ("a b", word("a b")),
     ("a & \\- b", word("a & - b")),
@@ -138,7 +165,25 @@ BROKEN = [
     "[1 TO 2",
     "[1 2]",
 ]
-BROKEN += ["[1 TO]", "a^", "a^x", "f:-5", "hello!", "+", "NOT", "f*:a", "a~1~2", "~", "NOT NOT a", "\\"]
+BROKEN += [
+    "[1 TO]",
+    "a^",
+    "a^x",
+    "f:-5",
+    "hello!",
+    "+",
+    "NOT",
+    "f*:a",
+    "a~1~2",
+    "~",
+    "NOT NOT a",
+    "\\",
+    "a~b",
+    "a~1x",
+    "(a)~1",
+    "\\u00g0",
+    "a\\u",
+]
 
 
 @pytest.mark.parametrize("query", BROKEN)
@@ -191,7 +236,7 @@ def test_any_text_is_a_query_or_a_syntax_error(text: str) -> None:
         assert text in error.message  # noqa: PT017 - both outcomes are right
 
 
-@given(st.text(min_size=1, max_size=20))
+@given(st.text(st.characters(codec="utf-8", exclude_characters="u"), min_size=1, max_size=20))
 @settings(max_examples=200, deadline=None)
 def test_an_escaped_word_is_itself(text: str) -> None:
     escaped = "".join(f"\\{character}" for character in text)

@@ -1,4 +1,4 @@
-"""Wildcards, expressions and ranges of strings, compared with python through the engine itself."""
+"""Wildcards and ranges of strings, compared with python through the engine itself."""
 
 import re
 
@@ -7,7 +7,7 @@ import tantivy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sourcebook.backends.tantivy_strings import escape, lucene_regex, range_regex, wildcard_regex
+from sourcebook.backends.tantivy_strings import escape, range_regex, wildcard_regex
 from sourcebook.errors import QuerySyntaxError
 
 ALPHABET = "ab\x00\n é漢\U0010ffff\ud7ff\ue000.*"
@@ -83,34 +83,3 @@ def test_wildcards(pattern: str, matches: list[str], differs: list[str]) -> None
     expression = python_expression(wildcard_regex(pattern))
     assert all(expression.fullmatch(text) for text in matches)
     assert not any(expression.fullmatch(text) for text in differs)
-
-
-@pytest.mark.parametrize(
-    ("pattern", "matches", "differs"),
-    [
-        ("cdk[0-9]+", ["cdk2"], ["cdk"]),
-        ("a|b{2}", ["a", "bb"], ["b"]),
-        ("\\d\\w\\s", ["1_ "], ["a_ "]),
-        ('"a.b"c?', ["a.b", "a.bc"], ["axb"]),
-        ("a@", ["a", "abc"], ["b"]),
-        ("\\.x", [".x"], ["ax"]),
-        ("[#~^]", ["#"], ["a"]),
-    ],
-)
-def test_lucene_expressions(pattern: str, matches: list[str], differs: list[str]) -> None:
-    written = lucene_regex(pattern, has_lowercase=False)
-    assert is_accepted(written)
-    assert all(python_expression(written).fullmatch(text) for text in matches)
-    assert not any(python_expression(written).fullmatch(text) for text in differs)
-
-
-def test_an_expression_on_a_lower_case_keyword_is_lower_case() -> None:
-    assert lucene_regex("CDK[A-Z]", has_lowercase=True) == "cdk[a-z]"
-    assert lucene_regex("\\DA", has_lowercase=True) == "[^0-9]a"
-    assert lucene_regex("\\CA", has_lowercase=True) == "ca"
-
-
-@pytest.mark.parametrize("pattern", ["~a", "a&b", "<1-5>", "^a", "a$"])
-def test_operators_that_are_not_there_are_refused(pattern: str) -> None:
-    with pytest.raises(QuerySyntaxError, match="escaped"):
-        lucene_regex(pattern, has_lowercase=False)

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from sourcebook.backends.tantivy_fields import MAX_LONG, MIN_LONG, FieldTable, Kind
-from sourcebook.backends.tantivy_values import ENCODERS, decode_value, format_date, plain_text, read_date, read_number
+from sourcebook.backends.tantivy_fields import FieldTable, Kind
+from sourcebook.backends.tantivy_values import ENCODERS, decode_value, plain_text, read_number
 from sourcebook.errors import MappingError
 
 DAY = 86_400_000
@@ -50,38 +50,7 @@ def test_a_value_is_indexed_as_its_type_or_not_at_all(kind: str, value: Any, enc
     assert ENCODERS[leaf.kind](leaf, value) == encoded
 
 
-DATES = [
-    ("1970", (0, DAY - 1)),
-    ("1970-01", (0, DAY - 1)),
-    ("1970-02", (31 * DAY, 32 * DAY - 1)),
-    ("1970-1-2", (DAY, 2 * DAY - 1)),
-    ("1970-01-01T01", (3_600_000, 7_199_999)),
-    ("1970-01-01T00:01", (60_000, 119_999)),
-    ("1970-01-01 00:00:01", (1000, 1999)),
-    ("1970-01-01T00:00:00.5Z", (500, 500)),
-    ("1970-01-01T00:00:00.123456Z", (123, 123)),
-    ("1970-01-01T01:00:00+01:00", (0, 999)),
-    ("1969-12-31T23:00:00-0100", (0, 999)),
-    ("12345", (12345, 12345)),
-    ("-1", (-1, -1)),
-    ("9" * 30, (MAX_LONG, MAX_LONG)),
-    ("1970-13", None),
-    ("1970-02-30", None),
-    ("0000", None),
-    ("now-1d", None),
-    ("", None),
-]
-
-
-@pytest.mark.parametrize(("text", "span"), DATES)
-def test_a_date_spans_the_time_it_leaves_open(text: str, span: tuple[int, int] | None) -> None:
-    assert read_date(text) == span
-
-
-def test_dates_are_written_as_iso_8601() -> None:
-    assert format_date(0) == "1970-01-01T00:00:00.000Z"
-    assert format_date(-1) == "1969-12-31T23:59:59.999Z"
-    assert format_date(MIN_LONG) == MIN_LONG
+def test_facet_terms_are_json_values() -> None:
     assert decode_value(Kind.DATE, 1.0) == "1970-01-01T00:00:00.001Z"
     assert decode_value(Kind.BOOLEAN, 1) is True
     assert decode_value(Kind.INTEGER, 5.0) == 5

@@ -95,7 +95,9 @@ curl 'http://127.0.0.1:8000/apis/genes/query?q=cpic.pairs.drug:codeine&fields=sy
 | `locus_group:(pseudogene OR other)` | with one of several values |
 | `ncbi_gene.pubmed_count:[100 TO *]`, `:>=100`, `:{{100 TO 200}}` | with a number, date or text in a range; braces exclude |
 | `symbol:CYP2*`, `symbol:CDK?` | whose value matches: `*` any text, `?` one character |
+| `updated:[now-1M/d TO now]` | with a date by the clock: `+2d` and `-1M` move, `/d` rounds; units are y M w d h m s |
 | `symbol:/CDK[0-9]+/` | whose whole value matches a regular expression |
+| `symbol:/CDK<1-9>/`, `/a.*&~(.*b)/` | the same with `<1-9>` a number, `~` not, `&` and, `@` any text, `#` nothing |
 | `cytochrom~` | with a similar word (up to two letters differ) |
 | `_exists_:cpic` | that have the field or object |
 | `cpic.\\*:warfarin` | with the value in any field of an object |
