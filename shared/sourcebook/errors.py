@@ -25,6 +25,7 @@
         ├── VerificationFailed
         ├── StoreDamaged
         ├── DamagedChanges
+        ├── DamagedRelease
         ├── PortBusy
         ├── Cancelled
         └── TimeLimitExceeded
@@ -221,6 +222,12 @@ class DamagedChanges(TerminalError):
     """A file of a changes folder is missing or is not what its metadata say: make the diff, or fetch the release, again."""
 
     code = "damaged_changes"
+
+
+class DamagedRelease(TerminalError):
+    """A file of a published release is missing or is not what its metadata say; nothing of it is installed."""
+
+    code = "damaged_release"
 
 
 class PortBusy(TerminalError):

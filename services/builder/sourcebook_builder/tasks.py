@@ -1,15 +1,36 @@
 """The stage of this service: decode the command, await one function, return the next message."""
 
 from sourcebook.context import Context
-from sourcebook.flow.messages import BuildDocuments, BuildReady, CleanedUp, CleanUp
+from sourcebook.flow.messages import (
+    BuildDocuments,
+    BuildReady,
+    CleanedUp,
+    CleanUp,
+    InstallRelease,
+    PublishRelease,
+    ReleaseInstalled,
+    ReleasePublished,
+)
 from sourcebook.hub.cleanup import clean_up, plan_clean_up
 from sourcebook.worker import JobRun
 from sourcebook_builder.build import build_documents
+from sourcebook_builder.install import install_release
+from sourcebook_builder.publish import publish_release
 
 
 async def build(context: Context, run: JobRun, command: BuildDocuments) -> BuildReady:
     """Merge the uploads of a build configuration."""
     return await build_documents(context, run, command)
+
+
+async def publish(context: Context, run: JobRun, command: PublishRelease) -> ReleasePublished:
+    """Write a build to an address that other machines install from."""
+    return await publish_release(context, run, command)
+
+
+async def install(context: Context, run: JobRun, command: InstallRelease) -> ReleaseInstalled:
+    """Fetch a published release as a build."""
+    return await install_release(context, run, command)
 
 
 async def clean(context: Context, _run: JobRun, _command: CleanUp) -> CleanedUp:

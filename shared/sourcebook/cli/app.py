@@ -7,7 +7,7 @@ import typer
 from rich.markup import escape
 
 from sourcebook import __version__
-from sourcebook.cli import builds, delete, jobs, mappings, plugins, run, sources, stack, status
+from sourcebook.cli import builds, delete, jobs, mappings, plugins, releases, run, sources, stack, status
 from sourcebook.cli.terminal import INTERRUPTED, err, show_error
 from sourcebook.errors import SourcebookError
 from sourcebook.logging import configure_logging
@@ -22,7 +22,6 @@ for command in (
     sources.upload,
     sources.inspect,
     builds.build,
-    builds.release,
     builds.rollback,
     builds.archive,
     builds.clean,
@@ -34,6 +33,7 @@ for command in (
 app.add_typer(plugins.app, name="plugin", help="Add, list, remove and check plugins.")
 app.add_typer(mappings.app, name="mapping", help="Show, edit and commit the mapping of a source.")
 app.add_typer(jobs.app, name="jobs", help="List jobs, show one, cancel one.")
+app.add_typer(releases.app, name="release", help="Serve builds, publish them, install what others published.")
 app.add_typer(delete.app, name="delete", help="Delete builds, build configurations and APIs.")
 
 

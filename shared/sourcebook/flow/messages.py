@@ -1,5 +1,7 @@
 """What travels between the stages: commands that start a job and the message that it ends with. Ids only, never data."""
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -89,6 +91,48 @@ class CleanedUp(Message):
     uploads: int
     jobs: int
     changes: int
+
+
+class PublishRelease(Message):
+    """Write a build to an address; `remote` is the id of its record."""
+
+    build: str
+    remote: str
+    mode: Literal["auto", "full", "incremental"] = "auto"
+
+
+class ReleasePublished(Message):
+    """What was written, in which forms and how many bytes. `unchanged`: it was there already."""
+
+    build: str
+    address: str
+    forms: tuple[str, ...]
+    size: int
+    unchanged: bool = False
+
+
+class InstallRelease(Message):
+    """Fetch a published release (default: the newest) as a build of `config`, and serve it under an API."""
+
+    config: str
+    remote: str
+    api: str
+    version: str | None = None
+
+
+class ReleaseInstalled(Message):
+    """A published release is a build here. `steps` is the number of releases that were fetched for it.
+
+    `unchanged`: the build was there already. `release`: the API does not serve it yet.
+    """
+
+    config: str
+    build: str
+    api: str
+    count: int
+    steps: int
+    unchanged: bool = False
+    release: bool = True
 
 
 class IndexBuild(Message):

@@ -11,7 +11,10 @@ from sourcebook.flow.messages import (
     DumpSource,
     IndexBuild,
     InspectUpload,
+    InstallRelease,
     Message,
+    PublishRelease,
+    ReleaseInstalled,
     UploadDump,
 )
 
@@ -58,6 +61,22 @@ _ALL = (
         lambda c: f"build:{c.config}",
         lambda c: c.config,
     ),
+    Stage(
+        "publish",
+        "build",
+        "sourcebook_builder.tasks:publish",
+        PublishRelease,
+        lambda c: f"publish:{c.remote}",
+        lambda c: c.build,
+    ),
+    Stage(
+        "install",
+        "build",
+        "sourcebook_builder.tasks:install",
+        InstallRelease,
+        lambda c: f"build:{c.config}",
+        lambda c: c.config,
+    ),
     Stage("clean", "build", "sourcebook_builder.tasks:clean", CleanUp, lambda _: "clean", lambda _: "home"),
     Stage(
         "index", "index", "sourcebook_indexer.tasks:index", IndexBuild, lambda c: f"index:{c.api}", lambda c: c.build
@@ -78,5 +97,7 @@ def next_commands(message: Message) -> list[Message]:
     match message:
         case DumpReady(uploaders=uploaders):
             return [UploadDump(source=message.source, uploader=name) for name in uploaders]
+        case ReleaseInstalled(release=True):
+            return [IndexBuild(build=message.build, api=message.api)]
         case _:
             return []

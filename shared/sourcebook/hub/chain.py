@@ -1,4 +1,4 @@
-"""What a build configuration does by itself: build when a source has a new upload, and release new builds.
+"""What a build configuration does by itself: build when a source has a new upload, release new builds, publish releases.
 
 Nothing here listens to events: each time it is called, it compares what there is with what was dealt with, so that a crash
 at any point loses nothing.
@@ -12,6 +12,7 @@ from sourcebook.errors import Busy, EngineUnavailable, SourcebookError
 from sourcebook.hub.builds import list_builds, start_build, start_release
 from sourcebook.hub.jobs import find_user
 from sourcebook.hub.news import current_uploads, find_news
+from sourcebook.hub.publishing import start_publish
 from sourcebook.logging import get_logger, hide_secrets
 from sourcebook.model.build import BuildConfig
 from sourcebook.model.job import ACTIVE_STATES, Job
@@ -39,6 +40,7 @@ async def follow_chains(context: Context) -> list[str]:
         steps = [
             await _next_build(context, config, state) if config.on_new_upload else None,
             await _next_release(context, config, state) if config.release != "off" else None,
+            await _next_publication(context, config, state) if config.publish is not None else None,
         ]
         for step in steps:
             if step is not None:
@@ -97,3 +99,18 @@ async def _next_release(context: Context, config: BuildConfig, state: ChainState
         return [await start_release(context, newest.name, api) for api in waiting]
 
     return _Step(start, {"released_until": newest.finished_at})
+
+
+async def _next_publication(context: Context, config: BuildConfig, state: ChainState) -> _Step | None:
+    """Publish the newest release that an API of the configuration serves, if it is newer than what was dealt with."""
+    served = [api.release for api in await context.catalog.find(Api, {"config": config.name}) if api.release]
+    releases = [await context.catalog.get(Release, name) for name in served]
+    waiting = [item for item in releases if item is not None and item.released_at > state.published_until]
+    if not waiting:
+        return None
+    newest = max(waiting, key=lambda release: release.released_at)
+
+    async def start() -> list[Job]:
+        return [await start_publish(context, newest.build)]
+
+    return _Step(start, {"published_until": newest.released_at})

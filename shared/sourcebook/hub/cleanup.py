@@ -17,6 +17,7 @@ from sourcebook.model.build import Build, BuildConfig, KeepRules
 from sourcebook.model.job import ACTIVE_STATES, Job
 from sourcebook.model.names import build_upload_name
 from sourcebook.model.release import Api, Release
+from sourcebook.model.remote import Subscription
 from sourcebook.model.source import SourceState
 from sourcebook.model.upload import Upload
 
@@ -126,9 +127,10 @@ async def _builds_in_use(context: Context) -> dict[str, str]:
 async def _leaving_builds(context: Context, builds: list[Build]) -> list[str]:
     used = await _builds_in_use(context)
     configs = {config.name: config for config in await context.catalog.find(BuildConfig)}
+    subscribed = {item.name: KeepRules(builds=item.keep) for item in await context.catalog.find(Subscription)}
     leaving = []
     for name in sorted({build.config for build in builds}):
-        rules = configs[name].keep if name in configs else KeepRules()
+        rules = configs[name].keep if name in configs else subscribed.get(name, KeepRules())
         stored = [build for build in builds if build.config == name and build.archived_at is None]
         stored.sort(key=lambda build: build.finished_at, reverse=True)
         leaving += [

@@ -1,4 +1,4 @@
-"""Start what is due by a schedule: downloads, builds and the cleaning-up. Beat calls it every few seconds.
+"""Start what is due by a schedule: downloads, builds, installations and the cleaning-up. Beat calls it every few seconds.
 
 Schedules are read anew each time, from manifests and records, so that a change needs no restart. A job that a schedule starts
 has an id made from the schedule and the time it was due: whoever dies between starting it and noting that starts it once.
@@ -19,10 +19,12 @@ from sourcebook.errors import Busy, EngineUnavailable, ManifestError, Sourcebook
 from sourcebook.hub.builds import list_build_configs, start_build
 from sourcebook.hub.chain import follow_chains
 from sourcebook.hub.cleanup import start_clean_up_if_needed
+from sourcebook.hub.publishing import start_subscribed_install
 from sourcebook.hub.sources import list_plugins, start_dump
 from sourcebook.logging import get_logger, hide_secrets
 from sourcebook.model.cron import next_time
 from sourcebook.model.job import Job
+from sourcebook.model.remote import Subscription
 from sourcebook.model.schedule import ScheduleState
 from sourcebook.model.source import Plugin
 from sourcebook.sdk.manifest import load_manifest
@@ -70,6 +72,7 @@ async def find_schedules(context: Context) -> list[Schedule]:
         for config in await list_build_configs(context)
         if config.schedule
     ]
+    found += [Schedule("subscribe", item.name, item.cron) for item in await context.catalog.find(Subscription)]
     return found
 
 
@@ -135,11 +138,15 @@ async def _build(context: Context, target: str, job_id: str) -> Job:
     return await start_build(context, target, job_id=job_id)
 
 
+async def _install(context: Context, target: str, job_id: str) -> Job:
+    return await start_subscribed_install(context, target, job_id=job_id)
+
+
 async def _clean(context: Context, _target: str, job_id: str) -> Job | None:
     return await start_clean_up_if_needed(context, job_id=job_id)
 
 
-_STARTS: dict[str, Start] = {"dump": _dump, "build": _build, "clean": _clean}
+_STARTS: dict[str, Start] = {"dump": _dump, "build": _build, "subscribe": _install, "clean": _clean}
 
 
 def _read_schedule(plugin: Plugin) -> str | None:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from sourcebook.model.cron import check_cron
+from sourcebook.model.remote import WritableAddress
 
 # YAML reads a bare `off` as false.
 ReleaseMode = Annotated[
@@ -61,7 +62,9 @@ class BuildConfig(BaseModel):
     schedule: Cron | None = Field(None, description="When to build by itself: cron, in UTC, seconds as a sixth field")
     on_new_upload: bool = Field(default=False, description="Build by itself when a source has a new upload")
     release: ReleaseMode = Field("off", description="Release each new build by itself, and how")
-    publish: str | None = Field(None, description="Address to publish each new release to", max_length=2000)
+    publish: WritableAddress | None = Field(
+        None, description="Address (folder, S3 ...) to publish each new release to", max_length=2000
+    )
     keep: KeepRules = Field(default_factory=KeepRules)
 
 
@@ -84,5 +87,7 @@ class Build(BaseModel):
     index_settings: IndexSettings = Field(default_factory=IndexSettings)
     finished_at: float = Field(default_factory=time.time)
     seconds: float = 0.0
+    installed_from: str | None = None
+    """The address that it was installed from, without secrets; None for a build that was made here."""
     archived_at: float | None = None
     """When its documents were removed; the record stays."""

@@ -1,0 +1,40 @@
+"""Publishing, installing and subscribing over HTTP."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from support.releases import add_build, make_documents
+
+Hub = Callable[..., Any]
+
+
+def test_builds_are_published_and_installed(hub: Hub, tmp_path: Path) -> None:
+    async def work(gateway: Any) -> None:
+        await add_build(gateway.context, 1, make_documents(3))
+        url = f"file://{tmp_path}/out"
+        started = await gateway.ask("POST", "/hub/builds/genes_1/publish", json={"url": url})
+        assert (started.status_code, started.json()["kind"]) == (202, "publish")
+        assert started.headers["location"] == f"/hub/jobs/{started.json()['id']}"
+        refused = await gateway.ask("POST", "/hub/builds/genes_1/publish", json={"url": "http://u:secret@host"})
+        assert (refused.status_code, "secret" in refused.text) == (422, False)
+        started = await gateway.ask("POST", "/hub/install", json={"url": f"{url}/genes", "name": "copy"})
+        assert (started.status_code, started.json()["target"]) == (202, "copy")
+        busy = await gateway.ask("POST", "/hub/install", json={"url": f"{url}/genes", "name": "copy"})
+        assert (busy.status_code, busy.json()["code"]) == (409, "busy")
+
+    hub(work)
+
+
+def test_subscriptions_are_put_listed_and_removed(hub: Hub) -> None:
+    async def work(gateway: Any) -> None:
+        wanted = {"url": "https://u:secret@host/genes", "cron": "@daily"}
+        made = await gateway.ask("PUT", "/hub/subscriptions/genes", json=wanted)
+        assert (made.status_code, made.json()["url"]) == (200, "https://u:***@host/genes")
+        assert len((await gateway.ask("GET", "/hub/subscriptions")).json()) == 1
+        wrong = await gateway.ask("PUT", "/hub/subscriptions/genes", json={**wanted, "cron": "never"})
+        assert wrong.status_code == 422
+        assert (await gateway.ask("DELETE", "/hub/subscriptions/genes")).status_code == 204
+        assert (await gateway.ask("DELETE", "/hub/subscriptions/genes")).status_code == 404
+
+    hub(work)
