@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.stack import SlowPlugin, Stack
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(240)]
 SERVICES = ("dump", "upload", "build", "index", "beat", "gateway", "broker")
 
 
@@ -54,6 +54,7 @@ def check_commands(stack: Stack, plugin: SlowPlugin) -> None:
     assert dumped.returncode == 0, dumped.stderr
     assert "upload things/things: succeeded" in dumped.stdout
     assert "2,000 documents" in dumped.stderr
+    check_what_happens_by_itself(stack, plugin)
     plugin.slow("upload", on=True)
     command = [sys.executable, "-m", "sourcebook.cli", "upload", "things", "--force"]
     with subprocess.Popen(command, env=stack.environment, stderr=subprocess.PIPE, text=True) as waiting:
@@ -67,3 +68,21 @@ def check_commands(stack: Stack, plugin: SlowPlugin) -> None:
     (plugin.folder / "parser.py").write_text("def release(dumper): return '2'\ndef load_data(folder): 1 / 0\n")
     failed = stack.command("dump", "things")
     assert (failed.returncode, "ZeroDivisionError" in failed.stderr) == (6, True)
+
+
+def check_what_happens_by_itself(stack: Stack, plugin: SlowPlugin) -> None:
+    """A configuration that builds, releases and publishes what is new; a schedule that is written while beat runs."""
+    config = {"doc_type": "thing", "sources": ["things"], "on_new_upload": True, "release": "auto"}
+    config["publish"] = f"file://{stack.folder}/out"
+    assert stack.client.put("/hub/build-configs/things", json=config).is_success
+    latest = stack.folder / "out" / "things" / "latest.json"
+    stack.wait_for(latest.exists, 60, "the first release to be published")
+    assert stack.get("/apis/things/query?size=0").json()["total"] == plugin.documents
+    manifest = plugin.folder / "manifest.json"
+    before = manifest.read_text()
+    manifest.write_text(before.replace('"dumper": {', '"dumper": {"schedule": "* * * * * *", '))
+    stack.wait_for(lambda: len(stack.get("/hub/jobs?kind=dump").json()) > 1, 30, "a download by schedule")
+    manifest.write_text(before)
+    stack.wait_for(lambda: len(stack.get("/hub/schedules").json()) == 1, 10, "the schedule to go")
+    busy = ("queued", "running")
+    stack.wait_for(lambda: not any(stack.get(f"/hub/jobs?state={state}").json() for state in busy), 30, "all to end")

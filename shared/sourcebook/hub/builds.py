@@ -79,6 +79,7 @@ async def delete_build_config(context: Context, name: str) -> None:
     """
     await get_build_config(context, name)
     await context.catalog.delete(BuildConfig, name)
+    await context.catalog.delete(ChainState, name)
 
 
 async def start_build(context: Context, config_name: str, *, job_id: str | None = None) -> Job:

@@ -14,7 +14,7 @@ from sourcebook.hub.jobs import find_user
 from sourcebook.hub.news import current_uploads, find_news
 from sourcebook.hub.publishing import start_publish
 from sourcebook.logging import get_logger, hide_secrets
-from sourcebook.model.build import BuildConfig
+from sourcebook.model.build import Build, BuildConfig
 from sourcebook.model.job import ACTIVE_STATES, Job
 from sourcebook.model.release import Api, Release
 from sourcebook.model.schedule import ChainState
@@ -61,10 +61,13 @@ async def _take(context: Context, config: BuildConfig, step: _Step) -> list[str]
     except SourcebookError as problem:
         error = hide_secrets(problem.message)
         log.warning("chain_failed", config=config.name, error=error)
-    changes = {**step.done, "last_error": error}
+    await _note(context, config, **step.done, last_error=error)
+    return [job.id for job in jobs]
+
+
+async def _note(context: Context, config: BuildConfig, **changes: Any) -> None:
     fresh = ChainState(config=config.name)
     await context.catalog.update(ChainState, config.name, lambda state: state.model_copy(update=changes), default=fresh)
-    return [job.id for job in jobs]
 
 
 async def _next_build(context: Context, config: BuildConfig, state: ChainState) -> _Step | None:
@@ -87,10 +90,16 @@ async def _next_build(context: Context, config: BuildConfig, state: ChainState) 
 
 async def _next_release(context: Context, config: BuildConfig, state: ChainState) -> _Step | None:
     """Release the newest build to every API of the configuration, if it is newer than what was dealt with."""
+    position = await context.catalog.position(Build)
+    if position == state.seen_builds:
+        return None
     builds = [build for build in await list_builds(context, config.name) if build.archived_at is None]
-    if not builds or builds[0].finished_at <= state.released_until or await find_user(context, builds[0].name):
+    if not builds or builds[0].finished_at <= state.released_until:
+        await _note(context, config, seen_builds=position)
         return None
     newest = builds[0]
+    if await find_user(context, newest.name):
+        return None
     released = {release.name for release in await context.catalog.find(Release, {"build": newest.name})}
     apis = await context.catalog.find(Api, {"config": config.name}) or [Api(name=config.name, config=config.name)]
     waiting = [api.name for api in apis if released.isdisjoint((api.release, *api.history))]

@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +29,7 @@ from sourcebook.model.remote import Subscription
 from sourcebook.model.schedule import ScheduleState
 from sourcebook.model.source import Plugin
 from sourcebook.sdk.manifest import load_manifest
+from sourcebook.sdk.plugins import find_manifest
 
 log = get_logger(__name__)
 
@@ -150,9 +152,20 @@ _STARTS: dict[str, Start] = {"dump": _dump, "build": _build, "subscribe": _insta
 
 
 def _read_schedule(plugin: Plugin) -> str | None:
+    folder = Path(plugin.folder)
+    path = find_manifest(folder)
     try:
-        loaded = load_manifest(Path(plugin.folder))
+        status = path.stat() if path else None
+    except OSError:
+        return None
+    return _parse_schedule(folder, status.st_mtime_ns, status.st_size) if status else None
+
+
+@lru_cache(maxsize=4096)
+def _parse_schedule(folder: Path, _written_at: int, _size: int) -> str | None:
+    """Return the schedule of a manifest; one that was not written since is not read again."""
+    try:
+        dumper = load_manifest(folder).manifest.dumper
     except ManifestError:
         return None
-    dumper = loaded.manifest.dumper
     return None if dumper.disabled else dumper.schedule

@@ -34,6 +34,8 @@ def check_address(url: str, *, to_write: bool = False) -> str:
     if scheme[1].lower() not in allowed:
         msg = f"has the scheme {scheme[1]!r}; allowed are {', '.join(allowed)}"
         raise ValueError(msg)
+    if scheme[1].lower() in READ_ONLY and set("?#") & set(text):
+        raise ValueError("must be the address of a folder, without '?' and '#'")
     if scheme[1].lower() in _WITH_HOST and not urlsplit(text).netloc:
         raise ValueError("names no host")
     return text.rstrip("/")

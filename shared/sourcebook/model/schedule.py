@@ -25,4 +25,6 @@ class ChainState(BaseModel):
     uploads: list[str] = Field(default_factory=list)
     released_until: float = 0.0
     published_until: float = 0.0
+    seen_builds: int = 0
+    """Position of the catalogue's builds at which there was nothing to release: until it moves, nobody looks again."""
     last_error: str | None = None

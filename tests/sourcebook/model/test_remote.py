@@ -21,6 +21,7 @@ def test_an_address_is_kept_without_its_last_slash(url: str) -> None:
         ("github://x:y/z", "allowed are"),
         ("simplecache::https://x/y", "must be an address"),
         ("https:///x", "names no host"),
+        ("https://x/y?token=z", "of a folder"),
         ("https://x/\ny", "line breaks"),
     ],
 )
