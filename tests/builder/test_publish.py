@@ -18,11 +18,15 @@ from support.releases import (
 
 from sourcebook.context import Context
 from sourcebook.errors import Conflict
+from sourcebook.hub.changes import ChangesFolder
 from sourcebook.hub.publishing import start_publish
+from sourcebook.model.build import Build
+from sourcebook.model.change import ChangeCounts, ChangesFile, ChangesMetadata, ComparedSide, MappingChanges
 from sourcebook.model.job import JobState
-from sourcebook.model.published import Latest, PublishedVersions
+from sourcebook.model.published import Latest, PublishedVersion, PublishedVersions
 from sourcebook_builder import publish as module
 from sourcebook_builder.address import FileSystemAddress
+from sourcebook_builder.publish import choose_forms
 
 
 def read_versions(folder: Path) -> PublishedVersions:
@@ -261,3 +265,38 @@ def test_a_password_of_an_address_stays_secret(tmp_path: Path) -> None:
         assert "***" in job.model_dump_json()
 
     play(tmp_path, scenario, job_attempts=1)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "own", "forms"),
+    [
+        ((), 10, ("incremental", "full")),
+        ((100,), 10, ("incremental",)),
+        ((100,), 51, ("full",)),
+        ((100, 30), 15, ("incremental",)),
+        ((100, 30), 30, ("incremental", "full")),
+        ((10_000, *[1] * 12), 1, ("incremental", "full")),
+    ],
+    ids=["no full one", "small", "large", "both small", "together large", "many"],
+)
+def test_the_rule_weighs_what_a_new_machine_reads(sizes: tuple[int, ...], own: int, forms: tuple[str, ...]) -> None:
+    versions = [make_version(number, size) for number, size in enumerate(sizes)]
+    build = Build(name="new", config="c", doc_type="gene", collection="x", count=1, digest="0", uploads=[])
+    assert choose_forms(versions, build, make_changes(own), "auto") == forms
+    assert choose_forms([*versions, make_version(99, 1, "new")], build, make_changes(own), "auto") == ()
+
+
+def make_version(number: int, size: int, build: str = "") -> PublishedVersion:
+    kind = "incremental" if number else "full"
+    values = {"build": build or f"b{number}", "build_version": "1", "type": kind, "url": "full/b/metadata.json"}
+    values |= {"count": 1, "digest": "0" * 32, "size": size, "sha256": "0" * 64}
+    return PublishedVersion.model_validate(values)
+
+
+def make_changes(size: int) -> ChangesFolder:
+    side = ComparedSide(build="b", version="1", collection="c", count=1, digest="0" * 32)
+    file = ChangesFile(name="changes-00001.jsonl.zst", changes=1, counts=ChangeCounts(), size=size, sha256="0" * 64)
+    metadata = ChangesMetadata(
+        config="c", doc_type="gene", old=side, new=side, counts=ChangeCounts(), mapping=MappingChanges(), files=[file]
+    )
+    return ChangesFolder(Path(), metadata)

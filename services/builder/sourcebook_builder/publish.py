@@ -128,8 +128,9 @@ def choose_forms(
 ) -> tuple[str, ...]:
     """Return in which forms a build is to be published: `full`, `incremental`, both, or none because it is there already.
 
-    By rule (`auto`): changes where there are some. A full release too where there is none yet, or where whoever begins anew
-    would read more than twelve increments, or increments of more than half the size of the full one.
+    By rule (`auto`): changes where there are some, unless they have more than half the size of the last full release. A full
+    release too where there is none yet, or where whoever begins anew would read more than twelve increments, or increments of
+    more than half its size.
 
     Raises:
         InvalidRequest: changes are asked for, and there are none.
@@ -151,9 +152,12 @@ def choose_forms(
     if number is None:
         return ("incremental", "full")
     full = versions[len(versions) - 1 - number]
-    size = sum(version.size for version in versions[len(versions) - number :] if version.type == "incremental")
-    size += sum(file.size for file in changes.metadata.files)
-    is_long = number + 1 > _MAX_INCREMENTS or size > full.size * _MAX_INCREMENTS_SHARE
+    before = sum(version.size for version in versions[len(versions) - number :])
+    size = sum(file.size for file in changes.metadata.files)
+    most = full.size * _MAX_INCREMENTS_SHARE
+    if size > most:
+        return ("full",)
+    is_long = number + 1 > _MAX_INCREMENTS or before + size > most
     return ("incremental", "full") if is_long else ("incremental",)
 
 
