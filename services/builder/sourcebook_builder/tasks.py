@@ -1,4 +1,4 @@
-"""The stage of this service: decode the command, await one function, return the next message."""
+"""The stages of this service: decode the command, await one function, return the next message."""
 
 from sourcebook.context import Context
 from sourcebook.flow.messages import (
@@ -6,6 +6,8 @@ from sourcebook.flow.messages import (
     BuildReady,
     CleanedUp,
     CleanUp,
+    DiffBuilds,
+    DiffReady,
     InstallRelease,
     PublishRelease,
     ReleaseInstalled,
@@ -14,6 +16,7 @@ from sourcebook.flow.messages import (
 from sourcebook.hub.cleanup import clean_up, plan_clean_up
 from sourcebook.worker import JobRun
 from sourcebook_builder.build import build_documents
+from sourcebook_builder.diff import diff_builds
 from sourcebook_builder.install import install_release
 from sourcebook_builder.publish import publish_release
 
@@ -37,3 +40,8 @@ async def clean(context: Context, _run: JobRun, _command: CleanUp) -> CleanedUp:
     """Remove what the keep rules let go."""
     done = await clean_up(context, await plan_clean_up(context))
     return CleanedUp(builds=len(done.builds), uploads=len(done.uploads), jobs=len(done.jobs), changes=len(done.changes))
+
+
+async def diff(context: Context, run: JobRun, command: DiffBuilds) -> DiffReady:
+    """Say how one build differs from another."""
+    return await diff_builds(context, run, command)

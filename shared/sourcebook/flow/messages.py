@@ -66,10 +66,11 @@ class InspectReady(Message):
 
 
 class BuildDocuments(Message):
-    """Merge the uploads of a build configuration."""
+    """Merge the uploads of a build configuration; `mode` "incremental" fails where an incremental build is not possible."""
 
     config: str
     build: str
+    mode: Literal["auto", "full", "incremental"] = "auto"
 
 
 class BuildReady(Message):
@@ -133,6 +134,25 @@ class ReleaseInstalled(Message):
     steps: int
     unchanged: bool = False
     release: bool = True
+
+
+class DiffBuilds(Message):
+    """Say how build `new` differs from build `old` of the same configuration."""
+
+    old: str
+    new: str
+    ignore_list_order: bool = False
+
+
+class DiffReady(Message):
+    """What differs between two builds is published as files under the key `changes`."""
+
+    old: str
+    new: str
+    changes: str
+    add: int
+    update: int
+    delete: int
 
 
 class IndexBuild(Message):

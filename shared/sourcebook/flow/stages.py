@@ -7,6 +7,7 @@ from typing import Any
 from sourcebook.flow.messages import (
     BuildDocuments,
     CleanUp,
+    DiffBuilds,
     DumpReady,
     DumpSource,
     IndexBuild,
@@ -78,6 +79,14 @@ _ALL = (
         lambda c: c.config,
     ),
     Stage("clean", "build", "sourcebook_builder.tasks:clean", CleanUp, lambda _: "clean", lambda _: "home"),
+    Stage(
+        "diff",
+        "build",
+        "sourcebook_builder.tasks:diff",
+        DiffBuilds,
+        lambda c: f"diff:{c.new}/{c.old}",
+        lambda c: c.new,
+    ),
     Stage(
         "index", "index", "sourcebook_indexer.tasks:index", IndexBuild, lambda c: f"index:{c.api}", lambda c: c.build
     ),

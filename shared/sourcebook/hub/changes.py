@@ -50,6 +50,16 @@ def read_id(record: Record) -> str:
     return _decode_id(record[1][HASH_BYTES:]).id
 
 
+class ChangedId(msgspec.Struct, frozen=True):
+    """What `read_changed_ids` reads of a change."""
+
+    op: ChangeKind
+    id: str = msgspec.field(name="_id")
+
+
+_decode_changed_id = msgspec.json.Decoder(ChangedId).decode
+
+
 class ChangesFolder(NamedTuple):
     """An open changes folder: where its files are, and what its metadata say."""
 
@@ -97,17 +107,23 @@ class ChangesWriter:
     """Writes the files of a changes folder, one after the other."""
 
     def __init__(self, folder: Path, *, file_bytes: int = _FILE_BYTES) -> None:
-        self.counts = ChangeCounts()
+        self._counts = dict.fromkeys(ChangeKind, 0)
         self._folder = folder
         self._file_bytes = file_bytes
         self._files: list[ChangesFile] = []
         self._open: _OpenFile | None = None
+
+    @property
+    def counts(self) -> ChangeCounts:
+        """What was written so far."""
+        return _count(self._counts)
 
     def write(self, op: ChangeKind, line: bytes) -> None:
         """Append a change in the form that the `encode_` functions return, in the order of keys."""
         if self._open is None:
             self._open = _OpenFile(self._folder / f"changes-{len(self._files) + 1:05}.jsonl.zst")
         self._open.write(op, line)
+        self._counts[op] += 1
         if self._open.uncompressed >= self._file_bytes:
             self._close_file()
 
@@ -119,16 +135,18 @@ class ChangesWriter:
     def abort(self) -> None:
         """Give back the open file; what is written stays for whoever removes the folder."""
         if self._open is not None:
-            self._open.close()
+            self._open.abort()
+            self._open = None
 
     def _close_file(self) -> None:
         if self._open is None:
             return
-        file = self._open.close()
-        self._files.append(file)
-        for op in ChangeKind:
-            setattr(self.counts, op, getattr(self.counts, op) + getattr(file.counts, op))
+        self._files.append(self._open.close())
         self._open = None
+
+
+def _count(counts: dict[ChangeKind, int]) -> ChangeCounts:
+    return ChangeCounts(**{op.value: count for op, count in counts.items()})
 
 
 class _OpenFile:
@@ -153,10 +171,13 @@ class _OpenFile:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
-        counts = ChangeCounts(**{op.value: count for op, count in self._counts.items()})
+        counts = _count(self._counts)
         return ChangesFile(
             name=self._path.name, changes=counts.total, counts=counts, size=self._size, sha256=self._hash.hexdigest()
         )
+
+    def abort(self) -> None:
+        self._file.close()
 
     def _put(self, data: bytes) -> None:
         if data:
@@ -214,6 +235,23 @@ def read_changes(
         _verify_file(folder / file.name, file)
         yield from _read_file(folder / file.name, file, kind, skip)
         skip = 0
+
+
+def read_changed_ids(folder: Path, metadata: ChangesMetadata) -> Iterator[ChangedId]:
+    """Yield id and kind of every change, in the order of keys; documents and patches are only skimmed.
+
+    Raises:
+        DamagedChanges: a file is missing, or is not what the metadata say.
+    """
+    for file in metadata.files:
+        path = folder / file.name
+        _verify_file(path, file)
+        with path.open("rb") as source:
+            for number, line in enumerate(_read_lines(source, path), 1):
+                try:
+                    yield _decode_changed_id(line)
+                except msgspec.MsgspecError as error:
+                    raise _no_change(line, path, number) from error
 
 
 def verify_changes(folder: Path, metadata: ChangesMetadata) -> None:
@@ -286,11 +324,12 @@ def _decode_change(line: bytes, path: Path, number: int) -> Change:
     try:
         return Change.model_validate(orjson.loads(line))
     except ValueError as error:  # both kinds: no JSON, and no change
-        raise DamagedChanges(
-            f"{path}, line {number}: this is no change: {line[:200].decode(errors='replace')!r}. {_MENDS}",
-            file=path.name,
-            line=number,
-        ) from error
+        raise _no_change(line, path, number) from error
+
+
+def _no_change(line: bytes, path: Path, number: int) -> DamagedChanges:
+    shown = line[:200].decode(errors="replace")
+    return DamagedChanges(f"{path}, line {number}: this is no change: {shown!r}. {_MENDS}", file=path.name, line=number)
 
 
 # Applying

@@ -68,6 +68,18 @@ class BuildConfig(BaseModel):
     keep: KeepRules = Field(default_factory=KeepRules)
 
 
+BuildMode = Literal["auto", "full", "incremental"]
+
+
+class BuildInput(BaseModel):
+    """An upload as it went into a build; the order of a build's inputs is the order in which they were merged."""
+
+    name: str
+    upload: str
+    is_root: bool
+    merges_deeply: bool
+
+
 class Build(BaseModel):
     """One merged collection (for the link builder: an upload's collection, `linked`)."""
 
@@ -79,6 +91,15 @@ class Build(BaseModel):
     count: int
     digest: str
     uploads: list[str]
+    inputs: list[BuildInput] = Field(default_factory=list)
+    """The same uploads, with what else decides how they merge; empty for builds of older versions and for linked ones."""
+    merge_rules: int = 0
+    """Version of the code that merged them: documents of another version are not carried over."""
+    incremental: bool = False
+    """Whether only documents that changed were merged, and the others carried over from `base`."""
+    base: str | None = None
+    reason: str = ""
+    """Why the build was incremental, or full."""
     dropped: dict[str, int] = Field(default_factory=dict)
     """Documents of non-root sources without a root document, by upload name."""
     dropped_examples: dict[str, list[str]] = Field(default_factory=dict)

@@ -141,7 +141,7 @@ class ChangesMetadata(BaseModel):
     doc_type: str
     old: ComparedSide
     new: ComparedSide
-    counts: ChangeCounts
+    counts: ChangeCounts = Field(default_factory=ChangeCounts)
     mapping: MappingChanges
     sources: dict[str, SourceChange] = Field(default_factory=dict)
     root_keys: dict[str, RootKeyChange] = Field(default_factory=dict)

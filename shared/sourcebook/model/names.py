@@ -92,3 +92,13 @@ def parse_changes_key(key: str) -> tuple[str, str]:
     """Return the new and the old build of a key that `build_changes_key` made."""
     _, new, old = key.split("/")
     return new, old.removesuffix("~unordered")
+
+
+def build_upload_changes_key(source: str, uploader: str, generation: str) -> str:
+    """Return the key of the files that say how an upload differs from the one before it."""
+    return f"{build_upload_changes_prefix(source, uploader)}{generation}"
+
+
+def build_upload_changes_prefix(source: str, uploader: str) -> str:
+    """Return what the keys of all changes of an uploader begin with."""
+    return f"changes/uploads/{source}/{uploader}/"

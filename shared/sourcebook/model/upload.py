@@ -5,6 +5,8 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from sourcebook.model.change import ChangeCounts
+
 
 class Upload(BaseModel):
     """One complete upload. `collection` never changes once this record exists."""
@@ -19,6 +21,12 @@ class Upload(BaseModel):
     digest: str
     merge: bool = False
     """Whether this uploader asks the builder for a deep merge instead of overwriting root keys."""
+    base: str | None = None
+    """Id of the upload before this one, if what changed since then is known."""
+    changes: ChangeCounts | None = None
+    """What changed since `base`; None if it is not known, or was too much to be worth keeping."""
+    changes_key: str | None = None
+    """Where the changes are; None if there are none."""
     metadata: dict[str, Any] = Field(default_factory=dict)
     warnings: list[str] = Field(default_factory=list)
     finished_at: float = Field(default_factory=time.time)

@@ -1,0 +1,119 @@
+"""Compares two collections in one pass over both, and reads the documents that differ; equal ones are never decoded."""
+
+import asyncio
+import heapq
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Iterator, Sequence
+from itertools import groupby, islice
+from operator import itemgetter
+from typing import NamedTuple
+
+from sourcebook.hub.changes import ChangesFolder, read_changed_ids
+from sourcebook.model.document import Record, content_hash, record_key
+from sourcebook.ports.documents import DocumentStore
+
+_key = itemgetter(0)
+
+
+class Difference(NamedTuple):
+    """A document that differs: the old and the new record; None where there is none. One of them is always there."""
+
+    old: Record | None
+    new: Record | None
+
+
+class Compared(NamedTuple):
+    """What one step of a comparison found, in the order of keys, and how many records it read."""
+
+    differences: list[Difference]
+    read: int
+
+
+async def compare_collections(documents: DocumentStore, old: str, new: str, *, size: int) -> AsyncIterator[Compared]:
+    """Read both collections side by side and yield what differs; memory of one batch a collection.
+
+    Raises:
+        NotFound: one of the collections is not there.
+    """
+    sides = (_Side(documents.scan(old, size=size)), _Side(documents.scan(new, size=size)))
+    while True:
+        for side in sides:
+            await side.fill()
+        last_keys = [side.block[-1][0] for side in sides if side.block]
+        if not last_keys:
+            return
+        # Up to the smaller of the blocks' last keys both collections are known completely.
+        before, after = (side.take_until(min(last_keys)) for side in sides)
+        yield Compared(await asyncio.to_thread(compare_blocks, before, after), len(before) + len(after))
+
+
+async def compare_candidates(
+    documents: DocumentStore, old: str, new: str, *, folders: Sequence[ChangesFolder], size: int
+) -> AsyncIterator[Compared]:
+    """Compare only the documents that the changes folders name: all others are known to be equal.
+
+    Raises:
+        NotFound: one of the collections is not there.
+        DamagedChanges: a file of a folder is missing or damaged.
+    """
+    ids = iterate_changed_ids(folders)
+    while batch := await asyncio.to_thread(lambda: list(islice(ids, size))):
+        before, after = [await _read_records(documents, name, batch) for name in (old, new)]
+        yield Compared(await asyncio.to_thread(compare_blocks, before, after), len(batch))
+
+
+def iterate_changed_ids(folders: Sequence[ChangesFolder]) -> Iterator[str]:
+    """Yield the ids that any of the folders names, each once, in the order of keys."""
+    streams = [
+        ((record_key(change.id), change.id) for change in read_changed_ids(folder.path, folder.metadata))
+        for folder in folders
+    ]
+    for (_, document_id), _ in groupby(heapq.merge(*streams)):
+        yield document_id
+
+
+async def _read_records(documents: DocumentStore, name: str, ids: Sequence[str]) -> list[Record]:
+    bodies = await documents.get_many(name, ids)
+    return [
+        (record_key(document_id), content_hash(body) + body)
+        for document_id, body in zip(ids, bodies, strict=True)
+        if body is not None
+    ]
+
+
+class _Side:
+    """One of the two sorted streams of records."""
+
+    def __init__(self, batches: AsyncIterator[list[Record]]) -> None:
+        self.block: list[Record] = []
+        self._batches = batches
+
+    async def fill(self) -> None:
+        """Read the next block if there is none; there is none afterwards at the end only."""
+        if not self.block:
+            self.block = await anext(self._batches, [])
+
+    def take_until(self, key: bytes) -> list[Record]:
+        """Remove and return the records with keys up to and including `key`."""
+        cut = bisect_right(self.block, key, key=_key)
+        taken, self.block = self.block[:cut], self.block[cut:]
+        return taken
+
+
+def compare_blocks(old: Sequence[Record], new: Sequence[Record]) -> list[Difference]:
+    """Return what differs between two sorted lists of records of the same range of keys, in the order of keys."""
+    known = dict(old)
+    take = known.pop
+    # A value begins with its hash: where two values differ, the comparison ends there.
+    differing = [(key, before, value) for key, value in new if (before := take(key, None)) != value]
+    differences = [
+        Difference(None if before is None else (key, before), (key, value)) for key, before, value in differing
+    ]
+    if known:
+        differences += [Difference(record, None) for record in known.items()]
+        differences.sort(key=_difference_key)
+    return differences
+
+
+def _difference_key(difference: Difference) -> bytes:
+    return (difference.new or difference.old or (b"",))[0]
