@@ -1,11 +1,21 @@
 """Build: merge the current uploads of a configuration into one new collection."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from typing import NamedTuple
 
 from sourcebook.context import Context
-from sourcebook.errors import EngineUnavailable, InvalidRequest, MappingError, NotFound, VerificationFailed
+from sourcebook.errors import (
+    DamagedChanges,
+    EngineUnavailable,
+    InvalidRequest,
+    MappingError,
+    NotFound,
+    VerificationFailed,
+)
 from sourcebook.flow.messages import BuildDocuments, BuildReady
+from sourcebook.hub.changes import ChangesFolder
+from sourcebook.hub.diff import record_build_changes
 from sourcebook.model.build import Build, BuildConfig
 from sourcebook.model.document import Record
 from sourcebook.model.dump import Dump
@@ -13,8 +23,10 @@ from sourcebook.model.mapping import Mapping, Properties, merge_properties
 from sourcebook.model.names import build_collection_name, parse_collection_name
 from sourcebook.ports.documents import CollectionInfo
 from sourcebook.worker import JobRun
-from sourcebook_builder.merge import MergeSource, merge_sources
+from sourcebook_builder.incremental import DroppedDocuments, merge_changes
+from sourcebook_builder.merge import MERGE_RULES, MergeSource, merge_sources
 from sourcebook_builder.metadata import describe_build
+from sourcebook_builder.plan import Plan, describe_inputs, plan_build
 from sourcebook_builder.select import ChosenUpload, select_uploads
 
 
@@ -33,43 +45,110 @@ async def build_documents(context: Context, run: JobRun, command: BuildDocuments
         raise NotFound(f"There is no build configuration {command.config!r}.", config=command.config)
     known = await context.catalog.get(Build, command.build)
     if known is not None:  # this job ran before and died after its last write
-        return BuildReady(build=known.name, count=known.count, dropped=known.dropped)
+        return _ready(known)
     chosen = await select_uploads(context, config)
-    mappings = await _committed_mappings(context, chosen)
-    properties = merge_properties(list(mappings.items()))
-    sources: list[MergeSource] = []
-    if config.builder == "link":
-        info = await _link(context, config, chosen)
-    else:
+    merge_properties(list((await _committed_mappings(context, chosen)).items()))  # refused before the work, not after
+    merged = await _merge_documents(context, run, command, config, chosen)
+    build = await _describe(context, command, config, chosen, merged)
+    if merged.base is not None and not await _record_changes(context, run, merged, build):
         await _drop_unfinished(context, config)
-        sources = [_open_source(context, item) for item in chosen]
-        name = build_collection_name("build", config.name, run.id)
-        info = await _merge(context, run, name, sources, sum(item.upload.count for item in chosen))
-    if info.count == 0:
+        merged = await _merge_all(
+            context, run, merged.info.name, chosen, "The changes of the sources are not all of them."
+        )
+        build = await _describe(context, command, config, chosen, merged)
+    build = build.model_copy(update={"finished_at": time.time(), "seconds": time.time() - started})
+    _report_dropped(run, build)
+    await context.catalog.put(build.name, build)
+    return _ready(build)
+
+
+async def _describe(
+    context: Context, command: BuildDocuments, config: BuildConfig, chosen: list[ChosenUpload], merged: "_Merged"
+) -> Build:
+    if merged.info.count == 0:
         raise VerificationFailed(
             f"Build {command.build!r} would have no documents: no source of {config.name!r} created an id."
         )
     version = command.build.removeprefix(f"{config.name}_")
     dumps = [(item.upload, await context.catalog.get(Dump, item.upload.dump or "")) for item in chosen]
-    build = Build(
+    mappings = await _committed_mappings(context, chosen)
+    return Build(
         name=command.build,
         config=config.name,
         doc_type=config.doc_type,
-        collection=info.name,
+        collection=merged.info.name,
         linked=config.builder == "link",
-        count=info.count,
-        digest=info.digest,
+        count=merged.info.count,
+        digest=merged.info.digest,
         uploads=[item.upload.id for item in chosen],
-        dropped={source.name: source.dropped for source in sources if source.dropped},
-        dropped_examples={source.name: source.dropped_examples for source in sources if source.dropped},
-        mapping=properties,
-        metadata=describe_build(config, dumps, total=info.count, version=version, mappings=mappings),
+        inputs=describe_inputs(chosen),
+        merge_rules=MERGE_RULES,
+        incremental=merged.base is not None,
+        base=merged.base.name if merged.base is not None else None,
+        reason=merged.reason,
+        dropped={name: told.count for name, told in merged.dropped.items()},
+        dropped_examples={name: told.examples for name, told in merged.dropped.items()},
+        mapping=merge_properties(list(mappings.items())),
+        metadata=describe_build(config, dumps, total=merged.info.count, version=version, mappings=mappings),
         index_settings=config.index,
-        seconds=time.time() - started,
     )
-    _report_dropped(run, build)
-    await context.catalog.put(build.name, build)
-    return BuildReady(build=build.name, count=build.count, dropped=build.dropped)
+
+
+async def _record_changes(context: Context, run: JobRun, merged: "_Merged", build: Build) -> bool:
+    """Publish what an incremental build changed; return False if it is not what its sources say."""
+    if merged.base is None:
+        return True
+    try:
+        await record_build_changes(context, merged.base, build, candidates=merged.candidates, progress=run.progress)
+    except (DamagedChanges, VerificationFailed) as error:
+        run.warn(f"The incremental build is given up for a full one: {error.message}")
+        return False
+    return True
+
+
+def _ready(build: Build) -> BuildReady:
+    return BuildReady(
+        build=build.name,
+        count=build.count,
+        dropped=build.dropped,
+        incremental=build.incremental,
+        reason=build.reason,
+    )
+
+
+class _Merged(NamedTuple):
+    """The documents of a build, how they came to be, and which were dropped."""
+
+    info: CollectionInfo
+    dropped: dict[str, DroppedDocuments]
+    reason: str
+    base: Build | None = None
+    candidates: Sequence[ChangesFolder] = ()
+
+
+async def _merge_documents(
+    context: Context, run: JobRun, command: BuildDocuments, config: BuildConfig, chosen: list[ChosenUpload]
+) -> _Merged:
+    if config.builder == "link":
+        return _Merged(await _link(context, config, chosen), {}, "The documents of an upload are served as they are.")
+    plan = await plan_build(context, config, chosen, command.mode)
+    await _drop_unfinished(context, config)
+    name = build_collection_name("build", config.name, run.id)
+    try:
+        if plan.base is not None:
+            return await _merge_changes(context, run, name, plan.base, plan)
+        return await _merge_all(context, run, name, chosen, plan.reason)
+    except NotFound as error:
+        raise _replaced(str(error.details.get("collection"))) from error
+
+
+async def _merge_changes(context: Context, run: JobRun, name: str, base: Build, plan: Plan) -> _Merged:
+    try:
+        merged = await merge_changes(context, run, name, base, plan)
+    except DamagedChanges as error:
+        reason = f"The changes of a source are damaged: {error.message}"
+        return await _merge_all(context, run, name, [chain.item for chain in plan.chains], reason)
+    return _Merged(merged.info, merged.dropped, plan.reason, base, plan.folders)
 
 
 async def _committed_mappings(context: Context, chosen: list[ChosenUpload]) -> dict[str, Properties]:
@@ -105,14 +184,17 @@ def _open_source(context: Context, item: ChosenUpload) -> MergeSource:
     return MergeSource(item.name, batches, is_root=item.is_root, merges_deeply=item.upload.merge)
 
 
-async def _merge(context: Context, run: JobRun, name: str, sources: list[MergeSource], total: int) -> CollectionInfo:
-    try:
-        async with context.documents.create(name) as writer:
-            async for batch in _reported(run, sources, total):
-                await writer.write(batch)
-            return await writer.commit()
-    except NotFound as error:
-        raise _replaced(str(error.details.get("collection"))) from error
+async def _merge_all(context: Context, run: JobRun, name: str, chosen: list[ChosenUpload], reason: str) -> _Merged:
+    sources = [_open_source(context, item) for item in chosen]
+    total = sum(item.upload.count for item in chosen)
+    async with context.documents.create(name) as writer:
+        async for batch in _reported(run, sources, total):
+            await writer.write(batch)
+        info = await writer.commit()
+    dropped = {
+        source.name: DroppedDocuments(source.dropped, source.dropped_examples) for source in sources if source.dropped
+    }
+    return _Merged(info, dropped, reason)
 
 
 async def _reported(run: JobRun, sources: list[MergeSource], total: int) -> AsyncIterator[list[Record]]:

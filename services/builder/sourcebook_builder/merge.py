@@ -14,10 +14,12 @@ import orjson
 from sourcebook.model.document import HASH_BYTES, Record, canonical_json, content_hash
 from sourcebook.model.merge import deep_merge
 
+# To be raised when documents would be merged differently: builds carry over what code of the same version merged.
+MERGE_RULES = 1
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder(order="sorted").encode
 _ID_HEAD = b'{"_id":'
-_MAX_EXAMPLES = 10
+MAX_EXAMPLES = 10
 
 
 @dataclass(slots=True)
@@ -60,8 +62,8 @@ class MergeSource:
     def drop(self, records: list[Record]) -> None:
         """Count records that have no root document, and keep a few ids for the report."""
         self.dropped += len(records)
-        if len(self.dropped_examples) < _MAX_EXAMPLES:
-            more = records[: _MAX_EXAMPLES - len(self.dropped_examples)]
+        if len(self.dropped_examples) < MAX_EXAMPLES:
+            more = records[: MAX_EXAMPLES - len(self.dropped_examples)]
             self.dropped_examples += [orjson.loads(value[HASH_BYTES:])["_id"] for _, value in more]
 
 

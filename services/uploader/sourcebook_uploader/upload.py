@@ -25,6 +25,7 @@ from sourcebook.ports.documents import CollectionInfo
 from sourcebook.sdk.manifest import Manifest, UploaderManifest
 from sourcebook.sdk.process import PluginObject, call_plugin
 from sourcebook.worker import JobRun
+from sourcebook_uploader.changes import describe_changes, drop_older_changes
 from sourcebook_uploader.infer import Inference
 from sourcebook_uploader.inspection import save_inferred_mapping
 from sourcebook_uploader.parse import ParserSpec, duplicate_error
@@ -92,7 +93,8 @@ async def _make_upload(context: Context, run: JobRun, command: UploadDump) -> Up
             inference.absorb(result.inferred)
     info = await _write_collection(context, run, collection, results, plan)
     await save_inferred_mapping(context, run, command.source, command.uploader, inference, from_plugin=plan.committed)
-    kept = await _find_equal_collection(context, command, info)
+    current = await _get_current(context, command)
+    kept = await _find_equal_collection(context, command, current, info)
     if kept is not None:
         await context.documents.drop(collection)
     upload = Upload(
@@ -106,9 +108,9 @@ async def _make_upload(context: Context, run: JobRun, command: UploadDump) -> Up
         digest=info.digest,
         merge=plan.uploader.merger == "deep",
         metadata=plan.manifest.metadata,
-        warnings=run.warnings,
-        seconds=time.monotonic() - started,
     )
+    upload = await describe_changes(context, run, upload, current)
+    upload = upload.model_copy(update={"warnings": run.warnings, "seconds": time.monotonic() - started})
     await context.catalog.insert(upload.id, upload)
     return upload
 
@@ -230,11 +232,16 @@ def iter_merged_batches(runs: Sequence[Run], *, on_duplicates: str, size: int) -
         yield buffer
 
 
-async def _find_equal_collection(context: Context, command: UploadDump, info: CollectionInfo) -> str | None:
-    """Return the current collection if the new one has the same documents (and nobody asked for a new one)."""
+async def _get_current(context: Context, command: UploadDump) -> Upload | None:
     state = await context.catalog.get(SourceState, command.source)
     current_id = state.uploads.get(command.uploader) if state is not None else None
-    current = await context.catalog.get(Upload, current_id) if current_id else None
+    return await context.catalog.get(Upload, current_id) if current_id else None
+
+
+async def _find_equal_collection(
+    context: Context, command: UploadDump, current: Upload | None, info: CollectionInfo
+) -> str | None:
+    """Return the current collection if the new one has the same documents (and nobody asked for a new one)."""
     if command.force or current is None or (current.count, current.digest) != (info.count, info.digest):
         return None
     return current.collection if await context.documents.info(current.collection) else None
@@ -248,6 +255,7 @@ async def _make_current(context: Context, upload: Upload) -> UploadReady:
 
     await context.catalog.update(SourceState, upload.source, switch, default=SourceState(name=upload.source))
     await _drop_older_collections(context, upload)
+    await drop_older_changes(context, upload)
     generation = parse_collection_name(upload.collection).generation
     return UploadReady(
         source=upload.source,

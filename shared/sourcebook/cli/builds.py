@@ -12,7 +12,7 @@ from sourcebook.cli.terminal import JsonOption, make_table, run_command, show
 from sourcebook.context import Context
 from sourcebook.errors import InvalidRequest
 from sourcebook.hub import apis, builds, cleanup
-from sourcebook.model.build import BuildConfig
+from sourcebook.model.build import BuildConfig, BuildMode
 from sourcebook.model.job import Job
 from sourcebook.model.release import Api
 
@@ -22,16 +22,27 @@ _SHOWN_NAMES = 5
 def build(
     config: Annotated[str, typer.Argument(help="Name of a build configuration, or a JSON or YAML file with one.")],
     *,
+    full: Annotated[bool, typer.Option("--full", help="Merge everything, not only what changed.")] = False,
+    incremental: Annotated[
+        bool,
+        typer.Option("--incremental", help="Merge only what changed since the last build; fail if that cannot be."),
+    ] = False,
     no_wait: NoWaitOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Merge the uploads of a build configuration; a file with a configuration is stored first."""
+    """Merge the uploads of a build configuration; a file with a configuration is stored first.
+
+    Where little changed since the last build, only that is merged; the result is the same.
+    """
+    if full and incremental:
+        raise typer.BadParameter("--full and --incremental exclude each other.")
+    mode: BuildMode = "full" if full else "incremental" if incremental else "auto"
 
     async def start(context: Context) -> list[Job]:
         name = config
         if config.endswith((".json", ".yaml", ".yml")):
             name = (await builds.put_build_config(context, read_build_config(Path(config)))).name
-        return [await builds.start_build(context, name)]
+        return [await builds.start_build(context, name, mode=mode)]
 
     run_jobs(start, no_wait=no_wait, as_json=as_json)
 

@@ -74,11 +74,13 @@ class BuildDocuments(Message):
 
 
 class BuildReady(Message):
-    """A build is complete."""
+    """A build is complete. `reason` says why it was incremental, or full."""
 
     build: str
     count: int
     dropped: dict[str, int]
+    incremental: bool = False
+    reason: str = ""
 
 
 class CleanUp(Message):

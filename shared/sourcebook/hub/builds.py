@@ -7,7 +7,7 @@ from sourcebook.context import Context
 from sourcebook.errors import Conflict, MissingUpload, NotFound
 from sourcebook.flow.messages import BuildDocuments, IndexBuild
 from sourcebook.hub.jobs import find_user, submit
-from sourcebook.model.build import Build, BuildConfig
+from sourcebook.model.build import Build, BuildConfig, BuildMode
 from sourcebook.model.job import Job
 from sourcebook.model.names import check_name
 from sourcebook.model.release import Api, Release
@@ -82,8 +82,17 @@ async def delete_build_config(context: Context, name: str) -> None:
     await context.catalog.delete(ChainState, name)
 
 
-async def start_build(context: Context, config_name: str, *, job_id: str | None = None) -> Job:
+async def start_build(
+    context: Context, config_name: str, *, mode: BuildMode = "auto", job_id: str | None = None
+) -> Job:
     """Start a build; the name of the build is in the job's command.
+
+    Args:
+        context: the engines.
+        config_name: the build configuration.
+        mode: "full" merges everything; "incremental" only what changed since the build before, and fails where it cannot; "auto"
+            takes what is cheaper.
+        job_id: of a job that a schedule starts, so that starting it twice starts one.
 
     Raises:
         NotFound: there is no such configuration.
@@ -96,7 +105,7 @@ async def start_build(context: Context, config_name: str, *, job_id: str | None 
     copy = 2
     while name in taken:
         name, copy = f"{config.name}_{version}_{copy}", copy + 1
-    return await submit(context, BuildDocuments(config=config.name, build=name), job_id=job_id)
+    return await submit(context, BuildDocuments(config=config.name, build=name, mode=mode), job_id=job_id)
 
 
 async def list_builds(context: Context, config: str | None = None) -> list[Build]:

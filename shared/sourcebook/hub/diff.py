@@ -100,6 +100,21 @@ async def ensure_changes(
     return await open_changes(context, key)
 
 
+async def record_build_changes(
+    context: Context, old: Build, new: Build, *, candidates: Sequence[ChangesFolder], progress: Progress
+) -> None:
+    """Publish what an incremental build changed; cost follows the candidates.
+
+    Raises:
+        VerificationFailed: the changes do not lead from one build to the other.
+    """
+    key = build_changes_key(new.name, old.name)
+    async with _hold_lock(context, f"files:{key}"):
+        await context.files.delete(key)  # of a try that died
+        draft = await _draft(context, old, new, ignore_list_order=False)
+        await record_changes(context, key, draft, progress=progress, candidates=candidates)
+
+
 async def _open_verified(context: Context, key: str) -> ChangesFolder | None:
     if not await context.files.exists(key):
         return None

@@ -129,6 +129,8 @@ async def _remove_stored(context: Context, source: str) -> None:
         if upload.collection not in linked:
             await context.documents.drop(upload.collection)
         await context.catalog.delete(Upload, upload.id)
+        if upload.changes_key:
+            await context.files.delete(upload.changes_key)
         await context.catalog.delete(Mapping, build_upload_name(source, upload.uploader))
     for dump in await context.catalog.find(Dump, {"source": source}):
         await context.files.delete(dump.folder)

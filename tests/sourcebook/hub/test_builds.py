@@ -85,7 +85,7 @@ def test_a_build_is_started_once_and_named_after_its_version(tmp_path: Path) -> 
         await builds.put_build_config(context, config(build_version="v1"))
         await add_build(context, "c_v1")
         job = await builds.start_build(context, "c")
-        assert job.command == {"config": "c", "build": "c_v1_2"}
+        assert job.command == {"config": "c", "build": "c_v1_2", "mode": "auto"}
         with pytest.raises(Busy):
             await builds.start_build(context, "c")
         with pytest.raises(NotFound):

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Response
 
 from sourcebook.hub.builds import delete_build, get_build, list_builds, start_build, start_release
 from sourcebook.hub.cleanup import archive_build
-from sourcebook.model.build import Build
+from sourcebook.model.build import Build, BuildMode
 from sourcebook.model.job import Job
 from sourcebook_api.dependencies import Body, Engines, accept_job
 
@@ -12,9 +12,10 @@ router = APIRouter(prefix="/builds", tags=["builds"])
 
 
 class NewBuild(Body):
-    """The configuration to build."""
+    """The configuration to build; `mode` "incremental" fails where not everything that changed is known."""
 
     config: str
+    mode: BuildMode = "auto"
 
 
 class NewRelease(Body):
@@ -32,7 +33,7 @@ async def list_all(context: Engines, config: str | None = None) -> list[Build]:
 @router.post("", status_code=202)
 async def start(context: Engines, build: NewBuild, response: Response) -> Job:
     """Merge the uploads of a configuration."""
-    return accept_job(response, await start_build(context, build.config))
+    return accept_job(response, await start_build(context, build.config, mode=build.mode))
 
 
 @router.get("/{name}")
