@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PACKAGES := shared services tests bench
 
-.PHONY: help demo test check tests bench bench-peer bench-web docs lock clean
+.PHONY: help demo test check tests bench bench-peer bench-web bench-release docs lock clean
 
 help: ## show this
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-11s %s\n", $$1, $$2}'
@@ -30,6 +30,9 @@ bench-peer: .venv/ready ## the same beside BioThings' own command line
 
 bench-web: .venv/ready ## requests a second of the query API, beside BioThings' own web server
 	@$(BIN)/python bench/web.py $(ARGS)
+
+bench-release: .venv/ready ## what a release costs when a part of the documents changed, beside everything
+	@$(BIN)/python bench/release.py --peer $(ARGS)
 
 docs: .venv/ready ## write the generated pages of docs/
 	@$(BIN)/python docs/generate.py
