@@ -26,6 +26,8 @@
         ├── StoreDamaged
         ├── DamagedChanges
         ├── DamagedRelease
+        ├── IndexDamaged
+        ├── CannotDerive
         ├── PortBusy
         ├── Cancelled
         └── TimeLimitExceeded
@@ -228,6 +230,22 @@ class DamagedRelease(TerminalError):
     """A file of a published release is missing or is not what its metadata say; nothing of it is installed."""
 
     code = "damaged_release"
+
+
+class IndexDamaged(TerminalError):
+    """An index is not what it was when it was written: someone changed it. Release the build in full."""
+
+    code = "index_damaged"
+    status = 409
+    exit_code = 4
+
+
+class CannotDerive(TerminalError):
+    """A release cannot be made from the one before, by its changes alone: release the build in full."""
+
+    code = "cannot_derive"
+    status = 409
+    exit_code = 5
 
 
 class PortBusy(TerminalError):

@@ -1,8 +1,8 @@
 """The embedded search engine: tantivy indices in folders under HOME/search.
 
 The index answers with positions; `_id`s come from a file beside it and documents from the document store, in one call a search.
-What is where: `lucene` parses, `tantivy_query` translates, `tantivy_search` runs, `tantivy_writer` builds, `tantivy_fields` says
-which fields an index has.
+What is where: `lucene` parses, `tantivy_query` translates, `tantivy_search` runs, `tantivy_writer` builds, `tantivy_patch`
+derives, `tantivy_fields` says which fields an index has, `tantivy_ids` numbers its documents.
 """
 
 import asyncio
@@ -18,14 +18,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sourcebook.backends.tantivy_cost import is_quick
-from sourcebook.backends.tantivy_index import MANIFEST_FILE, OpenIndex, read_manifest
+from sourcebook.backends.tantivy_index import MANIFEST_FILE, OpenIndex, check_index, read_manifest
+from sourcebook.backends.tantivy_patch import TantivyIndexPatcher, derive_manifest
 from sourcebook.backends.tantivy_search import Found, run_search
 from sourcebook.backends.tantivy_writer import DROPPED_PREFIX, TantivyIndexWriter, new_manifest
 from sourcebook.errors import EngineUnavailable, InvalidName, NotFound
-from sourcebook.model.document import Record
+from sourcebook.model.document import Record, read_document, record_key
 from sourcebook.model.mapping import Properties
 from sourcebook.model.query import Hit, SearchRequest, SearchResult
 from sourcebook.ports.documents import DocumentStore
+from sourcebook.ports.search import IndexInfo
 from sourcebook.settings import Settings
 
 _MAX_OPEN = 64
@@ -61,11 +63,29 @@ class TantivySearchEngine:
         self._folder(name)
         writer = TantivyIndexWriter(self._home, new_manifest(name, collection, properties))
         try:
-            await asyncio.to_thread(writer.open)
+            await _in_thread(writer.open)
             yield _AsyncWriter(writer)
         finally:
             # The thread goes on to the end even if this task is cancelled again.
             await asyncio.shield(asyncio.to_thread(writer.discard))
+
+    @asynccontextmanager
+    async def derive(
+        self, name: str, *, base: str, collection: str, properties: Properties
+    ) -> AsyncIterator["_AsyncPatcher"]:
+        self._folder(name)
+        manifest = await asyncio.to_thread(read_manifest, self._folder(base))
+        if manifest is None:
+            raise NotFound(f"There is no index {base}.", name=base)
+        patcher = TantivyIndexPatcher(self._home, manifest, derive_manifest(manifest, name, collection, properties))
+        try:
+            await _in_thread(patcher.open)
+            yield _AsyncPatcher(patcher, self._documents, manifest["collection"])
+        finally:
+            await asyncio.shield(asyncio.to_thread(patcher.discard))
+
+    async def info(self, name: str) -> IndexInfo | None:
+        return await asyncio.to_thread(_read_info, self._folder(name))
 
     async def search(self, name: str, request: SearchRequest) -> SearchResult:
         known = self._open.get(name)
@@ -182,7 +202,43 @@ class _AsyncWriter:
         self._writer = writer
 
     async def add(self, records: Sequence[Record]) -> None:
-        await asyncio.to_thread(self._writer.add_records, records)
+        await _in_thread(self._writer.add_records, records)
 
     async def commit(self) -> int:
-        return await asyncio.to_thread(self._writer.publish)
+        return await _in_thread(self._writer.publish)
+
+
+class _AsyncPatcher:
+    """Runs the patcher in worker threads, and tells it what the base has of each document."""
+
+    def __init__(self, patcher: TantivyIndexPatcher, documents: DocumentStore, collection: str) -> None:
+        self._patcher = patcher
+        self._documents = documents
+        self._collection = collection
+
+    async def put(self, records: Sequence[Record]) -> None:
+        ids = [read_document(record)["_id"] for record in records]
+        before = await self._documents.get_many(self._collection, ids)
+        await _in_thread(self._patcher.put, records, before)
+
+    async def delete(self, ids: Sequence[str]) -> None:
+        before = await self._documents.get_many(self._collection, ids)
+        await _in_thread(self._patcher.delete, ids, [record_key(item) for item in ids], before)
+
+    async def commit(self) -> int:
+        return await _in_thread(self._patcher.publish)
+
+
+async def _in_thread(work: Callable[..., T], *arguments: Any) -> T:
+    try:
+        return await asyncio.to_thread(work, *arguments)
+    except OSError as error:
+        raise EngineUnavailable(f"The index cannot be written: {error}. Is the disk full?") from error
+
+
+def _read_info(folder: Path) -> IndexInfo | None:
+    manifest = read_manifest(folder)
+    if manifest is None:
+        return None
+    check_index(folder, manifest)
+    return IndexInfo(count=manifest["count"], digest=manifest["digest"], properties=manifest["properties"])

@@ -1,11 +1,13 @@
 """The fields of a tantivy index: one typed field for each leaf of the mapping that is searched, and the values they hold.
 
-The leaves are numbered in the mapping's order, so that the mapping alone, which is stored beside the index, gives the same fields
-again. `f3` is the third leaf. A keyword that had several values in one document has its greatest in `h3`, for descending sorts
-(tantivy sorts by the first value, and values are stored in ascending order).
+The leaves are numbered in the mapping's order: `f3` is the third leaf. A keyword that had several values in one document has its
+greatest in `h3`, for descending sorts (tantivy sorts by the first value, and values are stored in ascending order). Beside them
+an index has a few spare fields of each kind: a derived index takes them for leaves that are new, since tantivy cannot add a field
+to what is written.
 """
 
 import fnmatch
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -13,7 +15,7 @@ from typing import Any
 from tantivy import Schema, SchemaBuilder
 
 from sourcebook.backends.analysis import ANALYZERS, Analyzer
-from sourcebook.errors import MappingError
+from sourcebook.errors import CannotDerive, MappingError
 from sourcebook.model.mapping import Properties
 from sourcebook.model.query import ALL_FIELD
 
@@ -48,6 +50,16 @@ _KINDS = {
 _UNSEARCHED = {"binary"}
 _NORMALIZERS = {"lowercase", "keyword_lowercase_normalizer"}
 _WHOLE_TEXT = {"keyword", "string_lowercase"}
+
+
+# Each costs a byte a document where it is text or keyword.
+SPARE_FIELDS = {
+    Kind.TEXT: tuple(f"st{number}" for number in range(3)),
+    Kind.KEYWORD: tuple(f"sk{number}" for number in range(6)),
+    Kind.INTEGER: tuple(f"si{number}" for number in range(4)),
+    Kind.FLOAT: tuple(f"sf{number}" for number in range(3)),
+}
+_SPARE_KINDS = {Kind.DATE: Kind.INTEGER, Kind.BOOLEAN: Kind.INTEGER}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,12 +97,15 @@ class Leaf:
 class FieldTable:
     """The leaves of a mapping, by path.
 
+    `names` are the fields of the leaves where the mapping's order does not tell them: in a derived index.
+
     Raises:
         MappingError: a type, analyser or normaliser is not known.
     """
 
-    def __init__(self, properties: Properties) -> None:
+    def __init__(self, properties: Properties, names: Mapping[str, str] | None = None) -> None:
         self.leaves: list[Leaf] = []
+        self._names = names
         self._add(properties, "")
         self.leaves_searched = [leaf for leaf in self.leaves if leaf.name]
         self._by_path = {leaf.path: leaf for leaf in self.leaves_searched}
@@ -107,7 +122,8 @@ class FieldTable:
 
     def _add_leaf(self, path: str, spec: dict[str, Any], source: str = "") -> None:
         if spec["type"] not in _UNSEARCHED and (spec.get("index", True) is not False or "copy_to" in spec):
-            self.leaves.append(_make_leaf(path, source or path, spec, f"f{len(self.leaves)}"))
+            name = f"f{len(self.leaves)}" if self._names is None else self._names.get(path, "")
+            self.leaves.append(_make_leaf(path, source or path, spec, name))
         for suffix, inner in spec.get("fields", {}).items():
             self._add_leaf(f"{path}.{suffix}", inner, source or path)
 
@@ -128,6 +144,55 @@ class FieldTable:
         """Return the leaf of a path, or those below it."""
         found, prefix = self.get(path), path + "."
         return [found] if found is not None else [leaf for leaf in self.leaves_searched if leaf.path.startswith(prefix)]
+
+
+def choose_names(base: FieldTable, properties: Properties, spent: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Return the field of each leaf of a mapping in an index that is derived, and the fields that may not be taken any more.
+
+    Leaves that the base has keep their field, new ones take a spare one. A field is taken once: documents that were not written
+    again may have values of the leaf that it was.
+
+    Args:
+        base: the leaves of the base.
+        properties: the mapping of the derived index.
+        spent: the spare fields that were taken before.
+
+    Raises:
+        CannotDerive: a leaf is indexed otherwise than in the base, or there is no spare field for a new one.
+    """
+    names: dict[str, str] = {}
+    taken = list(spent)
+    known = {leaf.path: leaf for leaf in base.leaves}
+    for leaf in FieldTable(properties).leaves:
+        before = known.get(leaf.path)
+        if before is None:
+            names[leaf.path] = _take_spare(leaf, taken) if leaf.name else ""
+        elif _is_alike(before, leaf):
+            names[leaf.path] = before.name
+        else:
+            raise CannotDerive(
+                f"Field {leaf.path!r} is indexed otherwise than before: release the build in full.", field=leaf.path
+            )
+    return names, taken
+
+
+def _is_alike(left: Leaf, right: Leaf) -> bool:
+    fields = ("source", "kind", "has_lowercase", "analyzer", "max_length", "copy_to")
+    same = all(getattr(left, name) == getattr(right, name) for name in fields)
+    return same and bool(left.name) == bool(right.name)
+
+
+def _take_spare(leaf: Leaf, taken: list[str]) -> str:
+    # A whole text is one term, a spare text is cut into words.
+    names = () if leaf.kind is Kind.TEXT and leaf.is_whole else SPARE_FIELDS[_SPARE_KINDS.get(leaf.kind, leaf.kind)]
+    for name in names:
+        if name not in taken:
+            taken.append(name)
+            return name
+    raise CannotDerive(
+        f"Field {leaf.path!r} is new, and the index has no spare field of its kind left: release the build in full.",
+        field=leaf.path,
+    )
 
 
 def _make_leaf(path: str, source: str, spec: dict[str, Any], name: str) -> Leaf:
@@ -161,6 +226,11 @@ def _cannot_index(path: str, what: str, value: str, known: list[str]) -> Mapping
     )
 
 
+_SPARE_LEAVES = tuple(
+    Leaf(path=name, source="", kind=kind, name=name) for kind, names in SPARE_FIELDS.items() for name in names
+)
+
+
 def build_schema(table: FieldTable) -> Schema:
     """Return the tantivy schema of a mapping."""
     builder = SchemaBuilder()
@@ -169,7 +239,7 @@ def build_schema(table: FieldTable) -> Schema:
     builder.add_unsigned_field(RANDOM_FIELD, fast=True)
     builder.add_text_field(PRESENT_FIELD, tokenizer_name="raw", index_option="basic")
     builder.add_text_field(ALL_FIELD, tokenizer_name="whitespace")
-    for leaf in table.leaves_searched:
+    for leaf in (*table.leaves_searched, *_SPARE_LEAVES):
         _add_field(builder, leaf)
     return builder.build()
 

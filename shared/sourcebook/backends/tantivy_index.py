@@ -1,6 +1,5 @@
 """A committed tantivy index that is open for searching."""
 
-import mmap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,13 +8,14 @@ import orjson
 import tantivy
 
 from sourcebook.backends.tantivy_fields import NUMBER_FIELD, FieldTable, Leaf
+from sourcebook.backends.tantivy_ids import IdTable
 from sourcebook.backends.tantivy_query import QueryTranslator
-from sourcebook.errors import EngineUnavailable
+from sourcebook.errors import EngineUnavailable, IndexDamaged
+from sourcebook.model.document import content_hash
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST_FILE = "sourcebook.json"
-IDS_FILE = "ids.bin"
-OFFSETS_FILE = "ids.offsets"
+META_FILE = "meta.json"
 
 Address = Any  # tantivy.DocAddress; the package is not typed
 
@@ -32,28 +32,34 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         return None
     if manifest["format"] != FORMAT:
         raise EngineUnavailable(
-            f"The index {folder.name} has format {manifest['format']}; this version reads {FORMAT}. Run the index job again."
+            f"The index {folder.name} has format {manifest['format']}; this version of Sourcebook reads {FORMAT}. Release its "
+            "build again: `sourcebook release apply BUILD --mode full`.",
+            index=folder.name,
         )
     return manifest
 
 
-class IdFile:
-    """The `_id` of each position, in two memory-mapped files; they stay readable when the index is dropped."""
+def check_index(folder: Path, manifest: dict[str, Any]) -> None:
+    """Compare an index with what stands beside it: every write to an index, by whomever, changes the list of its segments.
 
-    def __init__(self, folder: Path) -> None:
-        self._ids = _map_file(folder / IDS_FILE)
-        self._offsets = memoryview(_map_file(folder / OFFSETS_FILE)).cast("Q")
+    Raises:
+        IndexDamaged: someone changed it since it was written.
+    """
+    try:
+        found = content_hash((folder / META_FILE).read_bytes()).hex()
+    except FileNotFoundError:
+        found = ""
+    if found != manifest["meta"]:
+        raise damaged(folder.name)
 
-    def get(self, number: int) -> str:
-        """Return the `_id` at a position."""
-        return self._ids[self._offsets[number] : self._offsets[number + 1]].decode()
 
-
-def _map_file(path: Path) -> mmap.mmap | bytes:
-    if path.stat().st_size == 0:
-        return b""
-    with path.open("rb") as file:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+def damaged(name: str) -> IndexDamaged:
+    """Return the error for an index that is not what it was written as."""
+    return IndexDamaged(
+        f"The index {name} was changed since it was written, or is not complete. Release the build in full "
+        "(`sourcebook release apply BUILD --mode full`): that writes the index anew.",
+        index=name,
+    )
 
 
 class OpenIndex:
@@ -65,12 +71,12 @@ class OpenIndex:
         index.reload()
         self.searcher = index.searcher()
         self.schema = index.schema
-        self.table = FieldTable(manifest["properties"])
+        self.table = FieldTable(manifest["properties"], manifest["fields"])
         self.translator = QueryTranslator(self.schema, self.table)
-        self.ids = IdFile(folder)
+        self.ids = IdTable(folder)
         self.count: int = manifest["count"]
-        self.number_end = self.count
-        """All positions are smaller."""
+        self.number_end = self.ids.number_end
+        """All numbers are smaller."""
         self.collection: str = manifest["collection"]
         self.generation: str = manifest["generation"]
         self._with_several: dict[str, bool] = {}

@@ -90,7 +90,7 @@ def _search_by_score(index: OpenIndex, query: Query | None, request: SearchReque
     if request.size == 0:
         return Found(_count(index, query))
     if query is None and not request.explain:
-        numbers = list(range(min(request.offset, index.count), min(end, index.count)))
+        numbers = index.ids.numbers_at(request.offset, request.size)
         return Found(index.count, numbers, [1.0] * len(numbers), 1.0 if index.count else None)
     query = query or Query.all_query()
     best = best_hits(index, query, request.offset, end)
@@ -150,8 +150,8 @@ def _search_in_id_order(index: OpenIndex, query: Query | None, request: SearchRe
     digest = _digest(index, request)
     start, total = _read_token(request.after, digest) if request.after else (0, _count(index, query))
     if query is None:
-        found = Found(total, list(range(start, min(start + request.size, index.count))))
-        remaining = index.count - start
+        found = Found(total, index.ids.numbers_from(start, request.size))
+        remaining = index.ids.count_from(start)
     else:
         rest = Query.range_query(index.schema, NUMBER_FIELD, FieldType.Unsigned, start, None)
         both = Query.boolean_query([(Occur.Must, query), (Occur.Must, rest)])

@@ -19,14 +19,15 @@ import tantivy
 
 from sourcebook.backends.tantivy_documents import DocumentFlattener
 from sourcebook.backends.tantivy_fields import FieldTable, build_schema
-from sourcebook.backends.tantivy_index import FORMAT, IDS_FILE, MANIFEST_FILE, OFFSETS_FILE
+from sourcebook.backends.tantivy_ids import IDS_FILE, OFFSETS_FILE, build_number
+from sourcebook.backends.tantivy_index import FORMAT, MANIFEST_FILE, META_FILE
 from sourcebook.errors import Busy, Conflict, EngineUnavailable
-from sourcebook.model.document import Record
+from sourcebook.model.document import Digest, Record, content_hash
 from sourcebook.model.mapping import Properties
 
 TEMPORARY_PREFIX = ".new-"
 DROPPED_PREFIX = ".dropped-"
-_LOCK_FILE = ".lock"
+LOCK_FILE = ".lock"
 _HEAP_BYTES = 240_000_000  # of all threads together; a segment is written when a thread's share is full
 _MAX_THREADS = 2
 
@@ -49,7 +50,7 @@ class TantivyIndexWriter:
         self._offsets = (self._folder / OFFSETS_FILE).open("wb")
         self._offsets.write(array("Q", [0]).tobytes())
         self._size = 0
-        self._count = 0
+        self._digest = Digest()
         self._is_over = False
 
     def open(self) -> None:
@@ -66,8 +67,8 @@ class TantivyIndexWriter:
             flatten, add = self._flattener.flatten, self._writer.add_json
             ids: list[bytes] = []
             offsets = array("Q")
-            for number, (_, value) in enumerate(records, self._count):
-                document_id, flat = flatten(value, number)
+            for position, (_, value) in enumerate(records, self._digest.count):
+                document_id, flat = flatten(value, build_number(position))
                 try:
                     add(flat)
                 except ValueError as error:
@@ -75,7 +76,7 @@ class TantivyIndexWriter:
                 ids.append(document_id.encode())
                 self._size += len(ids[-1])
                 offsets.append(self._size)
-            self._count += len(ids)
+            self._digest.add([value for _, value in records])
             self._ids.write(b"".join(ids))
             self._offsets.write(offsets.tobytes())
 
@@ -90,19 +91,11 @@ class TantivyIndexWriter:
                 raise EngineUnavailable(f"tantivy cannot finish the index {self._manifest['name']}: {error}") from error
             self._writer = None
             for file in (self._ids, self._offsets):
-                _sync(file)
+                sync_file(file)
                 file.close()
-            self._manifest["count"] = self._count
-            with (self._folder / MANIFEST_FILE).open("wb") as file:
-                file.write(orjson.dumps(self._manifest, option=orjson.OPT_INDENT_2))
-                _sync(file)
-            _sync_folder(self._folder)
-            final = self._home / self._manifest["name"]
-            if not (final / MANIFEST_FILE).exists():
-                self._folder.rename(final)
-                _sync_folder(self._home)
+            publish_folder(self._home, self._folder, self._manifest, self._digest)
             self._is_over = True
-            return self._count
+            return self._digest.count
 
     def discard(self) -> None:
         """Let go of everything, and remove what was not published."""
@@ -120,14 +113,33 @@ class TantivyIndexWriter:
 
 
 def new_manifest(name: str, collection: str, properties: Properties) -> dict[str, Any]:
-    """Return what stands beside an index: enough to open it again. `generation` tells it from others of the same name."""
+    """Return what stands beside an index: enough to open it again. `generation` tells it from others of the same name.
+
+    `fields` names the field of each leaf, `spent` the spare ones that were ever taken.
+    """
     return {
         "format": FORMAT,
         "name": name,
         "collection": collection,
         "generation": uuid.uuid4().hex,
         "properties": properties,
+        "fields": {leaf.path: leaf.name for leaf in FieldTable(properties).leaves},
+        "spent": [],
     }
+
+
+def publish_folder(home: Path, folder: Path, manifest: dict[str, Any], digest: Digest) -> None:
+    """Finish the folder of a new index and give it its name. An index that has the name already stays."""
+    meta = content_hash((folder / META_FILE).read_bytes()).hex()
+    manifest |= {"count": digest.count, "digest": digest.hex(), "meta": meta}
+    with (folder / MANIFEST_FILE).open("wb") as file:
+        file.write(orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
+        sync_file(file)
+    _sync_folder(folder)
+    final = home / manifest["name"]
+    if not (final / MANIFEST_FILE).exists():
+        folder.rename(final)
+        _sync_folder(home)
 
 
 def make_temporary_folder(home: Path, name: str) -> tuple[Path, int]:
@@ -149,7 +161,7 @@ def remove_leftovers(home: Path) -> None:
     """Remove what dead processes left behind."""
     for prefix in (TEMPORARY_PREFIX, DROPPED_PREFIX):
         for folder in home.glob(f"{prefix}*"):
-            if (lock := _try_lock(folder / _LOCK_FILE)) is not None:
+            if (lock := _try_lock(folder / LOCK_FILE)) is not None:
                 shutil.rmtree(folder, ignore_errors=True)
                 os.close(lock)
 
@@ -158,7 +170,7 @@ def _lock_folder(folder: Path) -> int | None:
     # The lock exists before the folder has its name, so that no other process sees it unlocked.
     nameless = folder.with_name(f".lock-{folder.name}")
     nameless.mkdir()
-    lock = _try_lock(nameless / _LOCK_FILE)
+    lock = _try_lock(nameless / LOCK_FILE)
     nameless.rename(folder)
     return lock
 
@@ -176,7 +188,8 @@ def _try_lock(file: Path) -> int | None:
     return lock
 
 
-def _sync(file: BinaryIO | Any) -> None:
+def sync_file(file: BinaryIO | Any) -> None:
+    """Have a file's content on the disk."""
     file.flush()
     os.fsync(file.fileno())
 

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
+from pydantic import BaseModel
+
 from sourcebook.model.document import Record
 from sourcebook.model.mapping import Properties
 from sourcebook.model.query import SearchRequest, SearchResult
@@ -18,6 +20,43 @@ class IndexWriter(Protocol):
 
     async def commit(self) -> int:
         """Make the index durable and visible in one step; return the number of documents in it."""
+        ...
+
+
+class IndexInfo(BaseModel):
+    """What an index holds; `digest` is that of `model.document.Digest` over the indexed documents."""
+
+    count: int
+    digest: str
+    properties: Properties
+
+
+class IndexPatcher(Protocol):
+    """Fills a new index that began as another. Nothing is visible before `commit`. An id is put or deleted once at most."""
+
+    async def put(self, records: Sequence[Record]) -> None:
+        """Add documents, or replace those that are there; in key order where possible.
+
+        Raises:
+            IndexDamaged: the base is not the index of its collection.
+            CannotDerive: there is no room left for a document in the order of the index.
+        """
+        ...
+
+    async def delete(self, ids: Sequence[str]) -> None:
+        """Take documents out; nothing happens for an id that is not there.
+
+        Raises:
+            IndexDamaged: the base is not the index of its collection.
+        """
+        ...
+
+    async def commit(self) -> int:
+        """Make the index durable and visible in one step; return the number of documents in it.
+
+        Raises:
+            IndexDamaged: the index has another number of documents than it should have.
+        """
         ...
 
 
@@ -37,6 +76,36 @@ class SearchEngine(Protocol):
 
         Raises:
             MappingError: the engine cannot index a field so.
+        """
+        ...
+
+    def derive(
+        self, name: str, *, base: str, collection: str, properties: Properties
+    ) -> AbstractAsyncContextManager[IndexPatcher]:
+        """Open a patcher for a new index that begins as `base` is, which stays as it is and is served on.
+
+        The cost follows what is put and deleted, as far as the engine can do so. Leaving the context without `commit` leaves
+        nothing behind.
+
+        Args:
+            name: the new index.
+            base: the index that it begins as; the collection of that one must still be there.
+            collection: where the documents of the new index are.
+            properties: the mapping of the new index. Fields that the base does not have are added; documents that have values in
+                them must be put.
+
+        Raises:
+            NotFound: there is no index `base`, or its collection is gone.
+            IndexDamaged: someone changed `base` since it was written.
+            CannotDerive: the mapping indexes a field otherwise than the base, or the base was patched too often.
+        """
+        ...
+
+    async def info(self, name: str) -> IndexInfo | None:
+        """Return what an index was written from, or None if there is no complete index of that name.
+
+        Raises:
+            IndexDamaged: someone changed it since it was written.
         """
         ...
 
