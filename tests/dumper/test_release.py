@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING
 
@@ -84,3 +85,26 @@ def test_a_release_of_any_form_becomes_a_safe_folder(bench: DumpBench, site: Sit
     message = bench.dump()
     assert message.release == "../../v 1/ä"
     assert bench.archive in bench.home.joinpath("files", bench.current().folder).parents
+
+
+def test_a_local_file_that_is_edited_on_the_same_day_is_dumped_again(bench: DumpBench) -> None:
+    bench.write("things.tsv")
+    file = bench.plugin / "things.tsv"
+    file.write_bytes(b"one\n")
+    os.utime(file, (time.time() - 60, time.time() - 60))
+    first = bench.dump()
+    assert bench.dump().dump == first.dump
+    file.write_bytes(b"two\n")
+    second = bench.dump()
+    assert (second.unchanged, second.release) == (False, first.release)
+    assert bench.content() == {"things.tsv": b"two\n"}
+
+
+def test_a_plugin_that_names_its_releases_is_believed(bench: DumpBench) -> None:
+    bench.write("things.tsv", code="def get(self): return '1.0'", release="release:get")
+    file = bench.plugin / "things.tsv"
+    file.write_bytes(b"one\n")
+    bench.dump()
+    file.write_bytes(b"two\n")
+    assert bench.dump().dump == "bench@1.0"
+    assert bench.content() == {"things.tsv": b"one\n"}

@@ -18,7 +18,7 @@ from sourcebook.worker import JobRun
 from sourcebook_dumper.download import Downloads, choose_file_names, download_files, prepare_folder, remove_notes
 from sourcebook_dumper.fetchers import Fetchers, choose_fetcher, open_fetchers
 from sourcebook_dumper.progress import Meter, report_while, run_in_thread
-from sourcebook_dumper.release import Plan, decide_release
+from sourcebook_dumper.release import Plan, decide_release, is_edited
 from sourcebook_dumper.retry import Backoff
 from sourcebook_dumper.unpack import Unpacker, is_archive
 
@@ -69,7 +69,12 @@ async def _dump(context: Context, run: JobRun, command: DumpSource, folder: Path
             choose_fetcher(fetchers, url)
         await run.progress("release", 0, None)
         release = await decide_release(run, plan, fetchers, last.release if last else None)
-        if last is not None and last.release == release and not command.force:
+        if (
+            last is not None
+            and last.release == release
+            and not command.force
+            and not await _is_edited(plan, fetchers, last)
+        ):
             return await _keep_dump(context, command, manifest, last)
         key = await _free_key(context, command.source, release)
         files = await _fill(context, run, plan, fetchers, key=key)
@@ -85,6 +90,10 @@ async def _dump(context: Context, run: JobRun, command: DumpSource, folder: Path
     await _make_current(context, dump)
     await _delete_old_dumps(context, dump)
     return _ready(dump, tuple(uploader.name for uploader in manifest.uploader_list) if command.then_upload else ())
+
+
+async def _is_edited(plan: Plan, fetchers: Fetchers, last: Dump) -> bool:
+    return await is_edited(plan, fetchers, last.finished_at - last.seconds)
 
 
 async def _last_dump(context: Context, source: str) -> Dump | None:

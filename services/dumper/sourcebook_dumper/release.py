@@ -10,6 +10,7 @@ from sourcebook.sdk.process import PluginObject, call_plugin
 from sourcebook.settings import Settings
 from sourcebook.worker import JobRun
 from sourcebook_dumper.fetchers import Fetchers, choose_fetcher
+from sourcebook_dumper.fetchers.local import LocalFetcher
 from sourcebook_dumper.retry import Backoff, retry
 
 _FUNCTION_TIMEOUT = dt.timedelta(minutes=10)
@@ -50,6 +51,20 @@ async def decide_release(run: JobRun, plan: Plan, fetchers: Fetchers, current: s
             "again. A function named as dumper.release in the manifest can tell the release."
         )
     return release
+
+
+async def is_edited(plan: Plan, fetchers: Fetchers, since: float) -> bool:
+    """Whether a local file was written at or after `since` (seconds since 1970): a date cannot tell two edits of one day apart.
+
+    A plugin that names its releases itself is believed.
+    """
+    if plan.manifest.dumper.release is not None:
+        return False
+    for url in plan.urls:
+        fetcher = choose_fetcher(fetchers, url)
+        if isinstance(fetcher, LocalFetcher) and await fetcher.modified_at(url) >= since:
+            return True
+    return False
 
 
 async def _ask_plugin(plan: Plan, function: str, current: str | None) -> str:

@@ -25,6 +25,14 @@ class LocalFetcher:
 
         return await run_in_thread(read_date)
 
+    async def modified_at(self, url: str) -> float:
+        """Return when the file was last written, in seconds since 1970.
+
+        Raises:
+            DownloadRefused: there is no such file.
+        """
+        return await run_in_thread(lambda _stop: self._find(url).stat().st_mtime)
+
     async def fetch(self, url: str, part: PartFile, count: Count) -> dict[str, str]:
         def copy(stop: threading.Event) -> None:
             source = self._find(url)
