@@ -3,9 +3,11 @@
 import ipaddress
 import os
 import socket
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from support.search_engines import SEARCH_ENGINES, SearchServers
 
 
 @pytest.fixture(autouse=True)
@@ -34,3 +36,22 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+@pytest.fixture(scope="session")
+def search_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SearchServers]:
+    """The servers behind the search engines that are not embedded."""
+    servers = SearchServers(tmp_path_factory.mktemp("search_servers"))
+    yield servers
+    servers.close()
+
+
+@pytest.fixture(params=SEARCH_ENGINES)
+def search_engine(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, search_servers: SearchServers
+) -> Iterator[str]:
+    """Have `open_search` open each engine in turn."""
+    engine: str = request.param
+    with search_servers.url(engine) as url:
+        monkeypatch.setenv("SOURCEBOOK_SEARCH_URL", url)
+        yield engine

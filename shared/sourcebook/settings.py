@@ -61,6 +61,9 @@ class Settings(BaseSettings):
     lock_ttl: timedelta = Field(
         timedelta(seconds=30), description="A lock whose owner is silent this long is free again."
     )
+    engine_patience: timedelta = Field(
+        timedelta(seconds=60), description="How long a job waits for an engine that is away before it fails."
+    )
     download_timeout: timedelta = Field(
         timedelta(seconds=60), description="Longest silence of a server during a download."
     )
@@ -88,7 +91,14 @@ class Settings(BaseSettings):
         return level
 
     @field_validator(
-        "job_time_limit", "stop_grace", "lock_ttl", "keep_jobs", "download_timeout", "query_timeout", mode="before"
+        "job_time_limit",
+        "stop_grace",
+        "lock_ttl",
+        "keep_jobs",
+        "download_timeout",
+        "query_timeout",
+        "engine_patience",
+        mode="before",
     )
     @classmethod
     def _seconds(cls, value: object) -> object:

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("search_engine")
+
 Genes = Callable[..., Any]
 ServeWhile = Callable[..., Any]
 biothings_client = pytest.importorskip("biothings_client", reason="a development dependency")

@@ -6,10 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+import pytest
 import yaml
 from structlog.testing import capture_logs
+from support.search_engines import NO_ID_TERMS, skip_on_osmem
 
 from sourcebook.errors import EngineUnavailable
+
+pytestmark = pytest.mark.usefixtures("search_engine")
 
 Genes = Callable[..., Any]
 NOT_FOUND = {"code": 404, "success": False, "error": "Not Found."}
@@ -223,7 +227,9 @@ SYNTAX = {
 }
 
 
-def test_section_3_every_construct_of_the_syntax(genes: Genes) -> None:
+def test_section_3_every_construct_of_the_syntax(genes: Genes, search_engine: str) -> None:
+    skip_on_osmem(search_engine, NO_ID_TERMS)
+
     async def work(gateway: Any) -> None:
         for query, wanted in SYNTAX.items():
             found = (await gateway.get("/query", q=query)).json()
@@ -291,7 +297,9 @@ def test_section_4_many_terms(genes: Genes) -> None:
     genes(work)
 
 
-def test_section_3_no_scopes_and_compound_terms(genes: Genes) -> None:
+def test_section_3_no_scopes_and_compound_terms(genes: Genes, search_engine: str) -> None:
+    skip_on_osmem(search_engine, NO_ID_TERMS)
+
     async def work(gateway: Any) -> None:
         rows = (await gateway.post("/query", {"q": ["symbol:cdk2 AND taxid:9606"], "scopes": []})).json()
         assert ids(rows) == ["1000"]

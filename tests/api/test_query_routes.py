@@ -13,6 +13,8 @@ from sourcebook.errors import EngineUnavailable
 from sourcebook.model.release import Api, Release
 from sourcebook_api.query import releases
 
+pytestmark = pytest.mark.usefixtures("search_engine")
+
 Genes = Callable[..., Any]
 NOT_FOUND = {"code": 404, "success": False, "error": "Not Found."}
 

@@ -15,6 +15,8 @@ from sourcebook.model.release import Api, Release
 from sourcebook_api.query import releases, scroll
 from sourcebook_api.query.examples import Examples
 
+pytestmark = pytest.mark.usefixtures("search_engine")
+
 Genes = Callable[..., Any]
 
 

@@ -9,6 +9,15 @@ from typing import Any
 
 import orjson
 import pytest
+from support.search_engines import (
+    NO_ID_TERMS,
+    NO_NORMALIZER,
+    OSMEM_DIFFERS,
+    SEARCH_ENGINES,
+    SearchServers,
+    skip_difference,
+    skip_on_osmem,
+)
 
 from sourcebook.backends import open_documents, open_search
 from sourcebook.errors import EngineUnavailable, NotFound, QuerySyntaxError
@@ -102,8 +111,8 @@ Scenario = Callable[[Corpus], Coroutine[Any, Any, None]]
 
 
 @asynccontextmanager
-async def open_engines(home: Path) -> AsyncIterator[tuple[SearchEngine, DocumentStore]]:
-    settings = Settings(home=home)
+async def open_engines(home: Path, **given: Any) -> AsyncIterator[tuple[SearchEngine, DocumentStore]]:
+    settings = Settings(home=home, **given)
     documents = await open_documents(settings)
     engine = await open_search(settings, documents)
     try:
@@ -129,9 +138,10 @@ async def fill(corpus: Corpus, contents: Sequence[dict[str, Any]], properties: d
 class Runner:
     """Runs scenarios on one filled index, in one event loop."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, engine: str, url: str) -> None:
+        self.engine = engine
         self._runner = asyncio.Runner()
-        self._context = open_engines(home)
+        self._context = open_engines(home, search_url=url)
         self.corpus = self._runner.run(self._start())
 
     async def _start(self) -> Corpus:
@@ -154,11 +164,14 @@ class Runner:
         self._runner.close()
 
 
-@pytest.fixture(scope="module")
-def genes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
-    runner = Runner(tmp_path_factory.mktemp("search"))
-    yield runner
-    runner.close()
+@pytest.fixture(scope="module", params=SEARCH_ENGINES)
+def genes(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, search_servers: SearchServers
+) -> Iterator[Runner]:
+    with search_servers.url(request.param) as url:
+        runner = Runner(tmp_path_factory.mktemp("search"), request.param, url)
+        yield runner
+        runner.close()
 
 
 EVERY = ["1017", "1018", "11", "Z", "x*y"]
@@ -361,6 +374,7 @@ MEANINGS = [
 
 @pytest.mark.parametrize(("query", "expected"), MEANINGS, ids=[query or "blank" for query, _ in MEANINGS])
 def test_a_query_string_finds_what_it_means(genes: Runner, query: str, expected: list[str]) -> None:
+    skip_difference(genes.engine, query)
     assert sorted(genes.ids(query)) == sorted(expected)
     assert sorted(genes.ids(None, filter=query)) == sorted(expected)
 
@@ -388,11 +402,18 @@ def test_a_query_that_cannot_be_parsed_says_so(genes: Runner, query: str) -> Non
     ids=["clauses", "nesting", "length", "regex", "parentheses"],
 )
 def test_a_hostile_query_is_refused_quickly(genes: Runner, query: str) -> None:
+    if genes.engine != "tantivy" and query.startswith("symbol:/"):
+        assert genes.ids(query) == []  # OpenSearch gives the expression up, leniently
+        return
+    if query.startswith("w0 "):
+        skip_on_osmem(genes.engine, "osmem-server has no limit for the words of a query")
     with pytest.raises(QuerySyntaxError):
         genes.ids(query)
 
 
 def test_a_match_query_wants_all_words_in_one_field(genes: Runner) -> None:
+    skip_on_osmem(genes.engine, NO_ID_TERMS)
+
     def ids(text: str, *fields: str) -> list[str]:
         return sorted(genes.ids((MatchQuery(text, fields),)))
 
@@ -432,8 +453,13 @@ def test_hits_carry_the_stored_document_and_a_score(genes: Runner) -> None:
     scores = [hit.score for hit in result.hits if hit.score is not None]
     assert scores == sorted(scores, reverse=True)
     assert result.max_score == scores[0]
-    assert genes.find("symbol:cdk2^3 OR name:kinase", offset=1).max_score == result.max_score
     assert genes.find("nothing").max_score is None
+
+
+def test_the_greatest_score_is_that_of_all_pages(genes: Runner) -> None:
+    skip_on_osmem(genes.engine, "osmem-server says the greatest score of the page")
+    query = "symbol:cdk2^3 OR name:kinase"
+    assert genes.find(query, offset=1).max_score == genes.find(query).max_score
 
 
 def test_explain_adds_how_the_score_came_about(genes: Runner) -> None:
@@ -473,6 +499,7 @@ def sort_keys(names: Sequence[str]) -> tuple[SortKey, ...]:
 
 @pytest.mark.parametrize(("names", "expected"), SORTS, ids=[" ".join(names) for names, _ in SORTS])
 def test_hits_are_sorted_missing_last(genes: Runner, names: Sequence[str], expected: list[str]) -> None:
+    skip_difference(genes.engine, names[0])
     keys = sort_keys(names)
     assert genes.ids("*", sort=keys) == expected
     assert genes.ids(None, sort=keys) == expected
@@ -505,6 +532,7 @@ def terms(counts: Facet) -> dict[Any, int]:
 
 
 def test_facets_count_documents_once_a_value(genes: Runner) -> None:
+    skip_on_osmem(genes.engine, NO_NORMALIZER)
     taxid = facet(genes, "taxid")
     assert terms(taxid) == {5: 2, 9606: 2, 10090: 1, 10116: 1}
     assert [term.term for term in taxid.terms] == [5, 9606, 10090, 10116]
@@ -536,6 +564,7 @@ def test_facets_follow_the_query_and_the_filter_but_not_the_post_filter(genes: R
 
 
 def test_facets_nest(genes: Runner) -> None:
+    skip_on_osmem(genes.engine, NO_NORMALIZER)
     counted = facet(genes, FacetRequest("taxid", (FacetRequest("alias"), FacetRequest("nothing"))))
     human = next(term for term in counted.terms if term.term == 9606)
     assert terms(human.inner["alias"]) == {"cdk3": 1, "cdkn2": 1, "p33": 1}
@@ -594,13 +623,14 @@ def test_an_index_that_is_not_there_is_not_found(genes: Runner) -> None:
 
 def test_searches_run_side_by_side(genes: Runner) -> None:
     async def scenario(corpus: Corpus) -> None:
-        queries = [query for query, _ in MEANINGS] * 2
-        found = await asyncio.gather(*(corpus.ids(query) for query in queries))
-        assert [sorted(ids) for ids in found] == [sorted(expected) for _, expected in MEANINGS] * 2
+        wanted = [(query, ids) for query, ids in MEANINGS if not (genes.engine == "osmem" and query in OSMEM_DIFFERS)]
+        found = await asyncio.gather(*(corpus.ids(query) for query, _ in wanted * 2))
+        assert [sorted(ids) for ids in found] == [sorted(ids) for _, ids in wanted] * 2
 
     genes(scenario)
 
 
+@pytest.mark.usefixtures("search_engine")
 def test_an_index_appears_at_commit_and_goes_at_drop(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with open_engines(tmp_path) as (engine, documents):
@@ -622,6 +652,7 @@ def test_an_index_appears_at_commit_and_goes_at_drop(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.usefixtures("search_engine")
 def test_an_index_is_found_again_by_another_engine(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with open_engines(tmp_path) as (engine, documents):
@@ -633,6 +664,7 @@ def test_an_index_is_found_again_by_another_engine(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.usefixtures("search_engine")
 def test_a_name_that_is_used_again_is_searched_anew(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with open_engines(tmp_path) as (engine, documents):
@@ -648,6 +680,7 @@ def test_a_name_that_is_used_again_is_searched_anew(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.usefixtures("search_engine")
 def test_an_empty_index_answers(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with open_engines(tmp_path) as (engine, documents):

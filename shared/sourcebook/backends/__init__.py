@@ -15,7 +15,11 @@ from sourcebook.settings import Settings
 DOCUMENTS = {"lmdb": "sourcebook.backends.documents_lmdb:open_lmdb"}
 CATALOGS = {"sqlite": "sourcebook.backends.catalog_sqlite:open_sqlite"}
 LOCKS = {"sqlite": "sourcebook.backends.locks_sqlite:open_sqlite_locks"}
-SEARCH = {"tantivy": "sourcebook.backends.search_tantivy:open_tantivy"}
+SEARCH = {
+    "tantivy": "sourcebook.backends.search_tantivy:open_tantivy",
+    "opensearch+http": "sourcebook.backends.search_opensearch:open_opensearch",
+    "opensearch+https": "sourcebook.backends.search_opensearch:open_opensearch",
+}
 FILES = {"file": "sourcebook.backends.files_local:open_local_files"}
 BUSES = {
     "": "sourcebook.backends.bus_celery:open_celery_bus",
@@ -23,6 +27,8 @@ BUSES = {
     "rediss": "sourcebook.backends.bus_celery:open_celery_bus",
     "redis+socket": "sourcebook.backends.bus_celery:open_celery_bus",
 }
+# What an engine's file needs beyond Sourcebook itself -> the extra that installs it.
+EXTRAS = {"opensearchpy": "opensearch", "aiohttp": "opensearch"}
 
 
 async def open_documents(settings: Settings) -> DocumentStore:
@@ -82,4 +88,14 @@ def _opener(setting: str, url: str, aliases: dict[str, str]) -> Any:
             setting=setting,
             allowed=list(aliases),
         )
-    return load_reference(target)
+    try:
+        return load_reference(target)
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        raise SettingsError(
+            f"SOURCEBOOK_{setting.upper()} names {scheme}:, which needs {error.name}: pip install 'sourcebook[{extra}]'",
+            setting=setting,
+            extra=extra,
+        ) from error

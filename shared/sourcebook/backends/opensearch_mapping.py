@@ -1,0 +1,171 @@
+"""What an OpenSearch index is made of: its name, settings and mapping, and what Sourcebook notes in the mapping's `_meta`.
+
+Documents are stored as they are, but for one character: their `_id`, which OpenSearch does not take inside a document, is called
+`~id`. So no document is decoded on its way in or out, and walks have a field to sort by.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from sourcebook.errors import InvalidName
+from sourcebook.model.mapping import KEYWORD_NORMALIZER, Properties, iterate_fields
+from sourcebook.model.query import ALL_FIELD
+
+FORMAT = 1
+META = "sourcebook"
+ID_KEY = "~id"
+_MAX_NAME_BYTES = 250  # OpenSearch's limit is 255
+_NAME = re.compile(r"[A-Za-z0-9_.~-]+\Z")
+_CAPITAL = re.compile(r"[A-Z]")
+_MAX_TERM_BYTES = 32766  # Lucene's limit; without it one long value would have the whole document refused
+_DEFAULT_FIELD_LIMIT = 1000
+_TEXTS = {"text", "match_only_text", "search_as_you_type", "annotated_text"}
+_OBJECTS = {"object", "nested"}
+_ANALYSIS = {
+    "analyzer": {
+        "string_lowercase": {"type": "custom", "tokenizer": "keyword", "filter": ["lowercase"]},
+        "whitespace_lowercase": {"type": "custom", "tokenizer": "whitespace", "filter": ["lowercase"]},
+    },
+    "normalizer": {KEYWORD_NORMALIZER: {"type": "custom", "char_filter": [], "filter": ["lowercase"]}},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class IndexState:
+    """What an index says of itself. It is complete once it has a count."""
+
+    name: str
+    collection: str
+    generation: str
+    properties: Properties
+    count: int | None = None
+    digest: str = ""
+    types: dict[str, str] = field(default_factory=dict, compare=False)
+    """The type of each searched leaf, by path."""
+
+    def note(self) -> dict[str, Any]:
+        """Return the `_meta` that says this."""
+        known = {"format": FORMAT, "name": self.name, "collection": self.collection, "generation": self.generation}
+        return {META: {**known, "count": self.count, "digest": self.digest, "properties": self.properties}}
+
+
+def read_note(meta: dict[str, Any] | None) -> IndexState | None:
+    """Return what an index says of itself; None if it is not ours, or of another version."""
+    note = (meta or {}).get(META)
+    if not isinstance(note, dict) or note.get("format") != FORMAT:
+        return None
+    state = IndexState(
+        note["name"], note["collection"], note["generation"], note["properties"], note["count"], note["digest"]
+    )
+    state.types.update(list_leaves(state.properties))
+    return state
+
+
+def build_engine_name(prefix: str, name: str) -> str:
+    """Return the name of an index in the cluster, where capital letters are not allowed.
+
+    >>> build_engine_name("sourcebook", "Genes~Genes_2024~0k3v9")
+    'sourcebook~+genes~+genes_2024~0k3v9'
+
+    Raises:
+        InvalidName: it has characters that no index of ours has.
+    """
+    if not _NAME.match(name):
+        raise InvalidName(f"{name!r} cannot name an index.", name=name)
+    folded = f"{prefix}~{_CAPITAL.sub(lambda match: '+' + match[0].lower(), name)}"
+    if len(folded) <= _MAX_NAME_BYTES:
+        return folded
+    digest = hashlib.sha256(name.encode()).hexdigest()[:40]
+    return f"{folded[: _MAX_NAME_BYTES - len(digest) - 1]}~{digest}"
+
+
+def build_index_body(state: IndexState, settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the body that creates an index: fast to load, with nothing of the replicas yet."""
+    index: dict[str, Any] = {
+        "codec": "best_compression",
+        "mapping": {"total_fields": {"limit": _count_limit(state.properties)}},
+        **settings.get("extra", {}),
+        "number_of_shards": settings.get("shards", 1),
+        "number_of_replicas": 0,
+        "refresh_interval": "-1",
+    }
+    index["analysis"] = _merge(_ANALYSIS, index.get("analysis", {}))
+    return {"settings": {"index": index}, "mappings": build_mapping(state)}
+
+
+def build_mapping(state: IndexState) -> dict[str, Any]:
+    """Return the mapping of an index."""
+    properties = {key: _translate_field(spec) for key, spec in state.properties.items()}
+    properties.setdefault(ALL_FIELD, {"type": "text"})
+    properties[ID_KEY] = {"type": "keyword", "index": False}
+    return {"dynamic": False, "_meta": state.note(), "properties": properties}
+
+
+def final_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of an index that is filled."""
+    extra = settings.get("extra", {})
+    return {
+        "index": {
+            "number_of_replicas": extra.get("number_of_replicas", settings.get("replicas", 0)),
+            "refresh_interval": extra.get("refresh_interval"),
+        }
+    }
+
+
+def list_leaves(properties: Properties) -> dict[str, str]:
+    """Return the type of each leaf that is searched, by path; other fields of a value (multi-fields) included."""
+    leaves: dict[str, str] = {}
+    hidden: tuple[str, ...] = ()
+    for entry in iterate_fields(properties):
+        if entry.path.startswith(hidden) and hidden:
+            continue
+        if entry.spec.get("enabled") is False:
+            hidden = (*hidden, f"{entry.path}.")
+        elif not entry.is_object:
+            _add_leaf(leaves, entry.path, entry.spec)
+    return leaves
+
+
+def is_text(type_name: str | None) -> bool:
+    """Whether values of a type are cut into words, so that they can be neither counted nor sorted."""
+    return type_name in _TEXTS
+
+
+def _add_leaf(leaves: dict[str, str], path: str, spec: dict[str, Any]) -> None:
+    kind = spec.get("type")
+    if kind is not None and kind not in _OBJECTS and kind != "binary" and spec.get("index", True) is not False:
+        leaves[path] = kind
+    for suffix, inner in spec.get("fields", {}).items():
+        _add_leaf(leaves, f"{path}.{suffix}", inner)
+
+
+def _translate_field(spec: dict[str, Any]) -> dict[str, Any]:
+    written = dict(spec)
+    if "properties" in spec:
+        written["properties"] = {key: _translate_field(inner) for key, inner in spec["properties"].items()}
+    if "fields" in spec:
+        written["fields"] = {key: _translate_field(inner) for key, inner in spec["fields"].items()}
+    kind = spec.get("type")
+    if kind == "float":
+        # A fraction of 32 bits would come back as another number: 1.1 as 1.100000023841858 in a facet.
+        written["type"] = "double"
+    elif kind == "nested":
+        # Query strings reach into nested objects as well: nobody writes nested queries in a URL.
+        written.setdefault("include_in_root", True)
+    elif kind == "keyword":
+        written.setdefault("ignore_above", _MAX_TERM_BYTES)
+    if kind is not None and kind not in _OBJECTS and kind not in _TEXTS and spec.get("index", True) is False:
+        written.setdefault("doc_values", False)
+    return written
+
+
+def _count_limit(properties: Properties) -> int:
+    count = sum(1 + len(entry.spec.get("fields", {})) for entry in iterate_fields(properties))
+    return max(_DEFAULT_FIELD_LIMIT, 2 * count)
+
+
+def _merge(ours: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    merged = {kind: {**parts, **given.get(kind, {})} for kind, parts in ours.items()}
+    return {**given, **merged}

@@ -1,0 +1,219 @@
+"""The production search engine: OpenSearch, one index for each of ours.
+
+An index is complete once the `_meta` of its mapping has a count, which is written last; one without is a leftover of a writer
+that died. What is where: `opensearch_server` connects and explains errors, `opensearch_mapping` says what an index is made of,
+`opensearch_writer` fills it, `opensearch_query` asks and `opensearch_answer` reads.
+"""
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import orjson
+
+from sourcebook.backends.opensearch_answer import Answer, is_exact, read_answer, read_page, read_result
+from sourcebook.backends.opensearch_mapping import (
+    META,
+    IndexState,
+    build_engine_name,
+    build_index_body,
+    read_note,
+)
+from sourcebook.backends.opensearch_query import build_search, build_walk, read_token, token_digest, write_token
+from sourcebook.backends.opensearch_server import OpenSearchServer, RefusedRequest
+from sourcebook.backends.opensearch_writer import OpenSearchIndexWriter, remove_index
+from sourcebook.errors import Conflict, EngineUnavailable, MappingError, NotFound, QuerySyntaxError
+from sourcebook.model.mapping import Properties
+from sourcebook.model.query import SearchRequest, SearchResult
+from sourcebook.ports.documents import DocumentStore
+from sourcebook.ports.search import IndexWriter
+from sourcebook.settings import Settings
+
+_NOT_FOUND = 404
+_KNOWN_SECONDS = 5.0
+_FIRST_SHARD_SIZE = 1000
+_SHARD_SIZE_GROWTH = 20
+_LARGEST_SHARD_SIZE = 1_000_000
+
+
+async def open_opensearch(settings: Settings, documents: DocumentStore) -> "OpenSearchEngine":  # noqa: ARG001 - hits carry their documents
+    """Open the engine that `settings.search_url` names; it connects at the first call.
+
+    Raises:
+        SettingsError: the URL cannot be read.
+    """
+    server = OpenSearchServer(settings.search_url, settings.engine_patience)
+    return OpenSearchEngine(server, leftover_age=settings.job_time_limit)
+
+
+class OpenSearchEngine:
+    """Implements ports.search.SearchEngine."""
+
+    def __init__(self, server: OpenSearchServer, *, leftover_age: timedelta) -> None:
+        self._server = server
+        self._leftover_age = leftover_age
+        self._known: dict[str, tuple[float, IndexState]] = {}
+
+    @asynccontextmanager
+    async def create(
+        self, name: str, *, collection: str, properties: Properties, settings: dict[str, Any]
+    ) -> AsyncIterator[IndexWriter]:
+        engine_name = self._engine_name(name)
+        state = IndexState(name, collection, uuid.uuid4().hex, properties)
+        await self._remove_leftovers(name)
+        await self._server.insist(lambda: self._create(engine_name, state, settings))
+        writer = OpenSearchIndexWriter(self._server, engine_name, state, settings)
+        try:
+            yield writer
+        finally:
+            # Goes on to the end even if this task is cancelled again.
+            await asyncio.shield(asyncio.create_task(writer.discard()))
+
+    async def search(self, name: str, request: SearchRequest) -> SearchResult:
+        try:
+            async with asyncio.timeout(request.timeout_seconds):
+                state = await self._state(name)
+                if request.in_id_order or request.after is not None:
+                    return await self._walk(state, request)
+                return await self._search(state, request)
+        except TimeoutError as error:
+            raise _too_slow(request) from error
+
+    async def count(self, name: str) -> int | None:
+        state = await self._read_state(name)
+        return None if state is None else state.count
+
+    async def names(self) -> list[str]:
+        return sorted(state.name for state, _ in await self._list() if state.count is not None)
+
+    async def drop(self, name: str) -> None:
+        self._known.pop(name, None)
+        await remove_index(self._server, self._engine_name(name))
+
+    async def close(self) -> None:
+        await self._server.close()
+
+    # Searching
+
+    async def _search(self, state: IndexState, request: SearchRequest) -> SearchResult:
+        shard_size = _FIRST_SHARD_SIZE
+        while True:
+            answer = await self._ask(state, request, build_search(state, request, shard_size=shard_size))
+            if is_exact(answer) or shard_size >= _LARGEST_SHARD_SIZE:
+                return read_result(state, request, answer)
+            shard_size *= _SHARD_SIZE_GROWTH
+
+    async def _walk(self, state: IndexState, request: SearchRequest) -> SearchResult:
+        digest = token_digest(state, request)
+        last_id, total = read_token(request.after, digest) if request.after else (None, 0)
+        answer = await self._ask(state, request, build_walk(request, last_id))
+        if answer.hits.total is not None:
+            total = answer.hits.total.value
+        result = SearchResult(total, read_page(answer, request.size))
+        if result.hits and len(answer.hits.hits) > request.size:
+            return SearchResult(total, result.hits, next_page=write_token(digest, result.hits[-1].id, total))
+        return result
+
+    async def _ask(self, state: IndexState, request: SearchRequest, body: dict[str, Any]) -> Answer:
+        body["timeout"] = f"{max(int(request.timeout_seconds * 1000), 1)}ms"
+        try:
+            text = await self._server.ask(
+                "POST",
+                f"/{self._engine_name(state.name)}/_search",
+                body,
+                seconds=request.timeout_seconds,
+                allow_partial_search_results="false",
+            )
+            answer = read_answer(text)
+        except RefusedRequest as error:
+            if error.status == _NOT_FOUND:
+                self._known.pop(state.name, None)
+                raise _not_found(state.name) from error
+            raise QuerySyntaxError(error.reason) from error
+        except ValueError as error:
+            raise EngineUnavailable("OpenSearch answered what is no answer to a search.") from error
+        if answer.timed_out:
+            raise _too_slow(request)
+        return answer
+
+    # What is there
+
+    async def _state(self, name: str) -> IndexState:
+        """Return what a complete index says of itself; another process may have replaced it some seconds ago."""
+        known = self._known.get(name)
+        if known is not None and time.monotonic() - known[0] < _KNOWN_SECONDS:
+            return known[1]
+        state = await self._read_state(name)
+        if state is None or state.count is None:
+            self._known.pop(name, None)
+            raise _not_found(name)
+        self._known[name] = (time.monotonic(), state)
+        return state
+
+    async def _read_state(self, name: str) -> IndexState | None:
+        found = await self._mappings(self._engine_name(name))
+        return next((read_note(meta) for meta in found.values()), None)
+
+    async def _list(self) -> list[tuple[IndexState, str]]:
+        found = await self._mappings(f"{self._server.address.prefix}~*")
+        read = [(read_note(meta), engine_name) for engine_name, meta in found.items()]
+        return [(state, engine_name) for state, engine_name in read if state is not None]
+
+    async def _mappings(self, pattern: str) -> dict[str, dict[str, Any]]:
+        try:
+            text = await self._server.ask("GET", f"/{pattern}/_mapping", filter_path=f"*.mappings._meta.{META}")
+        except RefusedRequest as error:
+            if error.status == _NOT_FOUND:
+                return {}
+            raise EngineUnavailable(f"OpenSearch does not tell what indices it has ({error.reason}).") from error
+        answer = orjson.loads(text) if text else {}
+        return {engine_name: found["mappings"].get("_meta", {}) for engine_name, found in answer.items()}
+
+    # Making
+
+    async def _create(self, engine_name: str, state: IndexState, settings: dict[str, Any]) -> None:
+        try:
+            await self._server.ask("PUT", f"/{engine_name}", build_index_body(state, settings))
+        except RefusedRequest as error:
+            if error.kind == "resource_already_exists_exception":
+                known = await self._read_state(state.name)
+                if known is not None and known.generation == state.generation:
+                    return  # our own request, the answer to which was lost
+                raise Conflict(f"There is an index {state.name} already.", index=state.name) from error
+            raise MappingError(
+                f"OpenSearch cannot make the index {state.name}: {error.reason}. Change the mapping of that field "
+                "(`sourcebook mapping edit`) or the build's index settings.",
+                index=state.name,
+                reason=error.reason,
+            ) from error
+
+    async def _remove_leftovers(self, name: str) -> None:
+        """Remove the incomplete index of this name, and those that are older than a job may run."""
+        for state, engine_name in await self._server.insist(self._list):
+            if state.count is None and (state.name == name or await self._is_old(engine_name)):
+                await remove_index(self._server, engine_name)
+
+    async def _is_old(self, engine_name: str) -> bool:
+        try:
+            text = await self._server.ask(
+                "GET", f"/{engine_name}/_settings", filter_path="*.settings.index.creation_date"
+            )
+        except RefusedRequest:
+            return False
+        dates = [int(found["settings"]["index"]["creation_date"]) for found in orjson.loads(text or "{}").values()]
+        return any(time.time() - date / 1000 > self._leftover_age.total_seconds() for date in dates)
+
+    def _engine_name(self, name: str) -> str:
+        return build_engine_name(self._server.address.prefix, name)
+
+
+def _not_found(name: str) -> NotFound:
+    return NotFound(f"There is no index {name}.", name=name)
+
+
+def _too_slow(request: SearchRequest) -> EngineUnavailable:
+    return EngineUnavailable(f"The search took longer than {request.timeout_seconds:g} seconds.")
