@@ -40,7 +40,7 @@ docs: .venv/ready ## write the generated pages of docs/
 lock: .venv/ready ## pin the newest allowed versions of everything
 	@$(BIN)/python -m pip install --quiet uv
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-emit-index-url --no-emit-find-links \
-		--group dev --output-file requirements.lock --upgrade pyproject.toml
+		--all-extras --group dev --output-file requirements.lock --upgrade pyproject.toml
 
 clean: ## remove what the commands above made
 	rm -rf .venv .sourcebook .bench

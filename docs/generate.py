@@ -1,4 +1,4 @@
-"""Writes the pages of this folder that list what the code has: `python docs/generate.py`. A test compares them."""  # noqa: INP001
+"""Writes the pages that list what the code has: `python docs/generate.py`. A test compares them."""  # noqa: INP001
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
@@ -115,11 +115,38 @@ def render_query_api() -> str:
     return f"{NOTE}\n{write_reference()}"
 
 
+def render_env_example() -> str:
+    """Return deploy/.env.example."""
+    entries = "\n".join(
+        f"# {field.description}\n#SOURCEBOOK_{name.upper()}={_show_plain(field.default)}\n"
+        for name, field in Settings.model_fields.items()
+    )
+    return f"""# Written by docs/generate.py: change settings.py, then run it again.
+#
+# Every setting, with its default. For compose: cp .env.example .env, and edit the copy; what is left out stays as it is.
+# deploy/Dockerfile and deploy/compose.yml set some for containers: HOME, HOST, LOG_JSON, METRICS_*, PLUGINS, STOP_GRACE and the
+# URLs of the engines. A URL with a password belongs into a secret, or into a file that only its owner reads (chmod 600).
+ENV_FILE=.env
+
+# Of compose alone: the folder with the plugins, and the gateway's port on this machine.
+#PLUGINS_FOLDER=../examples/genes
+#GATEWAY_PORT=8000
+
+{entries}"""
+
+
+def _show_plain(value: Any) -> str:
+    if isinstance(value, timedelta):
+        return f"{value.total_seconds():g}"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "settings.md": render_settings,
     "errors.md": render_errors,
     "commands.md": render_commands,
     "query-api.md": render_query_api,
+    "../deploy/.env.example": render_env_example,
 }
 # Classes that only group others; nobody meets them.
 ABSTRACT = {"TransientError", "TerminalError"}

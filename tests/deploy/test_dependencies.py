@@ -1,0 +1,75 @@
+"""Each service imports only what its extra installs, and everything that is installed is pinned."""
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterable
+from importlib.metadata import packages_distributions, requires
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parents[2]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+EXTRAS = PYPROJECT["project"]["optional-dependencies"]
+SHARED = ROOT / "shared" / "sourcebook"
+# What a backend imports comes with the engine's extra; it is loaded only when a URL names the engine.
+CORE_FILES = [path for path in SHARED.rglob("*.py") if "backends" not in path.parts]
+
+
+def distribution(requirement: str) -> str:
+    found = re.match(r"[\w.-]+", requirement)
+    assert found, requirement
+    return re.sub(r"[-_.]+", "-", found[0]).lower()
+
+
+def applies(requirement: str) -> bool:
+    marker = Requirement(requirement).marker
+    return marker is None or marker.evaluate({"extra": ""})
+
+
+def installed_by(requirements: Iterable[str]) -> set[str]:
+    """The distributions that requirements install, with what those require themselves."""
+    names: set[str] = set()
+    waiting = [distribution(item) for item in requirements]
+    while waiting:
+        name = waiting.pop()
+        if name not in names:
+            names.add(name)
+            waiting += [distribution(item) for item in requires(name) or () if applies(item)]
+    return names
+
+
+def imported_by(paths: Iterable[Path]) -> set[str]:
+    """The distributions of the modules that files import."""
+    known = packages_distributions()
+    modules: set[str] = set()
+    for path in paths:
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Import(names=names):
+                    modules |= {name.name.partition(".")[0] for name in names}
+                case ast.ImportFrom(module=str(module), level=0):
+                    modules.add(module.partition(".")[0])
+    ours = {name for name in modules if name.startswith("sourcebook")}
+    return {distribution(known[name][0]) for name in modules - ours - set(sys.stdlib_module_names)}
+
+
+def test_what_is_shared_needs_no_extra() -> None:
+    assert imported_by(CORE_FILES) <= installed_by(PYPROJECT["project"]["dependencies"])
+
+
+@pytest.mark.parametrize("service", ["dumper", "uploader", "builder", "indexer", "api"])
+def test_a_service_needs_its_own_extra_alone(service: str) -> None:
+    files = (ROOT / "services" / service).rglob("*.py")
+    assert imported_by(files) <= installed_by([*PYPROJECT["project"]["dependencies"], *EXTRAS[service]])
+
+
+def test_every_dependency_is_pinned() -> None:
+    # `uv pip compile` leaves the extras out unless --all-extras is given: make lock.
+    pinned = {distribution(line) for line in (ROOT / "requirements.lock").read_text().splitlines() if "==" in line}
+    wanted = [*PYPROJECT["project"]["dependencies"], *PYPROJECT["dependency-groups"]["dev"]]
+    wanted += [item for name, extra in EXTRAS.items() if name != "all" for item in extra]
+    assert {distribution(item) for item in wanted} <= pinned
