@@ -3,10 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 PACKAGES := shared services tests bench
 
-.PHONY: help demo test check tests bench bench-peer bench-web bench-release docs lock clean
+.PHONY: help demo test check tests test-containers bench bench-peer bench-web bench-release docs lock clean
 
 help: ## show this
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-11s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-15s %s\n", $$1, $$2}'
 
 demo: .venv/ready ## start everything, load three gene sources, serve them (ONCE=1: stop after the sample queries)
 	@$(BIN)/python examples/genes/demo.py $(if $(ONCE),--once)
@@ -21,6 +21,9 @@ check: .venv/ready ## ruff, mypy, import contracts
 
 tests: .venv/ready
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-containers: .venv/ready ## images, compose and dying containers, under a container engine (minutes)
+	@SOURCEBOOK_TEST_CONTAINERS=1 $(BIN)/python -m pytest -q tests/e2e/test_containers.py
 
 bench: .venv/ready ## measure every stage on a million generated documents; writes docs/benchmarks.md
 	@$(BIN)/python bench/run.py $(ARGS)
