@@ -137,7 +137,7 @@ ENV_FILE=.env
 
 def _show_plain(value: Any) -> str:
     if isinstance(value, timedelta):
-        return f"{value.total_seconds():g}"
+        return f"{value.total_seconds():.15g}"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

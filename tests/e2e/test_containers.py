@@ -114,7 +114,10 @@ def test_of_three_uploaders_one_is_killed_and_one_is_stopped_in_the_middle(
     assert served(containers) == (TOTAL, PAIRS)
     (left,) = containers.ids("uploader")
     metrics = containers.inside(
-        left, "python", "-c", "import urllib.request as r; print(r.urlopen('http://127.0.0.1:9464/metrics').read().decode())"
+        left,
+        "python",
+        "-c",
+        "import urllib.request as r; print(r.urlopen('http://127.0.0.1:9464/metrics').read().decode())",
     )
     assert 'sourcebook_job_seconds_count{kind="upload",state="succeeded"}' in metrics
     containers.up("--scale", "uploader=1")

@@ -25,9 +25,10 @@ def find_reason_to_skip() -> str:
     """Why the container test cannot run here; empty if it can."""
     if not os.environ.get("SOURCEBOOK_TEST_CONTAINERS"):
         return "builds images for minutes: make test-containers (or SOURCEBOOK_TEST_CONTAINERS=1) runs it"
-    if shutil.which("docker") is None:
+    docker = shutil.which("docker")
+    if docker is None:
         return "there is no `docker` on PATH"
-    answer = subprocess.run(["docker", "info"], capture_output=True, text=True, check=False)
+    answer = subprocess.run([docker, "info"], capture_output=True, text=True, check=False)
     if answer.returncode:
         return f"no container engine answers: {answer.stderr.strip()[-200:]}"
     if find_compose() is None:
@@ -39,8 +40,9 @@ def find_reason_to_skip() -> str:
 
 def find_compose() -> list[str] | None:
     """The command of Compose: the plugin, else the program of old."""
-    if subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode == 0:
-        return ["docker", "compose"]
+    docker = shutil.which("docker")
+    if docker and subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode == 0:
+        return [docker, "compose"]
     return ["docker-compose"] if shutil.which("docker-compose") else None
 
 
@@ -146,4 +148,6 @@ class Containers:
             except (httpx.HTTPError, KeyError, json.JSONDecodeError):
                 pass  # the gateway is not there yet, or an engine is away
             time.sleep(0.2)
-        pytest.fail(f"waited {seconds} s for {what}\n{self.compose('ps')}\n{self.compose('logs', '--no-color', '--tail=15')}")
+        pytest.fail(
+            f"waited {seconds} s for {what}\n{self.compose('ps')}\n{self.compose('logs', '--no-color', '--tail=15')}"
+        )
