@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from support.context import run_in_context
 
 from sourcebook.context import Context
-from sourcebook.errors import Conflict, EngineUnavailable
-from sourcebook.flow.messages import BuildDocuments
+from sourcebook.errors import Conflict, EngineUnavailable, InvalidRequest, NotFound
+from sourcebook.flow.messages import BuildDocuments, DiffBuilds, DiffReady
 from sourcebook.hub.changes import open_changes, read_changes
+from sourcebook.hub.diff import start_diff
+from sourcebook.hub.upload_diff import open_upload_changes
 from sourcebook.model.build import Build, BuildConfig
 from sourcebook.model.document import Record, make_record
 from sourcebook.model.job import Job
@@ -23,6 +25,7 @@ from sourcebook.model.upload import Upload
 from sourcebook.worker import JobRun
 from sourcebook_builder import incremental, merge
 from sourcebook_builder.build import build_documents
+from sourcebook_builder.diff import diff_builds
 from sourcebook_uploader.changes import describe_changes, drop_older_changes
 
 Documents = dict[str, dict[str, Any]]
@@ -321,6 +324,41 @@ def test_an_upload_that_changes_too_much_or_nothing_is_told_apart(tmp_path: Path
         assert (await describe_changes(context, await make_run(context, "lost"), lost, third)).id == "a/a@10"
 
     play(tmp_path, scenario, batch_documents=1000)
+
+
+def test_two_uploads_are_compared_by_what_was_kept_or_by_their_documents(tmp_path: Path) -> None:
+    async def scenario(context: Context) -> None:
+        first = await add_upload(context, "a", MANY)
+        second = await add_upload(context, "a", {**MANY, "id007": {"v": "new"}})
+        other = await add_upload(context, "b", MANY)
+
+        async def compare(old: str, new: str) -> DiffReady:
+            return await diff_builds(context, await make_run(context, "diff"), DiffBuilds(old=old, new=new))
+
+        job = await start_diff(context, first.id, second.id)
+        assert (job.kind, job.command["new"]) == ("diff", second.id)
+        ready = await compare(first.id, second.id)  # the documents of the first one are gone
+        assert (ready.changes, ready.update, ready.add) == (second.changes_key, 1, 0)
+        assert (await open_upload_changes(context, second.id)).metadata.counts.update == 1
+        third = second.model_copy(update={"id": "a/a@3", "base": None, "collection": "upload~a.a~3"})
+        async with context.documents.create(third.collection) as writer:
+            await writer.write(sorted(make_record({"_id": key, **body}) for key, body in MANY.items()))
+            info = await writer.commit()
+        third = third.model_copy(update={"digest": info.digest, "changes_key": None})
+        await context.catalog.put(third.id, third)
+        made = await compare(second.id, third.id)
+        assert (made.changes, made.update) == ("changes/uploads/a/a/3~2", 1)
+        assert await compare(second.id, third.id) == made
+        with pytest.raises(NotFound, match="has no changes"):
+            await open_upload_changes(context, third.id)
+        with pytest.raises(NotFound, match="documents of upload 'a/a@1' are gone"):
+            await compare(first.id, third.id)
+        with pytest.raises(InvalidRequest, match="two uploads of one uploader"):
+            await compare(first.id, other.id)
+        with pytest.raises(NotFound, match="no upload 'a/a@9'"):
+            await compare("a/a@9", first.id)
+
+    play(tmp_path, scenario)
 
 
 def test_only_the_changes_that_builds_follow_back_are_kept(tmp_path: Path) -> None:

@@ -1,22 +1,26 @@
-"""Diff: say how one build differs from another."""
+"""Diff: say how one build (or upload) differs from another."""
 
 from sourcebook.context import Context
 from sourcebook.errors import NotFound
 from sourcebook.flow.messages import DiffBuilds, DiffReady
+from sourcebook.hub.changes import open_changes
 from sourcebook.hub.diff import check_comparable, ensure_changes
+from sourcebook.hub.upload_diff import find_upload_changes, get_upload
 from sourcebook.model.build import Build
-from sourcebook.model.names import build_changes_key
+from sourcebook.model.names import build_changes_key, is_upload_id
 from sourcebook.worker import JobRun
 
 
 async def diff_builds(context: Context, run: JobRun, command: DiffBuilds) -> DiffReady:
-    """Compare two builds of one configuration; the changes folder is visible when it is complete and verified.
+    """Compare two builds of one configuration, or two uploads of one uploader; what comes of it is verified before it is visible.
 
     Raises:
-        NotFound: a build, or its documents, are not there.
-        InvalidRequest: they are builds of different configurations.
+        NotFound: a build or upload, or its documents, are not there.
+        InvalidRequest: the two cannot be compared.
         VerificationFailed: a collection is not what its build's record says.
     """
+    if is_upload_id(command.new):
+        return await _diff_uploads(context, run, command)
     old, new = await _get(context, command.old), await _get(context, command.new)
     check_comparable(old, new)
     order = command.ignore_list_order
@@ -28,6 +32,13 @@ async def diff_builds(context: Context, run: JobRun, command: DiffBuilds) -> Dif
         changes=build_changes_key(new.name, old.name, ignore_list_order=order),
         **counts.model_dump(),
     )
+
+
+async def _diff_uploads(context: Context, run: JobRun, command: DiffBuilds) -> DiffReady:
+    old, new = await get_upload(context, command.old), await get_upload(context, command.new)
+    key = await find_upload_changes(context, old, new, progress=run.progress)
+    counts = (await open_changes(context, key)).metadata.counts
+    return DiffReady(old=old.id, new=new.id, changes=key, **counts.model_dump())
 
 
 async def _get(context: Context, name: str) -> Build:

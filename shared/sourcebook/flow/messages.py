@@ -139,7 +139,7 @@ class ReleaseInstalled(Message):
 
 
 class DiffBuilds(Message):
-    """Say how build `new` differs from build `old` of the same configuration."""
+    """Say how build `new` differs from build `old` of the same configuration; both may be ids of uploads instead."""
 
     old: str
     new: str

@@ -38,7 +38,7 @@ from sourcebook.model.change import (
 )
 from sourcebook.model.document import Digest, Record, record_body
 from sourcebook.model.job import Job
-from sourcebook.model.names import build_changes_key
+from sourcebook.model.names import build_changes_key, is_upload_id
 from sourcebook.model.patch import DocumentDifference, compare_documents
 from sourcebook.model.upload import Upload
 
@@ -48,13 +48,17 @@ _MAX_STEPS = 20  # incremental builds that are followed back; a full comparison 
 
 
 async def start_diff(context: Context, old: str, new: str, *, ignore_list_order: bool = False) -> Job:
-    """Start to compare two builds of one configuration; `model.names.build_changes_key` names what comes of it.
+    """Start to compare two builds of one configuration, or (by their ids) two uploads of one uploader.
+
+    The job's result has the key of the changes.
 
     Raises:
         NotFound: there is no such build.
         InvalidRequest: they are builds of different configurations.
         Busy: the same comparison is under way.
     """
+    if is_upload_id(old) and is_upload_id(new):
+        return await submit(context, DiffBuilds(old=old, new=new))
     check_comparable(await get_build(context, old), await get_build(context, new))
     return await submit(context, DiffBuilds(old=old, new=new, ignore_list_order=ignore_list_order))
 

@@ -25,6 +25,11 @@ def check_name(kind: str, name: str) -> str:
     return name
 
 
+def is_upload_id(name: str) -> bool:
+    """Whether a name is the id of an upload (`hgnc/genes@0k3v9`); a build's name has neither sign."""
+    return "/" in name and "@" in name
+
+
 def build_release_folder_name(release: str, copy: int = 1) -> str:
     """Return the folder name of a downloaded release; `copy` > 1 for a forced second download of the same release."""
     safe = _RELEASE_UNSAFE.sub("_", release).strip(".") or "_"
