@@ -8,8 +8,8 @@ PACKAGES := shared services tests bench
 help: ## show this
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-15s %s\n", $$1, $$2}'
 
-demo: .venv/ready ## start everything, load three gene sources, serve them (ONCE=1: stop after the sample queries)
-	@$(BIN)/python examples/genes/demo.py $(if $(ONCE),--once)
+demo: .venv/ready ## start everything, load three gene sources, serve them (ONCE=1: stop after the queries; RELEASE=2: an update)
+	@$(BIN)/python examples/genes/demo.py $(if $(ONCE),--once) $(if $(RELEASE),--release $(RELEASE))
 
 test: check tests ## check the code and run every test
 

@@ -1,8 +1,13 @@
-"""`make demo`: start the stack, load the three gene sources, build, index, serve, and ask a few questions."""
+"""`make demo`: start the stack, load the three gene sources, build, index, serve, and ask a few questions.
+
+`make demo RELEASE=2` begins with an earlier release of CPIC, then updates it: what changed is built, indexed and told.
+"""
 
 import argparse
 import asyncio
 import contextlib
+import json
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -15,11 +20,16 @@ from sourcebook.cli.builds import read_build_config
 from sourcebook.cli.progress import follow_jobs
 from sourcebook.context import Context, open_context
 from sourcebook.errors import SourcebookError
-from sourcebook.hub import builds, sources
+from sourcebook.hub import builds, releases, sources
+from sourcebook.model.build import Build
+from sourcebook.model.job import Job
+from sourcebook.model.notes import render_notes
+from sourcebook.model.source import Plugin
 from sourcebook.settings import load_settings
 from sourcebook.supervisor import run_stack
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
+FIRST = 1
 SOURCES = ("hgnc", "ncbi_gene", "cpic")
 QUERIES = (
     "/gene/CYP2D6?fields=symbol,name,ncbi_gene.map_location,cpic.pairs.drug",
@@ -27,25 +37,71 @@ QUERIES = (
     "/query?q=ncbi_gene.chromosome:22 AND name:receptor&size=0&facets=ncbi_gene.type_of_gene",
     "/metadata",
 )
+# What the second release of CPIC changes.
+CHANGING = (
+    "/query?q=cpic.pairs.drug:atorvastatin&fields=symbol&sort=symbol",
+    "/query?q=cpic.pairs.rxnorm:83367&fields=symbol&sort=symbol",
+)
 console = Console(soft_wrap=True, highlight=False)
 
 
-async def load(context: Context) -> None:
+async def load(context: Context, cpic: Path) -> None:
     """Register the plugins, download and parse them, merge them, and release the build as API `genes`."""
     for name in SOURCES:
         await sources.add_plugin(context, HERE / name)
+    await context.catalog.put("cpic", Plugin(name="cpic", folder=str(cpic)))
     dumps = [await sources.start_dump(context, name) for name in SOURCES]
     await follow_jobs(context, dumps)
-    config = await builds.put_build_config(context, read_build_config(HERE / "build.json"))
-    (built,) = await follow_jobs(context, [await builds.start_build(context, config.name)])
-    build = (built.result or {})["build"]
-    await follow_jobs(context, [await builds.start_release(context, build)])
+    await builds.put_build_config(context, read_build_config(HERE / "build.json"))
+    await build_and_release(context)
 
 
-async def ask(url: str) -> None:
-    """Print sample queries with their answers, and check what the README promises."""
+async def build_and_release(context: Context) -> Job:
+    """Build the configuration `genes` and release the build; return the job of the release."""
+    (built,) = await follow_jobs(context, [await builds.start_build(context, "genes")])
+    build: Build = await builds.get_build(context, (built.result or {})["build"])
+    say_kind("Build", build.name, "incremental" if build.incremental else "full", build.reason)
+    (released,) = await follow_jobs(context, [await builds.start_release(context, build.name)])
+    result = released.result or {}
+    say_kind("Release", result["release"], result["kind"], result["reason"])
+    return released
+
+
+def say_kind(what: str, name: str, kind: str, reason: str) -> None:
+    """Print whether something was made in full or by its changes, and why."""
+    console.print(f"{what} {name}: {kind}{f' ({reason})' if reason else ''}", markup=False)
+
+
+def copy_earlier_cpic(home: Path) -> Path:
+    """Return a copy of the plugin that downloads the release of 2023."""
+    folder = home / "demo" / "cpic"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(HERE / "cpic", folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["dumper"]["data_url"] = "cpic_pairs_2023.csv"
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=4))
+    return folder
+
+
+async def update(context: Context) -> None:
+    """Let CPIC's manifest name the newer file; download, parse, build and release what changed, and print the notes."""
+    console.print("\n[bold]CPIC publishes a new release.[/]")
+    await context.catalog.put("cpic", Plugin(name="cpic", folder=str(HERE / "cpic")))
+    await follow_jobs(context, [await sources.start_dump(context, "cpic")])
+    await sources.commit_mapping(context, "cpic", "cpic", new_fields_only=True)
+    released = await build_and_release(context)
+    name = (released.result or {})["release"]
+    await releases.set_note(
+        context, name, "CPIC of pypgx 0.27.0: statins for four more genes; RxNorm and ATC codes are new."
+    )
+    console.print(f"\n[bold]sourcebook release notes {name}[/]")
+    console.print(render_notes(await releases.read_notes(context, name), "text"), markup=False)
+
+
+async def ask(url: str, queries: tuple[str, ...], expected_pairs: int) -> None:
+    """Print queries with their answers, and check what the README promises."""
     async with httpx.AsyncClient(base_url=f"{url}/apis/genes", trust_env=False, timeout=30) as client:
-        for query in QUERIES:
+        for query in queries:
             console.print(f"\n[bold]curl '{url}/apis/genes{query.replace(' ', '%20')}'[/]")
             answer = await client.get(query)
             if not answer.is_success:
@@ -55,25 +111,34 @@ async def ask(url: str) -> None:
         gene: dict[str, Any] = (await client.get("/gene/CYP2D6")).json()
     pairs = len(gene.get("cpic", {}).get("pairs", []))
     console.print(f"\n{total:,} genes; CYP2D6 carries {pairs} CPIC pairs and its NCBI record: {'ncbi_gene' in gene}.")
-    if (total, pairs, "ncbi_gene" in gene) != (44_997, 75, True):
-        raise SystemExit("The demo did not give the documents that it should: 44,997 genes, 75 pairs, one NCBI record.")
+    if (total, pairs, "ncbi_gene" in gene) != (44_997, expected_pairs, True):
+        raise SystemExit(
+            f"The demo did not give the documents that it should: 44,997 genes, {expected_pairs} pairs, one NCBI record."
+        )
 
 
-async def show(url: str, context: Context, *, once: bool) -> None:
+async def show(url: str, context: Context, *, once: bool, release: int) -> None:
     """Load, ask, and stay up unless `once`."""
-    await load(context)
-    await ask(url)
+    if release == FIRST:
+        await load(context, HERE / "cpic")
+        await ask(url, QUERIES, 75)
+    else:
+        await load(context, copy_earlier_cpic(context.settings.home))
+        await ask(url, CHANGING, 73)
+        await update(context)
+        await asyncio.sleep(1)  # the gateway sees a new release within half a second
+        await ask(url, CHANGING, 75)
     if not once:
         console.print(f"\nThe API is at {url}/apis/genes/ , the console at {url}/docs . Ctrl-C stops everything.")
         await asyncio.Event().wait()
 
 
-async def main(*, once: bool) -> None:
+async def main(*, once: bool, release: int) -> None:
     """Run the demo until it is done, or until Ctrl-C."""
     settings = load_settings()
     async with run_stack(settings, report=lambda text: console.print(f"[dim]{text}[/]")) as stack:
         async with open_context(settings) as context:
-            work = asyncio.create_task(show(stack.url, context, once=once))
+            work = asyncio.create_task(show(stack.url, context, once=once, release=release))
             for number in (signal.SIGINT, signal.SIGTERM):
                 asyncio.get_running_loop().add_signal_handler(number, work.cancel)
             with contextlib.suppress(asyncio.CancelledError):
@@ -83,8 +148,10 @@ async def main(*, once: bool) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--once", action="store_true", help="stop after the sample queries")
+    parser.add_argument("--release", type=int, choices=(FIRST, 2), default=FIRST, help="2: show an update of CPIC")
     try:
-        asyncio.run(main(once=parser.parse_args().once))
+        chosen = parser.parse_args()
+        asyncio.run(main(once=chosen.once, release=chosen.release))
     except SourcebookError as error:
         console.print(f"[red]error[/] {error.message}")
         sys.exit(error.exit_code)

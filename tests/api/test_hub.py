@@ -148,7 +148,7 @@ def test_build_configurations_and_builds(hub: Hub, tmp_path: Path) -> None:
         assert len((await gateway.ask("GET", "/hub/builds?config=genes")).json()) == 1
         assert (await gateway.ask("GET", "/hub/builds?config=other")).json() == []
         released = await gateway.ask("POST", "/hub/builds/genes_1/release", json={"api": "live"})
-        assert released.json()["command"] == {"build": "genes_1", "api": "live"}
+        assert released.json()["command"]["api"] == "live"
         assert_refused(await gateway.ask("DELETE", "/hub/builds/genes_1"), 409, "conflict")
         await gateway.ask("POST", f"/hub/jobs/{released.json()['id']}/cancel")
         assert (await gateway.ask("DELETE", "/hub/builds/genes_1")).status_code == 204

@@ -106,6 +106,34 @@ def test_power_off_in_the_middle_of_every_stage(stack: Stack, plugin: SlowPlugin
     assert not list((stack.home / "scratch").glob("*"))
 
 
+def test_a_worker_killed_while_it_applies_changes_leaves_the_api_and_is_followed_by_another(
+    stack: Stack, plugin: SlowPlugin
+) -> None:
+    before = served(stack)
+    for version in ("changed", "changed again", "once more"):
+        plugin.publish(version)
+        dump = stack.wait_for_job(stack.post("/hub/sources/things/dump").json()["id"])
+        check_success(stack, dump["children"])
+        build = stack.wait_for_job(stack.post("/hub/builds", {"config": "things"}).json()["id"])
+        target = f"/hub/builds/{build['result']['build']}/release"
+        job_id = stack.post(target, {"mode": "incremental"}).json()["id"]
+        if stack.freeze_in_the_middle("index", job_id, "apply"):
+            break
+        stack.signal("index", signal.SIGCONT)
+        check_success(stack, [job_id])
+        before = served(stack)
+    else:
+        pytest.fail("apply was never caught in the middle")
+    stack.kill("index")
+    assert served(stack) == before
+    check_success(stack, [job_id], attempts=2)
+    assert stack.job(job_id)["result"]["kind"] == "incremental"
+    stack.wait_for(lambda: served(stack) == (plugin.documents, version), 10, "the release by changes")
+    assert not list((stack.home / "search").glob(".*"))
+    assert stack.post("/hub/apis/things/rollback").is_success
+    stack.wait_for(lambda: served(stack) == before, 10, "the earlier release")
+
+
 def test_after_all_that_a_new_release_is_served_and_rolled_back(stack: Stack, plugin: SlowPlugin) -> None:
     before = served(stack)
     plugin.publish("2")

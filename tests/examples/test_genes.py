@@ -3,6 +3,7 @@
 import runpy
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -59,6 +60,22 @@ def test_cpic_names_one_gene_that_hgnc_does_not() -> None:
 
 def test_cyp2d6_has_all_its_pairs() -> None:
     assert len(documents_by_id("cpic")["CYP2D6"]["cpic"]["pairs"]) == 75
+
+
+def test_the_earlier_release_of_cpic_has_fewer_columns_and_pairs(tmp_path: Path) -> None:
+    (tmp_path / "cpic_pairs_2023.csv").write_bytes((GENES / "cpic" / "cpic_pairs_2023.csv").read_bytes())
+    module = runpy.run_path(str(GENES / "cpic" / "parser.py"))
+    earlier = {document["_id"]: document["cpic"]["pairs"] for document in module["load_data"](str(tmp_path))}
+    now = documents_by_id("cpic")
+    assert (earlier.keys(), len(earlier["CYP2D6"])) == (now.keys(), 73)
+    fields = [{key for pairs in found for pair in pairs for key in pair} for found in (
+        earlier.values(), (document["cpic"]["pairs"] for document in now.values())
+    )]
+    assert fields[1] - fields[0] == {"rxnorm", "atc"}
+    assert fields[0] <= fields[1]
+    urls = {"cpic_pairs_2023.csv": "pypgx-0.20.0", "cpic_pairs.csv": "pypgx-0.27.0"}
+    for name, version in urls.items():
+        assert module["release"](SimpleNamespace(data_urls=[f"file:///x/{name}"])) == version
 
 
 def test_a_field_has_one_type_in_every_document() -> None:

@@ -139,8 +139,8 @@ class Stack:
             except ProcessLookupError:
                 continue
 
-    def freeze_in_the_middle(self, stage: str, job_id: str) -> bool:
-        """Stop the processes of a stage while they work for a job, once `progress` is seen; return whether that was in time.
+    def freeze_in_the_middle(self, stage: str, job_id: str, step: str = "") -> bool:
+        """Stop the processes of a stage while they work for a job, once progress (of a step) is seen; return whether in time.
 
         Asking the gateway would take longer than a small job: the catalogue's file is read directly.
         """
@@ -149,6 +149,8 @@ class Stack:
             def look() -> dict[str, Any]:
                 row = catalog.execute("SELECT body FROM records WHERE kind='Job' AND key=?", (job_id,)).fetchone()
                 found: dict[str, Any] = json.loads(row[0])
+                if step and found["progress"]["step"] != step:
+                    found["progress"]["done"] = 0
                 return found
 
             deadline = time.monotonic() + 30

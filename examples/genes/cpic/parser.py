@@ -12,18 +12,23 @@ RENAMED = {
     "PharmGKBLevel": "pharmgkb_level",
     "FDALabel": "fda_label",
 }
+FILES = {"cpic_pairs.csv": "pypgx-0.27.0", "cpic_pairs_2023.csv": "pypgx-0.20.0"}  # the newest first
 LISTS = {"ATC": ", ", "PMID": ";"}  # column: what stands between its values
 
 
 def release(dumper: Any) -> str:
     """Return the version of the package that carries the table: the table itself has no version or date."""
-    return "pypgx-0.27.0"
+    url = dumper.data_urls[0] if dumper is not None else "cpic_pairs.csv"
+    return FILES[url.rpartition("/")[2]]
 
 
 def load_data(data_folder: str) -> Iterator[dict[str, Any]]:
     """Yield the documents; empty cells are left out, columns that can hold several values are always lists."""
     pairs = defaultdict(list)
-    with (Path(data_folder) / "cpic_pairs.csv").open(encoding="utf-8", newline="") as file:
+    paths = (Path(data_folder) / name for name in FILES)
+    path = next(path for path in paths if path.is_file())
+    # Columns have names: the earlier file has fewer of them, in other places.
+    with path.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             pair: dict[str, Any] = {}
             for column, cell in row.items():

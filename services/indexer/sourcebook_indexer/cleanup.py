@@ -13,7 +13,9 @@ async def drop_unused_indices(context: Context) -> list[str]:
     for release in await context.catalog.find(Release):
         if release.name in kept:
             used.add(release.index)
-    active = {job.id for job in await context.catalog.find(Job, {"kind": "index", "state": tuple(ACTIVE_STATES)})}
+    active = {
+        job.id for job in await context.catalog.find(Job, {"kind": ("index", "apply"), "state": tuple(ACTIVE_STATES)})
+    }
     dropped = []
     for release in await context.catalog.find(Release):
         if release.name not in kept and parse_index_name(release.index)[2] not in active:

@@ -3,7 +3,9 @@
 import time
 
 from sourcebook.context import Context
+from sourcebook.hub.release_mode import ReleaseChoice
 from sourcebook.model.build import Build, BuildConfig
+from sourcebook.model.names import build_changes_key
 from sourcebook.model.release import Api, Release
 
 
@@ -30,6 +32,32 @@ async def choose_release_name(context: Context, api: str, build: Build, index: s
     while known.get(name, index) != index:
         name, copy = f"{base}_r{copy}", copy + 1
     return name
+
+
+async def make_release(context: Context, api: str, index: str, build: Build, choice: ReleaseChoice) -> Release:
+    """Return the record of the release of an index."""
+    name = await choose_release_name(context, api, build, index)
+    # A job that died after its switch finds its own release in the API.
+    known = await context.catalog.get(Release, name)
+    if known is not None:
+        return known
+    base = choice.base
+    is_comparable = base is not None and base.config == build.config and base.build != build.name
+    return Release(
+        name=name,
+        build=build.name,
+        config=build.config,
+        doc_type=build.doc_type,
+        collection=build.collection,
+        index=index,
+        count=build.count,
+        mapping=build.mapping,
+        metadata=build.metadata,
+        kind=choice.kind,
+        reason=choice.reason,
+        base=base.name if base is not None else None,
+        changes=build_changes_key(build.name, base.build) if base is not None and is_comparable else None,
+    )
 
 
 async def switch_api(context: Context, api_name: str, release: Release) -> Api:

@@ -32,6 +32,7 @@ for command in (
     app.command()(command)
 app.add_typer(plugins.app, name="plugin", help="Add, list, remove and check plugins.")
 app.add_typer(mappings.app, name="mapping", help="Show, edit and commit the mapping of a source.")
+app.add_typer(releases.app, name="release", help="Release builds, compare them, read the notes, go back.")
 app.add_typer(jobs.app, name="jobs", help="List jobs, show one, cancel one.")
 app.add_typer(releases.app, name="release", help="Serve builds, publish them, install what others published.")
 app.add_typer(delete.app, name="delete", help="Delete builds, build configurations and APIs.")

@@ -1,4 +1,4 @@
-"""`build`, `release` and `rollback`."""
+"""`build` and `rollback`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -43,23 +43,6 @@ def build(
         if config.endswith((".json", ".yaml", ".yml")):
             name = (await builds.put_build_config(context, read_build_config(Path(config)))).name
         return [await builds.start_build(context, name, mode=mode)]
-
-    run_jobs(start, no_wait=no_wait, as_json=as_json)
-
-
-def release(
-    name: Annotated[str, typer.Argument(help="A build, or a build configuration: its newest build.")],
-    *,
-    api: Annotated[str | None, typer.Option(help="API to serve it under; default: the configuration's name.")] = None,
-    no_wait: NoWaitOption = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Index a build, verify it, and serve it in place of the release before."""
-
-    async def start(context: Context) -> list[Job]:
-        configs = {config.name for config in await builds.list_build_configs(context)}
-        build_name = (await builds.newest_build(context, name)).name if name in configs else name
-        return [await builds.start_release(context, build_name, api)]
 
     run_jobs(start, no_wait=no_wait, as_json=as_json)
 

@@ -91,6 +91,10 @@ def describe_end(job: Job) -> str:
     result = job.result or {}
     if result.get("unchanged"):
         return "unchanged"
+    if result.get("reason") and "kind" in result:
+        return f"{result['count']:,} documents, {result['kind']}: {result['reason']}"
+    if "changes" in result:
+        return f"{result['add']:,} added, {result['update']:,} updated, {result['delete']:,} deleted"
     if "count" in result:
         return f"{result['count']:,} documents"
     if "dump" in result:

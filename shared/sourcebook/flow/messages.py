@@ -158,15 +158,29 @@ class DiffReady(Message):
 
 
 class IndexBuild(Message):
-    """Index a build, verify it, and point an API at it."""
+    """Index a build, verify it, and point an API at it; `reason` says why it is indexed whole."""
 
     build: str
     api: str
+    reason: str = ""
+
+
+class ApplyChanges(Message):
+    """Make the index of a build from what an API serves, verify it, and point the API at it.
+
+    With the mode "auto" the build is indexed whole where that is cheaper, or the only way.
+    """
+
+    build: str
+    api: str
+    mode: Literal["auto", "incremental"] = "auto"
 
 
 class IndexReady(Message):
-    """An API serves a new release."""
+    """An API serves a new release; `reason` says why it is full or incremental."""
 
     release: str
     api: str
     count: int
+    kind: Literal["full", "incremental"] = "full"
+    reason: str = ""

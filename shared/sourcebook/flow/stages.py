@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sourcebook.flow.messages import (
+    ApplyChanges,
     BuildDocuments,
     CleanUp,
     DiffBuilds,
@@ -90,6 +91,14 @@ _ALL = (
     Stage(
         "index", "index", "sourcebook_indexer.tasks:index", IndexBuild, lambda c: f"index:{c.api}", lambda c: c.build
     ),
+    Stage(
+        "apply",
+        "index",
+        "sourcebook_indexer.tasks:apply",
+        ApplyChanges,
+        lambda c: f"index:{c.api}",
+        lambda c: c.build,
+    ),
 )
 STAGES = {stage.name: stage for stage in _ALL}
 QUEUES = ("dump", "upload", "build", "index")
@@ -107,6 +116,6 @@ def next_commands(message: Message) -> list[Message]:
         case DumpReady(uploaders=uploaders):
             return [UploadDump(source=message.source, uploader=name) for name in uploaders]
         case ReleaseInstalled(release=True):
-            return [IndexBuild(build=message.build, api=message.api)]
+            return [ApplyChanges(build=message.build, api=message.api)]
         case _:
             return []

@@ -5,12 +5,13 @@ import time
 
 from sourcebook.context import Context
 from sourcebook.errors import Conflict, MissingUpload, NotFound
-from sourcebook.flow.messages import BuildDocuments, IndexBuild
+from sourcebook.flow.messages import ApplyChanges, BuildDocuments, IndexBuild
 from sourcebook.hub.jobs import find_user, submit
+from sourcebook.hub.release_mode import choose_release_mode
 from sourcebook.model.build import Build, BuildConfig, BuildMode
 from sourcebook.model.job import Job
 from sourcebook.model.names import check_name
-from sourcebook.model.release import Api, Release
+from sourcebook.model.release import Api, Release, ReleaseMode
 from sourcebook.model.schedule import ChainState
 from sourcebook.model.source import Plugin
 
@@ -175,14 +176,20 @@ async def delete_build(context: Context, name: str) -> None:
         await context.files.delete(key)
 
 
-async def start_release(context: Context, build_name: str, api: str | None = None) -> Job:
-    """Start to index a build; when that is verified, `api` (default: the configuration's name) serves it.
+async def start_release(
+    context: Context, build_name: str, api: str | None = None, *, mode: ReleaseMode = "auto"
+) -> Job:
+    """Start to index a build, whole or by its changes; once verified, `api` (default: the configuration's name) serves it.
 
     Raises:
         NotFound: there is no such build.
         Busy: a release of this API is active.
+        CannotDerive: `mode` is "incremental", and that is not possible.
     """
     build = await get_build(context, build_name)
     name = check_name("API", api or build.config)
     check_has_documents(build)
-    return await submit(context, IndexBuild(build=build.name, api=name))
+    choice = await choose_release_mode(context, build, name, mode)
+    if choice.kind == "full" or mode == "full":
+        return await submit(context, IndexBuild(build=build.name, api=name, reason=choice.reason))
+    return await submit(context, ApplyChanges(build=build.name, api=name, mode=mode))

@@ -16,7 +16,7 @@ from sourcebook.hub.publishing import start_publish
 from sourcebook.logging import get_logger, hide_secrets
 from sourcebook.model.build import Build, BuildConfig
 from sourcebook.model.job import ACTIVE_STATES, Job
-from sourcebook.model.release import Api, Release
+from sourcebook.model.release import Api, Release, ReleaseMode
 from sourcebook.model.schedule import ChainState
 from sourcebook.model.source import SourceState
 
@@ -103,9 +103,10 @@ async def _next_release(context: Context, config: BuildConfig, state: ChainState
     released = {release.name for release in await context.catalog.find(Release, {"build": newest.name})}
     apis = await context.catalog.find(Api, {"config": config.name}) or [Api(name=config.name, config=config.name)]
     waiting = [api.name for api in apis if released.isdisjoint((api.release, *api.history))]
+    mode: ReleaseMode = config.release if config.release != "off" else "auto"
 
     async def start() -> list[Job]:
-        return [await start_release(context, newest.name, api) for api in waiting]
+        return [await start_release(context, newest.name, api, mode=mode) for api in waiting]
 
     return _Step(start, {"released_until": newest.finished_at})
 

@@ -1,9 +1,12 @@
-"""A release: a build that is indexed; and an API, the name that a release is served under."""
+"""A release: a build that is indexed, whole or by its changes; and an API, the name that a release is served under."""
 
 import time
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
+
+ReleaseKind = Literal["full", "incremental"]
+ReleaseMode = Literal["auto", "full", "incremental"]
 
 
 class Release(BaseModel):
@@ -19,6 +22,15 @@ class Release(BaseModel):
     mapping: dict[str, Any] = Field(default_factory=dict)
     metadata: dict[str, Any] = Field(default_factory=dict)
     released_at: float = Field(default_factory=time.time)
+    kind: ReleaseKind = "full"
+    reason: str = ""
+    """Why it is full or incremental."""
+    base: str | None = None
+    """The release that the API served before; an incremental one was made from its index."""
+    changes: str | None = None
+    """Key of the changes folder between the builds of `base` and of this; it is there once someone had them compared."""
+    note: str = ""
+    """What a person says of it."""
 
 
 class Api(BaseModel):

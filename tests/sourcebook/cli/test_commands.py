@@ -98,7 +98,7 @@ def test_jobs_are_listed_shown_and_cancelled(served: Sourcebook, home: Path) -> 
     job = run_in_context(home, submit)
     listed = served("jobs", "--limit", "2").out.splitlines()
     assert listed[1].split()[:4] == [job.id, "dump", "fruit", "queued"]
-    assert listed[2].endswith("3 documents")
+    assert listed[2].endswith("3 documents, full: API 'fruit' serves nothing yet")
     assert [j["id"] for j in served("jobs", "--state", "queued", "--kind", "dump", "--json").json] == [job.id]
     assert served("jobs", "show", job.id).json["command"]["source"] == "fruit"
     assert served("jobs", "cancel", job.id).out == f"Job {job.id} ended.\n"

@@ -104,7 +104,7 @@ def test_builds_are_listed_newest_first(tmp_path: Path) -> None:
         assert [build.name for build in await builds.list_builds(context, "c")] == ["c_1", "c_2"]
         assert (await builds.newest_build(context, "c")).name == "c_1"
         job = await builds.start_release(context, "c_1")
-        assert (job.kind, job.command) == ("index", {"build": "c_1", "api": "c"})
+        assert (job.kind, job.command["build"], job.command["api"]) == ("index", "c_1", "c")
         with pytest.raises(Conflict, match="works with build"):
             await builds.delete_build(context, "c_1")
 

@@ -46,7 +46,7 @@ def describe_release(release: Release) -> dict[str, Any]:
         "src": {},
         "stats": {"total": release.count},
         **release.metadata,
-        "release": {"name": release.name, "type": "full", "released_at": released_at},
+        "release": {"name": release.name, "type": release.kind, "released_at": released_at},
     }
     return {key: value for key, value in data.items() if not key.startswith("_")}
 

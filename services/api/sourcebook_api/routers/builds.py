@@ -6,6 +6,7 @@ from sourcebook.hub.builds import delete_build, get_build, list_builds, start_bu
 from sourcebook.hub.cleanup import archive_build
 from sourcebook.model.build import Build, BuildMode
 from sourcebook.model.job import Job
+from sourcebook.model.release import ReleaseMode
 from sourcebook_api.dependencies import Body, Engines, accept_job
 
 router = APIRouter(prefix="/builds", tags=["builds"])
@@ -19,9 +20,10 @@ class NewBuild(Body):
 
 
 class NewRelease(Body):
-    """Where to serve the build; the default is the API named as its configuration."""
+    """Where to serve the build (default: the API named as its configuration), and whether to index it whole or by its changes."""
 
     api: str | None = None
+    mode: ReleaseMode = "auto"
 
 
 @router.get("")
@@ -56,5 +58,6 @@ async def archive(context: Engines, name: str) -> Build:
 
 @router.post("/{name}/release", status_code=202)
 async def release(context: Engines, name: str, response: Response, target: NewRelease | None = None) -> Job:
-    """Index a build, verify it, and serve it."""
-    return accept_job(response, await start_release(context, name, target.api if target else None))
+    """Index a build (whole, or by its changes: that is chosen, or said by `mode`), verify it, and serve it."""
+    chosen = target or NewRelease()
+    return accept_job(response, await start_release(context, name, chosen.api, mode=chosen.mode))
