@@ -72,8 +72,20 @@ def test_section_1_unknown_paths_and_methods(genes: Genes) -> None:
         assert (await gateway.get("/nosuch")).json() == NOT_FOUND
         assert (await gateway.ask("DELETE", "/apis/genes/gene/1000")).status_code == 405
         assert (await gateway.post("/metadata", {})).status_code == 405
+        assert (await gateway.post("/gene/1000", {})).status_code == 405
+        assert (await gateway.post("/nosuch", {})).json() == NOT_FOUND
         unknown = await gateway.ask("GET", "/apis/nosuch/query")
         assert (unknown.status_code, unknown.json()["error"]) == (404, "Not Found.")
+
+    genes(work)
+
+
+def test_section_1_slashes_at_the_end_change_nothing(genes: Genes) -> None:
+    async def work(gateway: Any) -> None:
+        for path in ("/gene/1000/", "/query/?q=cdk2", "/v1/metadata/", "/gene/metadata/fields//"):
+            assert (await gateway.get(path)).status_code == 200, path
+        for path in ("", "/", "/v1", "/v1/"):
+            assert (await gateway.get(path)).headers["location"] == "/apis/genes/docs", path
 
     genes(work)
 

@@ -15,6 +15,17 @@ ReleaseMode = Annotated[
 Cron = Annotated[str, AfterValidator(check_cron)]
 
 
+_API_PATHS = ("docs", "metadata", "query", "spec", "status", "v1")
+
+
+def _check_doc_type(doc_type: str) -> str:
+    if doc_type in _API_PATHS:
+        raise ValueError(
+            f"{doc_type!r} is a path of every API already ({', '.join(_API_PATHS)}); choose another doc_type"
+        )
+    return doc_type
+
+
 class IndexSettings(BaseModel):
     """Engine settings of a build's index."""
 
@@ -47,7 +58,7 @@ class BuildConfig(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: str
-    doc_type: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")
+    doc_type: Annotated[str, AfterValidator(_check_doc_type)] = Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")
     sources: list[str] = Field(min_length=1)
     root: list[str] = Field(default_factory=list)
     builder: Literal["merge", "link"] = "merge"

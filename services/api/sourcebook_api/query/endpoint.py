@@ -1,0 +1,120 @@
+"""What a route leads to: one function for each method, and around it what all answers have in common (section 1)."""
+
+from collections.abc import Awaitable, Callable
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from sourcebook.context import Context
+from sourcebook.errors import EngineUnavailable, NotFound
+from sourcebook_api.query.answer import Answer, is_unchanged, json_answer, make_etag, not_modified, send_answer
+from sourcebook_api.query.call import Call
+from sourcebook_api.query.errors import QueryError, not_found, translate_error
+from sourcebook_api.query.releases import Releases
+from sourcebook_api.requests import request_id
+
+Handler = Callable[[Call], Awaitable[Answer]]
+
+_OK, _METHOD_NOT_ALLOWED = 200, 405
+
+
+class Service:
+    """What endpoints answer from. `api` fixes the name; without it the name is the path parameter `name` of the mount."""
+
+    def __init__(self, get_context: Callable[[], Context], api: str | None) -> None:
+        self._get_context = get_context
+        self._api = api
+        self._releases: Releases | None = None
+
+    async def open_call(self, scope: Scope, receive: Receive) -> Call:
+        """Return the call of a request.
+
+        Raises:
+            QueryError: there is no such API, or it has no release.
+        """
+        context = self._get_context()
+        if self._releases is None:
+            self._releases = Releases(context)
+        api = self._api or scope["path_params"]["name"]
+        opened = await self._releases.current(api)
+        return Call(context, self._releases, opened, scope, receive, {"api": api})
+
+
+class Endpoint:
+    """Answers the requests of one route. A `type` in its path has to be the release's document type."""
+
+    def __init__(
+        self, service: Service, *, get: Handler | None = None, post: Handler | None = None, has_etag: bool = True
+    ) -> None:
+        self._service = service
+        self._handlers = {"GET": get, "HEAD": get, "POST": post}
+        self._has_etag = has_etag
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            answer = await self._answer(scope, receive)
+        # One place turns whatever happened into an answer; translate_error logs what nobody foresaw.
+        except Exception as error:  # noqa: BLE001
+            answer = _refuse(error, scope)
+        await send_answer(answer, scope, send)
+
+    async def _answer(self, scope: Scope, receive: Receive) -> Answer:
+        if scope["method"] == "OPTIONS":
+            return Answer(b"", 204)
+        call = await self._service.open_call(scope, receive)
+        opened, etag = call.opened, None
+        if self._has_etag and scope["method"] != "POST" and not _may_vary(scope["query_string"]):
+            etag = make_etag(opened.release.name, scope)
+            if is_unchanged(scope["headers"], etag):
+                return not_modified(etag, opened.max_age)
+        try:
+            answer = await self._choose(scope, opened.release.doc_type)(call)
+        except QueryError as error:
+            answer = json_answer(error.body, error.status)
+            answer.repeatable = not _is_walk(scope["query_string"])
+        except NotFound as error:
+            # The release was removed between the look at the catalogue and the look at its data.
+            raise EngineUnavailable(error.message) from error
+        if answer.repeatable:
+            answer.max_age = opened.max_age
+            answer.etag = etag if answer.status == _OK else None
+        return answer
+
+    def _choose(self, scope: Scope, doc_type: str) -> Handler:
+        if scope["path_params"].get("type", doc_type) != doc_type:
+            raise not_found()
+        handler = self._handlers.get(scope["method"])
+        if handler is None:
+            raise QueryError(_METHOD_NOT_ALLOWED)
+        return handler
+
+
+class AssetEndpoint:
+    """Answers with the console's files; what is wrong is JSON here too."""
+
+    def __init__(self, files: ASGIApp) -> None:
+        self._files = files
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "OPTIONS":
+            await send_answer(Answer(b"", 204), scope, send)
+            return
+        path = scope["path_params"]["path"]
+        try:
+            await self._files({**scope, "path": path, "root_path": ""}, receive, send)
+        except HTTPException as error:  # raised before anything was sent
+            await send_answer(_refuse(QueryError(error.status_code), scope), scope, send)
+
+
+def _refuse(error: Exception, scope: Scope) -> Answer:
+    refused = translate_error(error, request_id(scope))
+    return json_answer(refused.body, refused.status)
+
+
+def _may_vary(query_string: bytes) -> bool:
+    """Whether an answer may change while the release stays: named queries are configuration, and `now` is the clock."""
+    return any(name in query_string for name in (b"userquery", b"userfilter", b"now"))
+
+
+def _is_walk(query_string: bytes) -> bool:
+    return any(name in query_string for name in (b"scroll_id", b"fetch_all", b"search_after"))
