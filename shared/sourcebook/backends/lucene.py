@@ -23,6 +23,8 @@ from sourcebook.errors import QuerySyntaxError
 MAX_CHARACTERS = 64 * 1024
 MAX_CLAUSES = 1024
 MAX_DEPTH = 50
+MAX_AUTOMATA = 20
+"""Regular expressions with `~` or `&`, which take time to prepare."""
 
 
 class Occur(Enum):
@@ -204,6 +206,13 @@ class _Parser:
         self._at = 0
         self._clauses = 0
         self._depth = 0
+        if (
+            sum(token.kind == "regex" and not {"~", "&"}.isdisjoint(token.text) for token in self._tokens)
+            > MAX_AUTOMATA
+        ):
+            raise QuerySyntaxError(
+                f"Failed to parse query: it has more than {MAX_AUTOMATA} regular expressions with ~ or &."
+            )
 
     def parse(self) -> Node:
         node = self._parse_list(None)

@@ -7,6 +7,7 @@ an automaton (`automata`), and that an expression again. Everything else is only
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 
 from sourcebook.backends import automata
 from sourcebook.backends.automata import ANY_CHARACTER, ANY_TEXT, EMPTY, NOTHING, Chars, Expression
@@ -28,6 +29,7 @@ _SYMBOLS: dict[str, Expression] = {".": ANY_CHARACTER, "@": ANY_TEXT, "#": NOTHI
 _REPEATS: dict[str, tuple[int, int | None]] = {"?": (0, 1), "*": (0, None), "+": (1, None)}
 
 
+@lru_cache(maxsize=256)
 def lucene_regex(pattern: str, *, has_lowercase: bool) -> str | None:
     """Return tantivy's expression for a Lucene regular expression; None if it matches nothing.
 

@@ -210,6 +210,7 @@ def test_what_is_no_query_is_refused_with_the_query_in_the_message(query: str) -
         "*?" * 30_000 + "(",
         "- " * 30_000 + "(",
         "x" * (MAX_CHARACTERS + 1),
+        " ".join(f"/~a{number}/" for number in range(21)),
     ],
     ids=lambda query: query[:4],
 )
