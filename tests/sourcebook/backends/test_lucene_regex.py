@@ -144,7 +144,7 @@ patterns = st.recursive(
 
 
 @given(patterns, patterns, st.lists(st.text("abc", max_size=4), min_size=10, max_size=20))
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 def test_operators_mean_what_sets_of_texts_mean(
     left: tuple[str, str], right: tuple[str, str], texts: list[str]
 ) -> None:
@@ -160,7 +160,7 @@ def test_operators_mean_what_sets_of_texts_mean(
 
 
 @given(st.integers(0, 3000), st.integers(0, 3000), st.booleans(), st.lists(st.integers(0, 4000), min_size=20))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_an_interval_has_the_numbers_between(low: int, high: int, is_padded: bool, numbers: list[int]) -> None:
     width = 4 if is_padded else 0
     is_match = matcher(f"<{low:0{width}}-{high:0{width}}>")
