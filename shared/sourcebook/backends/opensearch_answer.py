@@ -9,8 +9,8 @@ from sourcebook.backends.opensearch_mapping import ID_KEY, IndexState
 from sourcebook.backends.opensearch_query import facet_type
 from sourcebook.model.query import Facet, FacetRequest, FacetTerm, Hit, SearchRequest, SearchResult
 
-_STORED_HEAD = f'{{"{ID_KEY}":'.encode()
-_HEAD = b'{"_id":'
+STORED_HEAD = f'{{"{ID_KEY}":'.encode()
+HEAD = b'{"_id":'
 _WHOLE = {"integer", "long", "short", "byte", "unsigned_long"}
 
 Json = dict[str, Any]
@@ -52,7 +52,7 @@ def read_answer(text: str) -> Answer:
 
 def stored_body(body: bytes) -> bytes:
     """Return a document as OpenSearch stores it."""
-    return _STORED_HEAD + body[len(_HEAD) :]
+    return STORED_HEAD + body[len(HEAD) :]
 
 
 def is_exact(answer: Answer) -> bool:
@@ -89,7 +89,7 @@ def read_page(answer: Answer, size: int) -> list[Hit]:
 
 
 def _read_hit(hit: _Hit, score: float | None, with_explanation: bool) -> Hit:
-    body = _HEAD + bytes(hit.source)[len(_STORED_HEAD) :]
+    body = HEAD + bytes(hit.source)[len(STORED_HEAD) :]
     return Hit(hit.id, score, body, hit.explanation if with_explanation else None)
 
 

@@ -6,10 +6,11 @@ Documents are stored as they are, but for one character: their `_id`, which Open
 
 import hashlib
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sourcebook.errors import InvalidName
+from sourcebook.model.document import Digest
 from sourcebook.model.mapping import KEYWORD_NORMALIZER, Properties, iterate_fields
 from sourcebook.model.query import ALL_FIELD
 
@@ -21,6 +22,8 @@ _NAME = re.compile(r"[A-Za-z0-9_.~-]+\Z")
 _CAPITAL = re.compile(r"[A-Z]")
 _MAX_TERM_BYTES = 32766  # Lucene's limit; without it one long value would have the whole document refused
 _DEFAULT_FIELD_LIMIT = 1000
+_LOADING = {"number_of_replicas": 0, "refresh_interval": "-1"}
+_NOTED = ("name", "collection", "generation", "properties", "settings", "count", "digest")
 _TEXTS = {"text", "match_only_text", "search_as_you_type", "annotated_text"}
 _OBJECTS = {"object", "nested"}
 _ANALYSIS = {
@@ -40,15 +43,23 @@ class IndexState:
     collection: str
     generation: str
     properties: Properties
+    settings: dict[str, Any]
     count: int | None = None
     digest: str = ""
     types: dict[str, str] = field(default_factory=dict, compare=False)
     """The type of each searched leaf, by path."""
 
+    def __post_init__(self) -> None:
+        self.types.update(list_leaves(self.properties))
+
+    def completed(self, digest: Digest) -> "IndexState":
+        """Return the state once everything is in the index."""
+        return replace(self, count=digest.count, digest=digest.hex(), types={})
+
     def note(self) -> dict[str, Any]:
         """Return the `_meta` that says this."""
-        known = {"format": FORMAT, "name": self.name, "collection": self.collection, "generation": self.generation}
-        return {META: {**known, "count": self.count, "digest": self.digest, "properties": self.properties}}
+        known = {name: getattr(self, name) for name in _NOTED}
+        return {META: {"format": FORMAT, **known}}
 
 
 def read_note(meta: dict[str, Any] | None) -> IndexState | None:
@@ -56,11 +67,7 @@ def read_note(meta: dict[str, Any] | None) -> IndexState | None:
     note = (meta or {}).get(META)
     if not isinstance(note, dict) or note.get("format") != FORMAT:
         return None
-    state = IndexState(
-        note["name"], note["collection"], note["generation"], note["properties"], note["count"], note["digest"]
-    )
-    state.types.update(list_leaves(state.properties))
-    return state
+    return IndexState(**{name: note[name] for name in _NOTED})
 
 
 def build_engine_name(prefix: str, name: str) -> str:
@@ -81,35 +88,46 @@ def build_engine_name(prefix: str, name: str) -> str:
     return f"{folded[: _MAX_NAME_BYTES - len(digest) - 1]}~{digest}"
 
 
-def build_index_body(state: IndexState, settings: dict[str, Any]) -> dict[str, Any]:
+def build_index_body(state: IndexState) -> dict[str, Any]:
     """Return the body that creates an index: fast to load, with nothing of the replicas yet."""
     index: dict[str, Any] = {
         "codec": "best_compression",
         "mapping": {"total_fields": {"limit": _count_limit(state.properties)}},
-        **settings.get("extra", {}),
-        "number_of_shards": settings.get("shards", 1),
-        "number_of_replicas": 0,
-        "refresh_interval": "-1",
+        **state.settings.get("extra", {}),
+        "number_of_shards": state.settings.get("shards", 1),
+        **_LOADING,
     }
     index["analysis"] = _merge(_ANALYSIS, index.get("analysis", {}))
     return {"settings": {"index": index}, "mappings": build_mapping(state)}
 
 
+def build_clone_body(state: IndexState) -> dict[str, Any]:
+    """Return the body that clones an index: open to writes again."""
+    limit = {"total_fields": {"limit": _count_limit(state.properties)}}
+    return {"settings": {"index": {**_LOADING, "blocks": {"write": False}, "mapping": limit}}}
+
+
 def build_mapping(state: IndexState) -> dict[str, Any]:
     """Return the mapping of an index."""
-    properties = {key: _translate_field(spec) for key, spec in state.properties.items()}
+    properties = translate_properties(state.properties)
     properties.setdefault(ALL_FIELD, {"type": "text"})
     properties[ID_KEY] = {"type": "keyword", "index": False}
     return {"dynamic": False, "_meta": state.note(), "properties": properties}
 
 
-def final_settings(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of an index that is filled."""
-    extra = settings.get("extra", {})
+def translate_properties(properties: Properties) -> Properties:
+    """Return a mapping as OpenSearch gets it."""
+    return {key: _translate_field(spec) for key, spec in properties.items()}
+
+
+def final_settings(state: IndexState) -> dict[str, Any]:
+    """Return the settings of an index that is filled: it takes no further writes."""
+    extra = state.settings.get("extra", {})
     return {
         "index": {
-            "number_of_replicas": extra.get("number_of_replicas", settings.get("replicas", 0)),
+            "number_of_replicas": extra.get("number_of_replicas", state.settings.get("replicas", 0)),
             "refresh_interval": extra.get("refresh_interval"),
+            "blocks": {"write": True},
         }
     }
 
@@ -144,9 +162,9 @@ def _add_leaf(leaves: dict[str, str], path: str, spec: dict[str, Any]) -> None:
 def _translate_field(spec: dict[str, Any]) -> dict[str, Any]:
     written = dict(spec)
     if "properties" in spec:
-        written["properties"] = {key: _translate_field(inner) for key, inner in spec["properties"].items()}
+        written["properties"] = translate_properties(spec["properties"])
     if "fields" in spec:
-        written["fields"] = {key: _translate_field(inner) for key, inner in spec["fields"].items()}
+        written["fields"] = translate_properties(spec["fields"])
     kind = spec.get("type")
     if kind == "float":
         # A fraction of 32 bits would come back as another number: 1.1 as 1.100000023841858 in a facet.

@@ -6,7 +6,6 @@ Adding a document twice leaves it there once, so a request whose answer was lost
 import asyncio
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -171,11 +170,10 @@ def index_actions(records: Sequence[Record]) -> Iterator[Action]:
 class OpenSearchIndexWriter:
     """Implements ports.search.IndexWriter."""
 
-    def __init__(self, server: OpenSearchServer, engine_name: str, state: IndexState, settings: dict[str, Any]) -> None:
+    def __init__(self, server: OpenSearchServer, engine_name: str, state: IndexState) -> None:
         self._server = server
         self._engine_name = engine_name
         self._state = state
-        self._settings = settings
         self._loader = BulkLoader(server, engine_name)
         self._digest = Digest()
         self.is_committed = False
@@ -186,8 +184,7 @@ class OpenSearchIndexWriter:
 
     async def commit(self) -> int:
         await self._loader.finish()
-        state = replace(self._state, count=self._digest.count, digest=self._digest.hex())
-        await complete_index(self._server, self._engine_name, state, self._settings)
+        await complete_index(self._server, self._engine_name, self._state.completed(self._digest))
         self.is_committed = True
         return self._digest.count
 
@@ -198,9 +195,7 @@ class OpenSearchIndexWriter:
             await remove_index(self._server, self._engine_name)
 
 
-async def complete_index(
-    server: OpenSearchServer, engine_name: str, state: IndexState, settings: dict[str, Any]
-) -> None:
+async def complete_index(server: OpenSearchServer, engine_name: str, state: IndexState) -> None:
     """Make what was loaded searchable and count it; the last request of all marks the index as complete.
 
     Raises:
@@ -219,7 +214,7 @@ async def complete_index(
                 found=found,
             )
         await server.ask("POST", f"/{engine_name}/_flush", seconds=_COMMIT_SECONDS)
-        await server.ask("PUT", f"/{engine_name}/_settings", final_settings(settings))
+        await server.ask("PUT", f"/{engine_name}/_settings", final_settings(state))
         await server.ask("PUT", f"/{engine_name}/_mapping", {"_meta": state.note()})
 
     try:

@@ -23,6 +23,7 @@ from sourcebook.backends.opensearch_mapping import (
     build_index_body,
     read_note,
 )
+from sourcebook.backends.opensearch_patcher import OpenSearchIndexPatcher, check_untouched
 from sourcebook.backends.opensearch_query import build_search, build_walk, read_token, token_digest, write_token
 from sourcebook.backends.opensearch_server import OpenSearchServer, RefusedRequest
 from sourcebook.backends.opensearch_writer import OpenSearchIndexWriter, remove_index
@@ -30,7 +31,7 @@ from sourcebook.errors import Conflict, EngineUnavailable, MappingError, NotFoun
 from sourcebook.model.mapping import Properties
 from sourcebook.model.query import SearchRequest, SearchResult
 from sourcebook.ports.documents import DocumentStore
-from sourcebook.ports.search import IndexWriter
+from sourcebook.ports.search import IndexInfo, IndexPatcher, IndexWriter
 from sourcebook.settings import Settings
 
 _NOT_FOUND = 404
@@ -63,15 +64,43 @@ class OpenSearchEngine:
         self, name: str, *, collection: str, properties: Properties, settings: dict[str, Any]
     ) -> AsyncIterator[IndexWriter]:
         engine_name = self._engine_name(name)
-        state = IndexState(name, collection, uuid.uuid4().hex, properties)
+        state = IndexState(name, collection, uuid.uuid4().hex, properties, settings)
         await self._remove_leftovers(name)
-        await self._server.insist(lambda: self._create(engine_name, state, settings))
-        writer = OpenSearchIndexWriter(self._server, engine_name, state, settings)
+        await self._server.insist(lambda: self._create(engine_name, state))
+        writer = OpenSearchIndexWriter(self._server, engine_name, state)
         try:
             yield writer
         finally:
             # Goes on to the end even if this task is cancelled again.
             await asyncio.shield(asyncio.create_task(writer.discard()))
+
+    @asynccontextmanager
+    async def derive(
+        self, name: str, *, base: str, collection: str, properties: Properties
+    ) -> AsyncIterator[IndexPatcher]:
+        before = await self._server.insist(lambda: self._read_state(base))
+        if before is None:
+            raise _not_found(base)
+        if await self.count(name) is not None:
+            raise Conflict(f"There is an index {name} already.", index=name)
+        engine_name = self._engine_name(name)
+        state = IndexState(name, collection, uuid.uuid4().hex, properties, before.settings)
+        await self._remove_leftovers(name)
+        patcher = OpenSearchIndexPatcher(
+            self._server, base_name=self._engine_name(base), engine_name=engine_name, state=state
+        )
+        try:
+            await patcher.begin(before)
+            yield patcher
+        finally:
+            await asyncio.shield(asyncio.create_task(patcher.discard()))
+
+    async def info(self, name: str) -> IndexInfo | None:
+        state = await self._read_state(name)
+        if state is None:
+            return None
+        await check_untouched(self._server, self._engine_name(name), state)
+        return IndexInfo(count=state.count or 0, digest=state.digest, properties=state.properties)
 
     async def search(self, name: str, request: SearchRequest) -> SearchResult:
         try:
@@ -88,7 +117,8 @@ class OpenSearchEngine:
         return None if state is None else state.count
 
     async def names(self) -> list[str]:
-        return sorted(state.name for state, _ in await self._list() if state.count is not None)
+        found = await self._mappings(f"{self._server.address.prefix}~*")
+        return sorted(state.name for state in found.values() if state is not None)
 
     async def drop(self, name: str) -> None:
         self._known.pop(name, None)
@@ -148,41 +178,45 @@ class OpenSearchEngine:
         if known is not None and time.monotonic() - known[0] < _KNOWN_SECONDS:
             return known[1]
         state = await self._read_state(name)
-        if state is None or state.count is None:
+        if state is None:
             self._known.pop(name, None)
             raise _not_found(name)
         self._known[name] = (time.monotonic(), state)
         return state
 
     async def _read_state(self, name: str) -> IndexState | None:
-        found = await self._mappings(self._engine_name(name))
-        return next((read_note(meta) for meta in found.values()), None)
+        """Return what an index says of itself, or None if there is no complete one of that name."""
+        engine_name = self._engine_name(name)
+        return (await self._mappings(engine_name)).get(engine_name)
 
-    async def _list(self) -> list[tuple[IndexState, str]]:
-        found = await self._mappings(f"{self._server.address.prefix}~*")
-        read = [(read_note(meta), engine_name) for engine_name, meta in found.items()]
-        return [(state, engine_name) for state, engine_name in read if state is not None]
-
-    async def _mappings(self, pattern: str) -> dict[str, dict[str, Any]]:
+    async def _mappings(self, pattern: str) -> dict[str, IndexState | None]:
+        """Return what indices say of themselves, by their names in the cluster; None for those that are not complete."""
         try:
-            text = await self._server.ask("GET", f"/{pattern}/_mapping", filter_path=f"*.mappings._meta.{META}")
+            text = await self._server.ask(
+                "GET", f"/{pattern}/_mapping", filter_path=f"*.mappings._meta.{META},*.mappings.dynamic"
+            )
         except RefusedRequest as error:
             if error.status == _NOT_FOUND:
                 return {}
             raise EngineUnavailable(f"OpenSearch does not tell what indices it has ({error.reason}).") from error
         answer = orjson.loads(text) if text else {}
-        return {engine_name: found["mappings"].get("_meta", {}) for engine_name, found in answer.items()}
+        return {name: self._read_complete(name, found["mappings"]) for name, found in answer.items()}
+
+    def _read_complete(self, engine_name: str, mapping: dict[str, Any]) -> IndexState | None:
+        state = read_note(mapping.get("_meta"))
+        # A clone says of itself what its base does, until it is complete.
+        is_own = state is not None and state.count is not None and self._engine_name(state.name) == engine_name
+        return state if is_own else None
 
     # Making
 
-    async def _create(self, engine_name: str, state: IndexState, settings: dict[str, Any]) -> None:
+    async def _create(self, engine_name: str, state: IndexState) -> None:
         try:
-            await self._server.ask("PUT", f"/{engine_name}", build_index_body(state, settings))
+            await self._server.ask("PUT", f"/{engine_name}", build_index_body(state))
         except RefusedRequest as error:
             if error.kind == "resource_already_exists_exception":
-                known = await self._read_state(state.name)
-                if known is not None and known.generation == state.generation:
-                    return  # our own request, the answer to which was lost
+                if await self._is_ours(engine_name, state):
+                    return  # the answer to our own request was lost
                 raise Conflict(f"There is an index {state.name} already.", index=state.name) from error
             raise MappingError(
                 f"OpenSearch cannot make the index {state.name}: {error.reason}. Change the mapping of that field "
@@ -191,10 +225,17 @@ class OpenSearchEngine:
                 reason=error.reason,
             ) from error
 
+    async def _is_ours(self, engine_name: str, state: IndexState) -> bool:
+        text = await self._server.ask(
+            "GET", f"/{engine_name}/_mapping", filter_path=f"*.mappings._meta.{META}.generation"
+        )
+        return state.generation.encode() in text.encode()
+
     async def _remove_leftovers(self, name: str) -> None:
         """Remove the incomplete index of this name, and those that are older than a job may run."""
-        for state, engine_name in await self._server.insist(self._list):
-            if state.count is None and (state.name == name or await self._is_old(engine_name)):
+        found = await self._server.insist(lambda: self._mappings(f"{self._server.address.prefix}~*"))
+        for engine_name, state in found.items():
+            if state is None and (engine_name == self._engine_name(name) or await self._is_old(engine_name)):
                 await remove_index(self._server, engine_name)
 
     async def _is_old(self, engine_name: str) -> bool:
