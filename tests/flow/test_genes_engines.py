@@ -27,7 +27,7 @@ from sourcebook.model.release import Release
 from sourcebook.settings import Settings
 
 MONGODB = "SOURCEBOOK_TEST_MONGODB_URL"
-EVERY = 997  # every so many documents, one is asked for by its values
+SAMPLES = 8  # documents that are asked for by each of their values
 PAGE = 1000
 
 pytestmark = [
@@ -82,10 +82,10 @@ async def compare_documents(embedded: Released, production: Released) -> list[di
     async for batch in embedded[0].documents.scan(embedded[1].collection, size=PAGE):
         assert batch == await anext(other)
         count += len(batch)
-        samples += [read_document(record) for record in batch[EVERY % PAGE :: EVERY]]
+        samples.append(read_document(batch[count % len(batch)]))
     assert [batch async for batch in other] == []
     assert count == embedded[1].count == production[1].count
-    return samples
+    return samples[:: len(samples) // SAMPLES]
 
 
 def requests(release: Release, samples: list[dict[str, Any]]) -> Iterator[tuple[str, SearchRequest]]:

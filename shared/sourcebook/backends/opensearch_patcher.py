@@ -1,6 +1,6 @@
 """Derives one OpenSearch index from another: a copy, in which the documents that changed are replaced.
 
-The copy is a clone, which shares the files of its base. Where the mapping lost a field, whose values a clone would still find, the
+The copy is a clone, which shares the files of its base. Where the mapping lost a field, whose values a clone would find, the
 cluster copies document by document instead. Indices are closed to writes once they are complete, as clones want it.
 """
 
@@ -31,7 +31,7 @@ _IDS_AT_ONCE = 1000
 
 class _Found(msgspec.Struct):
     id: str = msgspec.field(name="_id")
-    source: msgspec.Raw | None = msgspec.field(name="_source", default=None)
+    source: msgspec.Raw = msgspec.field(name="_source", default=msgspec.Raw())  # empty if it is not there
 
 
 class _FoundAnswer(msgspec.Struct):
@@ -101,8 +101,9 @@ class OpenSearchIndexPatcher:
                 lambda part=part: self._server.ask("POST", f"/{self._base_name}/_mget", {"ids": part})  # type: ignore[misc]
             )
             for found in msgspec.json.decode(text, type=_FoundAnswer).docs:
-                if found.source is not None:
-                    body = HEAD + bytes(found.source)[len(STORED_HEAD) :]
+                source = bytes(found.source)
+                if source:
+                    body = HEAD + source[len(STORED_HEAD) :]
                     self._digest.remove([content_hash(body)])
                     known.append(found.id)
         return known
