@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PACKAGES := shared services tests bench
 
-.PHONY: help demo test check tests test-containers bench bench-peer bench-web bench-release docs lock clean
+.PHONY: help demo test check tests test-engines test-containers bench bench-peer bench-web bench-release docs lock clean
 
 help: ## show this
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-15s %s\n", $$1, $$2}'
@@ -24,6 +24,8 @@ tests: .venv/ready
 
 test-containers: .venv/ready ## images, compose and dying containers, under a container engine (minutes)
 	@SOURCEBOOK_TEST_CONTAINERS=1 $(BIN)/python -m pytest -q tests/e2e/test_containers.py
+test-engines: .venv/ready ## run the contracts on the real OpenSearch, MongoDB and Redis that this machine can have
+	@$(BIN)/python tests/run_engines.py $(ARGS)
 
 bench: .venv/ready ## measure every stage on a million generated documents; writes docs/benchmarks.md
 	@$(BIN)/python bench/run.py $(ARGS)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.search_engines import skip_on_osmem
 
 from sourcebook.backends import open_documents, open_search
 from sourcebook.errors import CannotDerive, NotFound
@@ -18,7 +19,6 @@ from sourcebook.model.query import FacetRequest, SearchRequest, SortKey
 from sourcebook.ports.documents import DocumentStore
 from sourcebook.ports.search import SearchEngine
 from sourcebook.settings import Settings
-from support.search_engines import skip_on_osmem
 
 Content = dict[str, dict[str, Any]]
 
