@@ -103,9 +103,11 @@ async def open_engines(home: Path) -> AsyncIterator[Engines]:
 def play(home: Path, scenario: Callable[[Engines], Awaitable[None]]) -> None:
     async def main() -> None:
         async with open_engines(home) as engines:
-            await scenario(engines)
-            for name in await engines.search.names():  # a server is there for the next example too
-                await engines.search.drop(name)
+            try:
+                await scenario(engines)
+            finally:
+                for name in await engines.search.names():  # a server is there for the next example too
+                    await engines.search.drop(name)
 
     asyncio.run(main())
 
@@ -144,6 +146,7 @@ def test_documents_are_added_replaced_and_taken_out(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
+@pytest.mark.timeout(600)
 @settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 2**32), steps=st.integers(1, 4))
 def test_a_chain_of_derived_indices_equals_an_index_written_at_once(

@@ -99,9 +99,9 @@ def requests(release: Release, samples: list[dict[str, Any]]) -> Iterator[tuple[
         for is_descending in (False, True):
             keys = (SortKey(path, descending=is_descending),)
             yield f"sort {path} {is_descending}", SearchRequest(query="kinase OR receptor", sort=keys, size=200)
-    for document in samples:
-        for path, value in sorted(set(scalars(document, ""))):
-            yield from value_requests(path, value)
+    values = {path: value for document in samples for path, value in scalars(document, "")}
+    for path, value in sorted(values.items()):
+        yield from value_requests(path, value)
     nested = FacetRequest("ncbi_gene.type_of_gene", (FacetRequest("ncbi_gene.chromosome"),))
     yield "nested facets", SearchRequest(query="name:receptor", size=0, facets=(nested,), facet_size=50)
     yield "filters", SearchRequest(query="kinase", filter="ncbi_gene.chromosome:1", post_filter="cyclin", size=PAGE)
@@ -127,9 +127,9 @@ def value_requests(path: str, value: str) -> Iterator[tuple[str, SearchRequest]]
             f"{word} OR kinase AND 2",
         ]
     for query in queries:
-        yield query, SearchRequest(query=query, size=PAGE)
+        yield query, SearchRequest(query=query, size=100)
     match = (MatchQuery(value, ("_id", "all", path)),)
-    yield f"match {path} {value}", SearchRequest(query=match, size=PAGE)
+    yield f"match {path} {value}", SearchRequest(query=match, size=100)
 
 
 def scalars(value: Any, path: str) -> Iterator[tuple[str, str]]:
