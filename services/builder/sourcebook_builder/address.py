@@ -89,6 +89,7 @@ class FileSystemAddress:
         self.shown = hide_secrets(url)
         scheme = url.partition(":")[0].lower()
         self._moves = scheme in _WRITTEN_IN_PLACE
+        self._has_folders = self._moves or scheme == "memory"
         try:
             with _translated_errors(self.shown):
                 self._files, self._root = fsspec.core.url_to_fs(url, use_listings_cache=False)
@@ -122,7 +123,7 @@ class FileSystemAddress:
             await asyncio.to_thread(self._put_file, source, self._path(path))
 
     def _put_file(self, source: Path, target: str) -> None:
-        self._files.makedirs(target.rpartition("/")[0], exist_ok=True)
+        self._make_folder(target)
         self._files.put_file(str(source), target)
 
     async def replace(self, path: str, data: bytes) -> None:
@@ -130,8 +131,13 @@ class FileSystemAddress:
         with _translated_errors(f"{self.shown}/{path}"):
             await asyncio.to_thread(self._replace, self._path(path), data)
 
+    def _make_folder(self, target: str) -> None:
+        # An object store has none; asked for one, its library would look for the bucket, which may not be allowed.
+        if self._has_folders:
+            self._files.makedirs(target.rpartition("/")[0], exist_ok=True)
+
     def _replace(self, target: str, data: bytes) -> None:
-        self._files.makedirs(target.rpartition("/")[0], exist_ok=True)
+        self._make_folder(target)
         if not self._moves:
             self._files.pipe_file(target, data)
             return
