@@ -14,7 +14,6 @@ import pytest
 import zstandard
 from support.releases import (
     add_build,
-    add_changes,
     finish_killed,
     install,
     make_documents,
@@ -44,7 +43,6 @@ async def publish_chain(publisher: Context, url: str) -> list[Build]:
     for number, changed in ((2, {"id003": {"word": "two"}, "id004": {}}), (3, {"id003": {"word": "x", "number": 7}})):
         documents = {**make_documents(25 + number), **make_documents(25 + number, **changed)}
         builds.append(await add_build(publisher, number, documents))
-        await add_changes(publisher, builds[-1], builds[-2])
         await publish(publisher, builds[-1].name, url)
     return builds
 

@@ -8,7 +8,6 @@ import pytest
 import zstandard
 from support.releases import (
     add_build,
-    add_changes,
     finish_killed,
     make_documents,
     play,
@@ -84,17 +83,16 @@ def test_later_releases_are_published_as_changes_until_they_grow_too_large(
         forms = []
         for number in range(2, 6):
             new = await add_build(publisher, number, make_documents(id001={"word": f"w{number}"}))
-            if number != 3:
-                await add_changes(publisher, new, old)
+            if number == 3:
+                await publisher.documents.drop(old.collection)
             job = await publish(publisher, new.name, url)
             assert job.result
             forms.append(job.result["forms"])
             old = new
-        # without changes there is nothing but all; after two increments begins a new chain
+        # without the documents before there is nothing but all; after two increments a new chain begins
         assert forms == [["incremental"], ["full"], ["incremental"], ["incremental"]]
-        new = await add_build(publisher, 6, make_documents(id001={"word": "w6"}))
-        await add_changes(publisher, new, old)
-        job = await publish(publisher, new.name, url)
+        await add_build(publisher, 6, make_documents(id001={"word": "w6"}))
+        job = await publish(publisher, "genes_6", url)
         assert job.result
         assert job.result["forms"] == ["incremental", "full"]
         entry = next(item for item in read_versions(tmp_path / "out").versions if item.type == "incremental")
@@ -147,18 +145,16 @@ def test_an_address_of_other_origin_is_left_alone(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
-@pytest.mark.parametrize("step", ["publish changes", "publish"])
+@pytest.mark.parametrize(("mode", "step"), [("incremental", "publish changes"), ("full", "publish")])
 def test_a_publication_that_is_killed_shows_nothing_and_is_finished_by_the_next_worker(
-    tmp_path: Path, step: str
+    tmp_path: Path, mode: str, step: str
 ) -> None:
     async def scenario(publisher: Context, _: Context) -> None:
         url = f"file://{tmp_path}/out"
-        first = await add_build(publisher, 1, make_documents())
+        await add_build(publisher, 1, make_documents())
         await publish(publisher, "genes_1", url)
-        second = await add_build(publisher, 2, make_documents(30, id001={"word": "x"}))
-        if step == "publish changes":
-            await add_changes(publisher, second, first)
-        job = await start_publish(publisher, "genes_2", url)
+        await add_build(publisher, 2, make_documents(30, id001={"word": "x"}))
+        job = await start_publish(publisher, "genes_2", url, mode=mode)
         assert run_until_killed(publisher.settings.home, job.id, step=step) == -9
         assert read_latest(tmp_path / "out").build == "genes_1"
         assert [item.build for item in read_versions(tmp_path / "out").versions] == ["genes_1"]
@@ -182,7 +178,9 @@ def test_a_publication_that_died_before_its_last_file_writes_only_that(tmp_path:
     play(tmp_path, scenario)
 
 
-@pytest.mark.parametrize("fails_at", ["documents", "mapping.json", "metadata.json", "versions.json", "latest.json"])
+@pytest.mark.parametrize(
+    "fails_at", ["documents", "changes-", "mapping.json", "metadata.json", "versions.json", "latest.json"]
+)
 def test_an_address_that_is_gone_half_way_keeps_what_it_had(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails_at: str
 ) -> None:
@@ -205,15 +203,16 @@ def test_an_address_that_is_gone_half_way_keeps_what_it_had(
         await add_build(publisher, 1, make_documents())
         await publish(publisher, "genes_1", url)
         await add_build(publisher, 2, make_documents(26))
+        mode = "incremental" if fails_at == "changes-" else "full"
         with monkeypatch.context() as patch:
             patch.setattr(FileSystemAddress, "_put_file", put_or_fail)
             patch.setattr(FileSystemAddress, "_replace", replace_or_fail)
-            job = await publish(publisher, "genes_2", url)
+            job = await publish(publisher, "genes_2", url, mode)
             assert (job.state, job.attempt) == (JobState.FAILED, 1)
         assert job.error
         assert (job.error.code, "secret" in job.model_dump_json()) == ("engine_unavailable", False)
         assert read_latest(tmp_path / "out").build == "genes_1"
-        job = await publish(publisher, "genes_2", url)
+        job = await publish(publisher, "genes_2", url, mode)
         assert job.state is JobState.SUCCEEDED
         assert [item.build for item in read_versions(tmp_path / "out").versions] == ["genes_1", "genes_2"]
 

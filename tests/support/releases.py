@@ -10,25 +10,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
-import jsonpatch
-import orjson
-
 from sourcebook.backends import open_inline_bus
 from sourcebook.context import Context, open_context
-from sourcebook.hub.changes import (
-    ChangesWriter,
-    encode_delete,
-    encode_document,
-    encode_patch,
-    write_metadata,
-)
 from sourcebook.hub.jobs import get_job
 from sourcebook.hub.publishing import start_install, start_publish
 from sourcebook.model.build import Build
-from sourcebook.model.change import ChangeKind, ChangesMetadata, ComparedSide, diff_properties
-from sourcebook.model.document import Record, make_record, read_document
+from sourcebook.model.document import Record, make_record
 from sourcebook.model.job import Job
-from sourcebook.model.names import build_changes_key
 from sourcebook.settings import Settings
 from sourcebook.worker import JobRun, execute_job, run_queued_jobs
 
@@ -78,47 +66,6 @@ async def add_build(context: Context, number: int, documents: Documents, **field
     build = Build.model_validate({**values, "metadata": {"build_version": str(number)}, **fields})
     await context.catalog.put(name, build)
     return build
-
-
-async def add_changes(context: Context, new: Build, old: Build) -> None:
-    """Store the changes from one build to the next."""
-    key = build_changes_key(new.name, old.name)
-    folder = await context.files.staging(key)
-    before, after = await read_all(context, old.collection), await read_all(context, new.collection)
-    writer = ChangesWriter(folder)
-    for record_key in sorted(before | after):
-        known, wanted = before.get(record_key), after.get(record_key)
-        if known == wanted:
-            continue
-        if wanted is None:
-            writer.write(ChangeKind.DELETE, encode_delete((record_key, known or b"")))
-        elif known is None:
-            writer.write(ChangeKind.ADD, encode_document(ChangeKind.ADD, (record_key, wanted)))
-        else:
-            documents = (read_document((record_key, known)), read_document((record_key, wanted)))
-            patch = orjson.dumps(jsonpatch.make_patch(*documents).patch)
-            writer.write(ChangeKind.UPDATE, encode_patch((record_key, wanted), patch))
-    files = writer.finish()
-    metadata = ChangesMetadata(
-        config=new.config,
-        doc_type=new.doc_type,
-        old=_side(old),
-        new=_side(new),
-        counts=writer.counts,
-        mapping=diff_properties(old.mapping, new.mapping),
-        files=files,
-        new_mapping=new.mapping,
-        new_metadata=new.metadata,
-    )
-    write_metadata(folder, metadata)
-    await context.files.publish(key)
-
-
-def _side(build: Build) -> ComparedSide:
-    version = str(build.metadata["build_version"])
-    return ComparedSide(
-        build=build.name, version=version, collection=build.collection, count=build.count, digest=build.digest
-    )
 
 
 async def read_all(context: Context, collection: str) -> dict[bytes, bytes]:

@@ -33,6 +33,7 @@ _MAX_REDIRECTS = 10
 _WRITTEN_IN_PLACE = {"file", "local", "sftp", "ftp"}
 _PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "sftp": "paramiko"}
 _TRY_AGAIN = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
+_NO_PLACE = "the bucket or folder to write to does not exist"
 Count = Callable[[int], Awaitable[None]]
 
 
@@ -119,7 +120,7 @@ class FileSystemAddress:
         Raises:
             TransientError: the address cannot be written to now.
         """
-        with _translated_errors(f"{self.shown}/{path}"):
+        with _translated_errors(f"{self.shown}/{path}", missing=_NO_PLACE):
             await asyncio.to_thread(self._put_file, source, self._path(path))
 
     def _put_file(self, source: Path, target: str) -> None:
@@ -128,7 +129,7 @@ class FileSystemAddress:
 
     async def replace(self, path: str, data: bytes) -> None:
         """Write a small file so that readers see the old one or the new one, never a part."""
-        with _translated_errors(f"{self.shown}/{path}"):
+        with _translated_errors(f"{self.shown}/{path}", missing=_NO_PLACE):
             await asyncio.to_thread(self._replace, self._path(path), data)
 
     def _make_folder(self, target: str) -> None:
@@ -156,13 +157,13 @@ class FileSystemAddress:
 
 
 @contextmanager
-def _translated_errors(shown: str) -> Iterator[None]:
+def _translated_errors(shown: str, *, missing: str = "there is no such file") -> Iterator[None]:
     try:
         yield
     except (SourcebookError, ImportError):
         raise
     except FileNotFoundError as error:
-        raise NotFound(f"There is no {shown}.", url=shown) from error
+        raise NotFound(f"{shown}: {missing}.", url=shown) from error
     except PermissionError as error:
         raise DownloadRefused(f"{shown}: no permission.", url=shown) from error
     # Each library behind fsspec has errors of its own; all say that the address does not work now.

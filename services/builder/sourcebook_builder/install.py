@@ -323,6 +323,7 @@ async def _keep_changes(job: _Job, base: Build, made: Build) -> None:
         "old": metadata.old.model_copy(update={"build": base.name, "collection": base.collection}),
         "new": metadata.new.model_copy(update={"build": made.name, "collection": made.collection}),
     }
+    await job.context.files.discard(key)  # of a try that died
     staging = await job.context.files.staging(key)
     await asyncio.to_thread(_copy_changes, folder, staging, metadata.model_copy(update=own))
     await job.context.files.publish(key)

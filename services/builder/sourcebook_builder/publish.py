@@ -17,13 +17,14 @@ from sourcebook.errors import (
     InvalidRequest,
     NotFound,
     StoreDamaged,
+    VerificationFailed,
 )
 from sourcebook.flow.messages import PublishRelease, ReleasePublished
 from sourcebook.hub.builds import check_has_documents, get_build
-from sourcebook.hub.changes import ChangesFolder, open_changes
+from sourcebook.hub.changes import ChangesFolder
+from sourcebook.hub.diff import ensure_changes
 from sourcebook.model.build import Build
 from sourcebook.model.document import Digest
-from sourcebook.model.names import build_changes_key
 from sourcebook.model.published import (
     LATEST_FILE,
     METADATA_FILE,
@@ -76,7 +77,9 @@ async def publish_release(context: Context, run: JobRun, command: PublishRelease
     job = _Job(context, run, build, address, context.scratch_folder(run.id))
     known = await _read_known(job)
     latest = await read_latest(address)
-    changes = await _find_changes(job, latest)
+    there = {version.type for version in known.versions if version.build == build.name}
+    is_wanted = command.mode == "incremental" or (command.mode == "auto" and not there)
+    changes = await _find_changes(job, latest) if is_wanted and latest is not None else None
     forms = choose_forms(known.versions, build, changes, command.mode)
     added = []
     if "incremental" in forms and changes is not None:
@@ -110,17 +113,18 @@ async def _read_known(job: _Job) -> PublishedVersions:
     return known
 
 
-async def _find_changes(job: _Job, latest: Latest | None) -> ChangesFolder | None:
-    """Return the changes from what was published last, if they are there and lead from that to this build."""
-    if latest is None or latest.build == job.build.name:
+async def _find_changes(job: _Job, latest: Latest) -> ChangesFolder | None:
+    """Return the changes from what was published last, if that is a build of this hub and its changes or documents are here."""
+    old = await job.context.catalog.get(Build, latest.build)
+    if old is None or old.name == job.build.name or old.config != job.build.config:
+        return None
+    if (old.count, old.digest) != (latest.count, latest.digest):
         return None
     try:
-        changes = await open_changes(job.context, build_changes_key(job.build.name, latest.build))
-    except NotFound:
+        return await ensure_changes(job.context, old, job.build, progress=job.run.progress)
+    except (NotFound, VerificationFailed) as error:
+        job.run.warn(f"There are no changes from {old.name} to {job.build.name}: {error.message}")
         return None
-    old, new = changes.metadata.old, changes.metadata.new
-    fits = (old.count, old.digest) == (latest.count, latest.digest)
-    return changes if fits and (new.count, new.digest) == (job.build.count, job.build.digest) else None
 
 
 def choose_forms(
