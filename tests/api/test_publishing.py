@@ -6,6 +6,9 @@ from typing import Any
 
 from support.releases import add_build, make_documents
 
+from sourcebook.model.build import BuildConfig
+from sourcebook.model.source import Plugin
+
 Hub = Callable[..., Any]
 
 
@@ -36,5 +39,22 @@ def test_subscriptions_are_put_listed_and_removed(hub: Hub) -> None:
         assert wrong.status_code == 422
         assert (await gateway.ask("DELETE", "/hub/subscriptions/genes")).status_code == 204
         assert (await gateway.ask("DELETE", "/hub/subscriptions/genes")).status_code == 404
+
+    hub(work)
+
+
+def test_a_password_in_a_configuration_is_kept_but_not_shown(hub: Hub) -> None:
+    async def work(gateway: Any) -> None:
+        await gateway.context.catalog.put("a", Plugin(name="a", folder="a"))
+        config = {"doc_type": "gene", "sources": ["a"], "publish": "ftp://u:secret@host/out"}
+        for _ in range(2):
+            shown = await gateway.ask("PUT", "/hub/build-configs/genes", json=config)
+            assert shown.json()["publish"] == "ftp://u:***@host/out"
+            config = (await gateway.ask("GET", "/hub/build-configs/genes")).json()
+            assert "secret" not in (await gateway.ask("GET", "/hub/build-configs")).text
+        stored = await gateway.context.catalog.get(BuildConfig, "genes")
+        assert stored.publish == "ftp://u:secret@host/out"
+        refused = await gateway.ask("PUT", "/hub/build-configs/genes", json={**config, "publish": "x://u:secret@host"})
+        assert (refused.status_code, "secret" in refused.text) == (422, False)
 
     hub(work)

@@ -8,6 +8,7 @@ from sourcebook.errors import Conflict, MissingUpload, NotFound
 from sourcebook.flow.messages import ApplyChanges, BuildDocuments, IndexBuild
 from sourcebook.hub.jobs import find_user, submit
 from sourcebook.hub.release_mode import choose_release_mode
+from sourcebook.logging import hide_secrets
 from sourcebook.model.build import Build, BuildConfig, BuildMode
 from sourcebook.model.job import Job
 from sourcebook.model.names import check_name
@@ -34,6 +35,8 @@ async def put_build_config(context: Context, config: BuildConfig) -> BuildConfig
             )
     before = await context.catalog.get(BuildConfig, config.name)
     await _begin_chain(context, before, config.name)
+    if before and before.publish and config.publish == hide_secrets(before.publish):
+        config = config.model_copy(update={"publish": before.publish})  # put back as it was shown
     await context.catalog.put(config.name, config)
     return config
 

@@ -4,6 +4,7 @@ from fastapi import APIRouter
 
 from sourcebook.errors import InvalidRequest
 from sourcebook.hub.builds import delete_build_config, get_build_config, list_build_configs, put_build_config
+from sourcebook.logging import hide_secrets
 from sourcebook.model.build import BuildConfig
 from sourcebook_api.dependencies import Engines
 
@@ -16,16 +17,21 @@ class EditedBuildConfig(BuildConfig):
     name: str = ""
 
 
+def _show(config: BuildConfig) -> BuildConfig:
+    """Hide a password in the address; a configuration that is put back as it was shown keeps it."""
+    return config.model_copy(update={"publish": hide_secrets(config.publish)}) if config.publish else config
+
+
 @router.get("")
 async def list_all(context: Engines) -> list[BuildConfig]:
     """List all build configurations."""
-    return await list_build_configs(context)
+    return [_show(config) for config in await list_build_configs(context)]
 
 
 @router.get("/{name}")
 async def get(context: Engines, name: str) -> BuildConfig:
     """Return a build configuration."""
-    return await get_build_config(context, name)
+    return _show(await get_build_config(context, name))
 
 
 @router.put("/{name}")
@@ -34,7 +40,7 @@ async def put(context: Engines, name: str, config: EditedBuildConfig) -> BuildCo
     if config.name not in {"", name}:
         raise InvalidRequest(f"The path names {name!r}, the body {config.name!r}.", path=name, body=config.name)
     values = {**config.model_dump(by_alias=True), "name": name}
-    return await put_build_config(context, BuildConfig.model_validate(values))
+    return _show(await put_build_config(context, BuildConfig.model_validate(values)))
 
 
 @router.delete("/{name}", status_code=204)
