@@ -58,11 +58,11 @@ def check_commands(stack: Stack, plugin: SlowPlugin) -> None:
     plugin.slow("upload", on=True)
     command = [sys.executable, "-m", "sourcebook.cli", "upload", "things", "--force"]
     with subprocess.Popen(command, env=stack.environment, stderr=subprocess.PIPE, text=True) as waiting:
-        stack.wait_for(lambda: bool(stack.get("/hub/jobs?state=running").json()), 30, "the upload to run")
+        stack.wait_for(lambda: bool(stack.get("/hub/jobs?state=running&kind=upload").json()), 30, "the upload to run")
         waiting.send_signal(signal.SIGINT)
         _, message = waiting.communicate(timeout=20)
     assert (waiting.returncode, "The job goes on" in message, "Traceback" in message) == (130, True, False)
-    (job,) = stack.get("/hub/jobs?state=running").json()
+    (job,) = stack.get("/hub/jobs?state=running&kind=upload").json()
     plugin.slow("upload", on=False)
     assert stack.wait_for_job(job["id"])["state"] == "succeeded"
     (plugin.folder / "parser.py").write_text("def release(dumper): return '2'\ndef load_data(folder): 1 / 0\n")
