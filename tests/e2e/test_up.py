@@ -79,7 +79,7 @@ def check_what_happens_by_itself(stack: Stack, plugin: SlowPlugin) -> None:
     stack.wait_for(latest.exists, 60, "the first release to be published")
     assert stack.get("/apis/things/query?size=0").json()["total"] == plugin.documents
     installed = stack.command("release", "install", f"file://{stack.folder}/out/things", "--name", "copy")
-    assert (installed.returncode, "index copy_" in installed.stdout) == (0, True), installed.stderr
+    assert (installed.returncode, "apply copy_" in installed.stdout) == (0, True), installed.stderr
     assert stack.get("/apis/copy/query?size=0").json()["total"] == plugin.documents
     manifest = plugin.folder / "manifest.json"
     before = manifest.read_text()
