@@ -24,6 +24,7 @@ tests: .venv/ready
 
 test-containers: .venv/ready ## images, compose and dying containers, under a container engine (minutes)
 	@SOURCEBOOK_TEST_CONTAINERS=1 $(BIN)/python -m pytest -q tests/e2e/test_containers.py
+
 test-engines: .venv/ready ## run the contracts on the real OpenSearch, MongoDB and Redis that this machine can have
 	@$(BIN)/python tests/run_engines.py $(ARGS)
 

@@ -405,4 +405,4 @@ def test_section_7_a_large_batch_leaves_turns_to_others(genes: Genes) -> None:
         )
         assert order == ["one", "one", "one", "batch"]
 
-    genes(work)
+    genes(work, query_timeout=120)

@@ -188,8 +188,11 @@ class OpenSearchServer:
     def _explain(self, error: TransportError) -> Exception:
         if isinstance(error, NoConnection):
             return self._explain_connection(error)
-        status = int(error.status_code)
-        kind, reason = read_problem(error.info)
+        return self.explain(int(error.status_code), error.info)
+
+    def explain(self, status: int, info: Any) -> Exception:
+        """Return the error for a status that is none of success, and what came with it."""
+        kind, reason = read_problem(info)
         if kind == _BLOCKED:
             return self.explain_block(reason)
         if kind in _TOO_BROAD:

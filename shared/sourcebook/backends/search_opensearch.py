@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 
 from sourcebook.backends.opensearch_answer import Answer, is_exact, read_answer, read_page, read_result
+from sourcebook.backends.opensearch_batch import SearchBatcher
 from sourcebook.backends.opensearch_mapping import (
     META,
     IndexState,
@@ -56,6 +57,7 @@ class OpenSearchEngine:
 
     def __init__(self, server: OpenSearchServer, *, leftover_age: timedelta) -> None:
         self._server = server
+        self._batcher = SearchBatcher(server)
         self._leftover_age = leftover_age
         self._known: dict[str, tuple[float, IndexState]] = {}
 
@@ -151,14 +153,7 @@ class OpenSearchEngine:
     async def _ask(self, state: IndexState, request: SearchRequest, body: dict[str, Any]) -> Answer:
         body["timeout"] = f"{max(int(request.timeout_seconds * 1000), 1)}ms"
         try:
-            text = await self._server.ask(
-                "POST",
-                f"/{self._engine_name(state.name)}/_search",
-                body,
-                seconds=request.timeout_seconds,
-                allow_partial_search_results="false",
-            )
-            answer = read_answer(text)
+            answer = read_answer(await self._send(state, request, body))
         except RefusedRequest as error:
             if error.status == _NOT_FOUND:
                 self._known.pop(state.name, None)
@@ -169,6 +164,14 @@ class OpenSearchEngine:
         if answer.timed_out:
             raise _too_slow(request)
         return answer
+
+    async def _send(self, state: IndexState, request: SearchRequest, body: dict[str, Any]) -> str:
+        engine_name, seconds = self._engine_name(state.name), request.timeout_seconds
+        if isinstance(request.query, tuple) and not request.facets:
+            # Terms are looked up in batches of up to thousands; none of them takes long.
+            return await self._batcher.search(engine_name, body, seconds)
+        path = f"/{engine_name}/_search"
+        return await self._server.ask("POST", path, body, seconds=seconds, allow_partial_search_results="false")
 
     # What is there
 

@@ -23,7 +23,7 @@ from sourcebook.errors import (
     VerificationFailed,
 )
 from sourcebook.model.document import make_record, read_document
-from sourcebook.model.query import Hit, SearchRequest
+from sourcebook.model.query import Hit, MatchQuery, SearchRequest, SearchResult
 from sourcebook.ports.search import SearchEngine
 from sourcebook.settings import Settings
 
@@ -304,6 +304,33 @@ def test_a_search_that_is_cut_short_is_no_answer(tmp_path: Path) -> None:
         cluster.say = lambda _method, path, _body: (200, part) if path.endswith("_search") else None
         with pytest.raises(EngineUnavailable, match="took longer than 10 seconds"):
             await engine.search("one", SearchRequest())
+
+    play(tmp_path, scenario)
+
+
+def test_terms_that_are_looked_up_together_travel_together(tmp_path: Path) -> None:
+    async def scenario(engine: SearchEngine, cluster: Cluster) -> None:
+        await fill(engine, {"_id": "a"})
+        broken = {"error": {"root_cause": [{"type": "query_shard_exception", "reason": "no"}]}, "status": 400}
+
+        def answer(_method: str, path: str, body: bytes) -> Answer | None:
+            if not path.endswith("_msearch"):
+                return None
+            terms = [orjson.loads(line)["query"]["multi_match"]["query"] for line in body.splitlines()[1::2]]
+            found = {"hits": {"total": {"value": 3}, "hits": []}}
+            return 200, {"responses": [broken if term == "t1" else found for term in terms]}
+
+        cluster.say = answer
+        requests = [SearchRequest(query=(MatchQuery(f"t{number}", ("taxid",)),)) for number in range(4)]
+        await engine.count("one")
+        results = await asyncio.gather(*(engine.search("one", item) for item in requests), return_exceptions=True)
+        assert [type(result) for result in results] == [SearchResult, QuerySyntaxError, SearchResult, SearchResult]
+        again = await asyncio.gather(*(engine.search("one", item) for item in requests), return_exceptions=True)
+        assert len(again) == 4
+        assert [path for _, path in cluster.asked].count("/_msearch") <= 5
+        cluster.say = lambda _method, path, _body: RED if path.endswith("_msearch") else None
+        with pytest.raises(EngineUnavailable, match="status red"):
+            await engine.search("one", requests[0])
 
     play(tmp_path, scenario)
 
