@@ -16,6 +16,7 @@ import orjson
 from stages import CONFIG, open_hub, served_release
 
 from sourcebook.context import Context
+from sourcebook.flow.stages import STAGES
 from sourcebook.hub.builds import get_build
 from sourcebook.hub.comparing import compare_collections
 from sourcebook.hub.diff import start_diff
@@ -23,6 +24,7 @@ from sourcebook.hub.jobs import get_job
 from sourcebook.model.document import HASH_BYTES, Record
 from sourcebook.model.job import JobState
 from sourcebook.model.names import build_changes_key
+from sourcebook.references import load_reference
 from sourcebook.worker import run_queued_jobs
 
 
@@ -30,6 +32,7 @@ async def diff(old: str, new: str) -> dict[str, Any]:
     """Compare two builds from end to end, as if nothing were known of what changed."""
     async with open_hub() as (context, bus):
         await context.files.delete(build_changes_key(new, old))
+        load_reference(STAGES["diff"].handler)  # a worker has imported it long since
         started, cpu_started = time.perf_counter(), time.process_time()
         job = await start_diff(context, old, new)
         await run_queued_jobs(context, bus)
@@ -42,24 +45,16 @@ async def diff(old: str, new: str) -> dict[str, Any]:
 
 
 async def hashes(old: str, new: str) -> dict[str, Any]:
-    """Read two builds side by side and compare nothing but keys and hashes: what no diff can undercut."""
+    """Read two builds side by side and find which documents differ, by what is stored beside them; nothing is decoded."""
     async with open_hub() as (context, _):
         names = [(await get_build(context, name)).collection for name in (old, new)]
+        size = context.settings.batch_documents
         started, cpu_started = time.perf_counter(), time.process_time()
-        left, right = [_hashes(context, name) for name in names]
-        different = len((await left).items() ^ (await right).items())
-        return {
-            "seconds": time.perf_counter() - started,
-            "cpu_seconds": time.process_time() - cpu_started,
-            "different": different,
-        }
-
-
-async def _hashes(context: Context, name: str) -> dict[bytes, bytes]:
-    found: dict[bytes, bytes] = {}
-    async for batch in context.documents.scan(name):
-        found |= {key: value[:HASH_BYTES] for key, value in batch}
-    return found
+        different = 0
+        async for step in compare_collections(context.documents, names[0], names[1], size=size):
+            different += len(step.differences)
+        seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
+        return {"seconds": seconds, "cpu_seconds": cpu_seconds, "different": different}
 
 
 async def pairs(old: str, new: str, path: Path, count: int) -> dict[str, Any]:
