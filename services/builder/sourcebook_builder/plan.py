@@ -11,7 +11,8 @@ from sourcebook_builder.merge import MERGE_RULES
 from sourcebook_builder.select import ChosenUpload
 
 # A changed document is looked up in every source and in the build before, written between others, and compared: where 7%
-# changed, an incremental build takes nearly half the processor time of a full one (`make bench-release`): at 15% it gains nothing.
+# changed, an incremental build takes nearly half the processor time of a full one (`make bench-release`). At 15% nothing is
+# gained.
 MAX_SHARE = 0.15
 _MAX_UPLOADS = 20
 
