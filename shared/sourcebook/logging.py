@@ -43,7 +43,8 @@ def configure_logging(level: str, *, as_json: bool) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for chatty in ("httpx", "httpcore", "kombu", "amqp"):
+    # At DEBUG these write whole requests: documents, and what signs them.
+    for chatty in ("httpx", "httpcore", "kombu", "amqp", "pymongo", "botocore", "aiobotocore", "s3fs", "fsspec"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 

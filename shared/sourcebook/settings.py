@@ -25,6 +25,11 @@ class Settings(BaseSettings):
     broker_url: str = Field("", description="Redis or Valkey URL for Celery; empty: the bundled Valkey under HOME.")
     documents_url: str = Field("lmdb:", description="Document store: `lmdb:` (under HOME) or `mongodb://...`.")
     catalog_url: str = Field("sqlite:", description="Catalogue: `sqlite:` (under HOME) or `mongodb://...`.")
+    locks_url: str = Field(
+        "",
+        description="Locks: `sqlite:`, `redis://...` or `rediss://...`; empty: beside a SQLite catalogue, else in the broker's "
+        "Redis.",
+    )
     search_url: str = Field(
         "tantivy:", description="Search engine: `tantivy:` (under HOME) or `opensearch+http(s)://...`."
     )

@@ -13,7 +13,7 @@ from enum import Enum, auto
 from typing import Any, Protocol
 
 from sourcebook.context import Context
-from sourcebook.errors import Cancelled, SourcebookError, TimeLimitExceeded, TransientError
+from sourcebook.errors import Cancelled, EngineUnavailable, SourcebookError, TimeLimitExceeded, TransientError
 from sourcebook.flow.messages import Message
 from sourcebook.flow.stages import STAGES, next_commands
 from sourcebook.hub.jobs import submit_children
@@ -184,11 +184,15 @@ async def _run_handler(context: Context, job: Job, run: JobRun, *, owner: str, s
 
 async def _find_reason_to_end(context: Context, job: Job, owner: str, stop: StopSign | None) -> list[Exception]:
     """Renew the lock, look what has become of the job; return why it must end, if it must."""
-    if not await context.locks.renew(job.lock, owner, context.settings.lock_ttl):
-        return [_TakenOverError()]
-    known = await context.catalog.get(Job, job.id)
-    if known is None or known.cancel_requested or known.is_finished:
-        return [Cancelled(f"Job {job.id} was cancelled.", job=job.id)]
+    ttl = context.settings.lock_ttl
+    # While an engine is away, the body waits for it as well: it decides whether the job fails. The lock is renewed meanwhile.
+    with contextlib.suppress(EngineUnavailable, TimeoutError):
+        if not await context.locks.renew(job.lock, owner, ttl):
+            return [_TakenOverError()]
+        async with asyncio.timeout(ttl.total_seconds() / 3):
+            known = await context.catalog.get(Job, job.id)
+        if known is None or known.cancel_requested or known.is_finished:
+            return [Cancelled(f"Job {job.id} was cancelled.", job=job.id)]
     return [_HandedBackError()] if stop is not None and stop.is_due else []
 
 

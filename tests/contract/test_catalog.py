@@ -1,20 +1,21 @@
-"""The contract of catalogues and of locks, on every engine."""
+"""The contract of catalogues, on every engine."""
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from support.servers_mongo import is_ferretdb
 
-from sourcebook.backends import open_catalog, open_locks
+from sourcebook.backends import open_catalog
 from sourcebook.errors import NotFound
 from sourcebook.model.job import Job, JobState
 from sourcebook.model.release import Api
 from sourcebook.ports.catalog import Catalog
 from sourcebook.settings import Settings
 
-TTL = timedelta(seconds=30)
+pytestmark = pytest.mark.usefixtures("catalog_engine")
 
 
 def run(home: Path, scenario: Callable[[Catalog], Awaitable[None]]) -> None:
@@ -55,6 +56,10 @@ def test_insert_writes_only_what_is_not_there(tmp_path: Path) -> None:
 
 
 def test_updates_from_many_tasks_are_all_kept(tmp_path: Path) -> None:
+    url = os.environ.get("SOURCEBOOK_CATALOG_URL", "")
+    if url and is_ferretdb(url):
+        pytest.skip("FerretDB v1 looks and writes in two steps: it may lose one of two updates at once")
+
     async def scenario(catalog: Catalog) -> None:
         await catalog.put("a", job("a"))
         other = await open_catalog(Settings(home=tmp_path))
@@ -142,26 +147,3 @@ def test_delete_says_whether_it_was_there(tmp_path: Path) -> None:
         assert not await catalog.delete(Job, "a")
 
     run(tmp_path, scenario)
-
-
-def test_a_lock_has_one_owner_until_it_is_released_or_expires(tmp_path: Path) -> None:
-    async def main() -> None:
-        locks = await open_locks(Settings(home=tmp_path))
-        assert await locks.acquire("x", "me", TTL)
-        assert await locks.acquire("x", "me", TTL)
-        assert not await locks.acquire("x", "you", TTL)
-        assert await locks.acquire("y", "you", TTL)
-        assert await locks.holder("x") == "me"
-        assert await locks.renew("x", "me", TTL)
-        assert not await locks.renew("x", "you", TTL)
-        await locks.release("x", "you")
-        assert await locks.holder("x") == "me"
-        await locks.release("x", "me")
-        assert await locks.holder("x") is None
-        assert await locks.acquire("x", "you", timedelta(seconds=-1))
-        assert await locks.holder("x") is None
-        assert await locks.acquire("x", "me", TTL)
-        assert not await locks.renew("x", "you", TTL)
-        await locks.close()
-
-    asyncio.run(main())

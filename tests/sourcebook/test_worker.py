@@ -382,3 +382,25 @@ def test_jobs_and_documents_are_counted(tmp_path: Path, monkeypatch: pytest.Monk
 
 def reading(name: str, **labels: str) -> float:
     return REGISTRY.get_sample_value(name, labels) or 0.0
+
+
+def test_a_catalogue_that_is_away_for_a_while_ends_no_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    async def work_while_the_catalogue_is_away(context: Context, _run: JobRun, _command: Any) -> Message:
+        async def fail(*_: Any) -> None:
+            asked.append(time.monotonic())
+            raise EngineUnavailable("The catalogue does not answer.")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(context.catalog, "get", fail)
+            await asyncio.sleep(1.2)  # longer than the lock lives without being renewed
+        return READY
+
+    async def scenario(context: Context) -> None:
+        job = await jobs.submit(context, DumpSource(source="s"))
+        assert await execute_job(context, job.id) is Outcome.DONE
+        assert (await jobs.get_job(context, job.id)).state is JobState.SUCCEEDED
+        assert len(asked) > 1
+
+    play(tmp_path, monkeypatch, work_while_the_catalogue_is_away, scenario, lock_ttl=timedelta(seconds=1))

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
 
 from fastapi import FastAPI
 from starlette.applications import Starlette
@@ -26,6 +27,7 @@ from sourcebook_api.security import HubGuard
 OpenContext = Callable[[Settings], AbstractAsyncContextManager[Context]]
 
 _APIS = "/apis/"
+_PATIENCE = timedelta(seconds=2)
 _DESCRIPTION = """Control of the hub: register plugins, download and upload sources, build, release, follow jobs.
 
 A command answers 202 with its job and the job's `Location`. Errors are JSON: `code`, `message`, `details`, `request_id`.
@@ -63,7 +65,7 @@ def create_app(settings: Settings, *, open_engines: OpenContext = open_context) 
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_engines(settings) as context:
+        async with open_engines(_impatient(settings)) as context:
             app.state.context = context
             await add_plugin_folders(context, settings.plugin_folders)
             app.state.streams = EventStreams(context)
@@ -92,6 +94,11 @@ def create_app(settings: Settings, *, open_engines: OpenContext = open_context) 
     return app
 
 
+def _impatient(settings: Settings) -> Settings:
+    """Return the settings for a server: a request must not wait for an engine that is away as long as a job does."""
+    return settings.model_copy(update={"engine_patience": min(settings.engine_patience, _PATIENCE)})
+
+
 async def _show_console() -> HTMLResponse:
     return HTMLResponse(render_console(title="Sourcebook hub", spec="/openapi.json", assets="/docs/assets"))
 
@@ -105,7 +112,7 @@ def create_query_app(settings: Settings, api: str, *, open_engines: OpenContext 
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        async with open_engines(settings) as context:
+        async with open_engines(_impatient(settings)) as context:
             app.state.context = context
             yield
 

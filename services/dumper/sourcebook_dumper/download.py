@@ -55,8 +55,16 @@ def choose_file_names(urls: Iterable[str]) -> dict[str, str]:
     return names
 
 
+def is_repository(url: str) -> bool:
+    """Whether a URL names a whole repository, which comes as a tar file and is always unpacked."""
+    return urlsplit(url).scheme.startswith("git+")
+
+
 def _safe_name(url: str) -> str:
-    last = unquote(urlsplit(url).path.rstrip("/").rpartition("/")[2])
+    path = urlsplit(url).path
+    if is_repository(url):
+        path = f"{path.partition('@')[0].rstrip('/').removesuffix('.git')}.tar"
+    last = unquote(path.rstrip("/").rpartition("/")[2])
     name = last.translate(_UNSAFE).strip().lstrip(".")
     return name.encode()[-_NAME_MAX_BYTES:].decode(errors="ignore") or _NAME_WITHOUT_PATH
 

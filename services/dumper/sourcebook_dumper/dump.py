@@ -15,7 +15,14 @@ from sourcebook.model.names import build_release_folder_name
 from sourcebook.model.source import Plugin, SourceState
 from sourcebook.sdk.manifest import Manifest, load_manifest
 from sourcebook.worker import JobRun
-from sourcebook_dumper.download import Downloads, choose_file_names, download_files, prepare_folder, remove_notes
+from sourcebook_dumper.download import (
+    Downloads,
+    choose_file_names,
+    download_files,
+    is_repository,
+    prepare_folder,
+    remove_notes,
+)
 from sourcebook_dumper.fetchers import Fetchers, choose_fetcher, open_fetchers
 from sourcebook_dumper.progress import Meter, report_while, run_in_thread
 from sourcebook_dumper.release import Plan, decide_release, is_edited
@@ -141,8 +148,11 @@ async def _fill(context: Context, run: JobRun, plan: Plan, fetchers: Fetchers, *
             downloads, fetchers, meter, per_host=plan.settings.downloads_per_host, backoff=plan.backoff
         )
         files = await report_while(run, "download", meter, work)
+        repositories = [name for name, url in downloads.names.items() if is_repository(url)]
         if plan.manifest.dumper.uncompress:
-            await _unpack(run, plan, downloads)
+            await _unpack(run, plan, downloads, list(downloads.names))
+        elif repositories:
+            await _unpack(run, plan, downloads, repositories)
         await asyncio.to_thread(remove_notes, downloads)
         await context.files.publish(key)
     except TerminalError:
@@ -153,7 +163,7 @@ async def _fill(context: Context, run: JobRun, plan: Plan, fetchers: Fetchers, *
     return files
 
 
-async def _unpack(run: JobRun, plan: Plan, downloads: Downloads) -> None:
+async def _unpack(run: JobRun, plan: Plan, downloads: Downloads, names: list[str]) -> None:
     meter = Meter()
     count = meter.add()
 
@@ -161,9 +171,9 @@ async def _unpack(run: JobRun, plan: Plan, downloads: Downloads) -> None:
         unpacker = Unpacker(
             downloads.folder, plan.settings.unpack_max_bytes, plan.settings.unpack_max_ratio, count, stop
         )
-        unpacker.unpack_all(downloads.names)
+        unpacker.unpack_all(names)
 
-    if not any(is_archive(name) for name in downloads.names):
+    if not any(is_archive(name) for name in names):
         run.warn("dumper.uncompress is set, but no downloaded file has the ending of an archive.")
     await report_while(run, "unpack", meter, run_in_thread(unpack))
 

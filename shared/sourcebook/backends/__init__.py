@@ -12,15 +12,31 @@ from sourcebook.ports.search import SearchEngine
 from sourcebook.references import load_reference
 from sourcebook.settings import Settings
 
-DOCUMENTS = {"lmdb": "sourcebook.backends.documents_lmdb:open_lmdb"}
-CATALOGS = {"sqlite": "sourcebook.backends.catalog_sqlite:open_sqlite"}
-LOCKS = {"sqlite": "sourcebook.backends.locks_sqlite:open_sqlite_locks"}
+DOCUMENTS = {
+    "lmdb": "sourcebook.backends.documents_lmdb:open_lmdb",
+    "mongodb": "sourcebook.backends.documents_mongo:open_mongo_documents",
+    "mongodb+srv": "sourcebook.backends.documents_mongo:open_mongo_documents",
+}
+CATALOGS = {
+    "sqlite": "sourcebook.backends.catalog_sqlite:open_sqlite",
+    "mongodb": "sourcebook.backends.catalog_mongo:open_mongo_catalog",
+    "mongodb+srv": "sourcebook.backends.catalog_mongo:open_mongo_catalog",
+}
+LOCKS = {
+    "sqlite": "sourcebook.backends.locks_sqlite:open_sqlite_locks",
+    "redis": "sourcebook.backends.locks_redis:open_redis_locks",
+    "rediss": "sourcebook.backends.locks_redis:open_redis_locks",
+    "redis+socket": "sourcebook.backends.locks_redis:open_redis_locks",
+}
 SEARCH = {
     "tantivy": "sourcebook.backends.search_tantivy:open_tantivy",
     "opensearch+http": "sourcebook.backends.search_opensearch:open_opensearch",
     "opensearch+https": "sourcebook.backends.search_opensearch:open_opensearch",
 }
-FILES = {"file": "sourcebook.backends.files_local:open_local_files"}
+FILES = {
+    "file": "sourcebook.backends.files_local:open_local_files",
+    "s3": "sourcebook.backends.files_s3:open_s3_files",
+}
 BUSES = {
     "": "sourcebook.backends.bus_celery:open_celery_bus",
     "redis": "sourcebook.backends.bus_celery:open_celery_bus",
@@ -28,7 +44,16 @@ BUSES = {
     "redis+socket": "sourcebook.backends.bus_celery:open_celery_bus",
 }
 # What an engine's file needs beyond Sourcebook itself -> the extra that installs it.
-EXTRAS = {"opensearchpy": "opensearch", "aiohttp": "opensearch"}
+EXTRAS = {
+    "motor": "mongo",
+    "pymongo": "mongo",
+    "bson": "mongo",
+    "opensearchpy": "opensearch",
+    "aiohttp": "opensearch",
+    "s3fs": "s3",
+    "aiobotocore": "s3",
+    "botocore": "s3",
+}
 
 
 async def open_documents(settings: Settings) -> DocumentStore:
@@ -44,8 +69,11 @@ async def open_catalog(settings: Settings) -> Catalog:
 
 
 async def open_locks(settings: Settings) -> Locks:
-    """Open the locks, which live beside the catalogue."""
-    locks: Locks = await _opener("catalog_url", settings.catalog_url, LOCKS)(settings)
+    """Open the locks of `SOURCEBOOK_LOCKS_URL`: by default beside a SQLite catalogue, else in the broker's Redis."""
+    url = settings.locks_url
+    if not url:
+        url = settings.catalog_url if settings.catalog_url.startswith("sqlite:") else settings.celery_broker_url
+    locks: Locks = await _opener("locks_url", url, LOCKS)(settings)
     return locks
 
 

@@ -57,13 +57,17 @@ class LocalFileStore:
         for leftover in self._trash.iterdir():
             shutil.rmtree(leftover, ignore_errors=True)
 
+    def staging_folder(self, key: str) -> Path:
+        """Return where `key` is staged, whether it is or not."""
+        return self._staging / check_key(key)
+
     async def staging(self, key: str) -> Path:
-        folder = self._staging / _check_key(key)
+        folder = self.staging_folder(key)
         await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
         return folder
 
     async def publish(self, key: str) -> None:
-        await asyncio.to_thread(self._publish, _check_key(key))
+        await asyncio.to_thread(self._publish, check_key(key))
 
     def _publish(self, key: PurePosixPath) -> None:
         source, target = self._staging / key, self._root / key
@@ -97,19 +101,19 @@ class LocalFileStore:
             raise Conflict(f"{str(key)!r} lies inside published files.", key=str(key))
 
     async def discard(self, key: str) -> None:
-        await asyncio.to_thread(self._remove, self._staging / _check_key(key))
+        await asyncio.to_thread(self._remove, self._staging / check_key(key))
 
     async def local_folder(self, key: str) -> Path:
-        folder = self._root / _check_key(key)
+        folder = self._root / check_key(key)
         if not await asyncio.to_thread(_is_published, folder):
             raise NotFound(f"No files are published under {key!r}.", key=key)
         return folder
 
     async def exists(self, key: str) -> bool:
-        return await asyncio.to_thread(_is_published, self._root / _check_key(key))
+        return await asyncio.to_thread(_is_published, self._root / check_key(key))
 
     async def keys(self, prefix: str) -> list[str]:
-        folder = self._root / _check_key(prefix.rstrip("/")) if prefix.rstrip("/") else self._root
+        folder = self._root / check_key(prefix.rstrip("/")) if prefix.rstrip("/") else self._root
         return await asyncio.to_thread(self._keys_below, folder)
 
     def _keys_below(self, folder: Path) -> list[str]:
@@ -118,7 +122,7 @@ class LocalFileStore:
         return sorted(str(found.relative_to(self._root)) for found in _published_below(folder))
 
     async def delete(self, key: str) -> None:
-        folder = self._root / _check_key(key)
+        folder = self._root / check_key(key)
         if await asyncio.to_thread(_is_published, folder):
             await asyncio.to_thread(self._remove, folder)
 
@@ -130,7 +134,12 @@ class LocalFileStore:
         shutil.rmtree(target, ignore_errors=True)
 
 
-def _check_key(key: str) -> PurePosixPath:
+def check_key(key: str) -> PurePosixPath:
+    """Return a key as a path.
+
+    Raises:
+        InvalidName: it has other characters than are allowed, or leads elsewhere.
+    """
     if not key or not all(_PART.match(part) for part in key.split("/")):
         raise InvalidName(
             f"{key!r} cannot name files: use letters, digits and '_+~.-' between slashes, no leading dot.", key=key

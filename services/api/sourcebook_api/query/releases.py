@@ -17,6 +17,7 @@ from sourcebook_api.query.shape import Shape, mark_licenses
 log = get_logger(__name__)
 
 _FRESH_SECONDS = 0.5  # how late a new release may be seen
+_RETRY_SECONDS = 5.0  # how long a catalogue that is away is not asked again, where a release is known
 _KEPT = 256  # APIs and releases remembered
 _UNAVAILABLE = 503
 
@@ -82,6 +83,8 @@ class Releases:
                 raise
             log.warning("catalogue_unavailable_serving_last_release", api=api)
             opened = known[1]
+            # It took its time to fail: requests must not pay for that one after the other.
+            now = time.monotonic() + _RETRY_SECONDS
         except QueryError:
             self._current.pop(api, None)
             raise

@@ -10,8 +10,10 @@ from sourcebook.logging import hide_secrets
 from sourcebook.settings import Settings
 from sourcebook_dumper.fetchers.base import Fetcher
 from sourcebook_dumper.fetchers.ftp import FtpFetcher
+from sourcebook_dumper.fetchers.git import GitFetcher
 from sourcebook_dumper.fetchers.http import HttpFetcher, open_http_client
 from sourcebook_dumper.fetchers.local import LocalFetcher
+from sourcebook_dumper.fetchers.s3 import S3Fetcher
 
 Fetchers = Mapping[str, Fetcher]
 
@@ -22,7 +24,15 @@ async def open_fetchers(settings: Settings, plugin_folder: Path) -> AsyncIterato
     local = LocalFetcher(plugin_folder)
     async with await open_http_client(settings) as client:
         http = HttpFetcher(client)
-        yield {"http": http, "https": http, "ftp": FtpFetcher(settings.download_timeout), "file": local, "": local}
+        yield {
+            "http": http,
+            "https": http,
+            "ftp": FtpFetcher(settings.download_timeout),
+            "s3": S3Fetcher(settings.download_timeout),
+            "git+https": GitFetcher(settings.download_timeout, settings.unpack_max_bytes),
+            "file": local,
+            "": local,
+        }
 
 
 def choose_fetcher(fetchers: Fetchers, url: str) -> Fetcher:

@@ -1,0 +1,76 @@
+"""Who works on which MongoDB collection: a lease is renewed while its reader or writer lives, and runs out when it is dead."""
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from sourcebook.backends.mongo_server import MongoServer
+from sourcebook.errors import EngineUnavailable
+
+# Long against the difference of two machines' clocks, and against the pauses of a machine that is overloaded.
+_LEASE_SECONDS = 600.0
+_RENEW_SECONDS = 60.0
+
+
+class MongoLeases:
+    """The leases of one process; all it has are renewed together."""
+
+    def __init__(self, server: MongoServer) -> None:
+        self._server = server
+        self._leases = server.database["documents.leases"]
+        self._owner = secrets.token_hex(8)
+        self._held: set[str] = set()
+        self._renewal: asyncio.Task[None] | None = None
+
+    @asynccontextmanager
+    async def hold(self, collection: str) -> AsyncIterator[str]:
+        """Keep a collection from being removed while the body runs; the value is for `check`."""
+        lease = secrets.token_hex(8)
+
+        async def take() -> None:
+            fields = {"owner": self._owner, "collection": collection, "until": time.time() + _LEASE_SECONDS}
+            await self._leases.update_one({"_id": lease}, {"$set": fields}, upsert=True)
+
+        await self._server.run(take)
+        self._held.add(lease)
+        if self._renewal is None:
+            self._renewal = asyncio.create_task(self._renew())
+        try:
+            yield lease
+        finally:
+            self._held.discard(lease)
+            if not self._held:
+                self._stop_renewal()
+            # It runs out by itself if the server is away now.
+            with contextlib.suppress(EngineUnavailable):
+                await self._server.run(lambda: self._leases.delete_one({"_id": lease}))
+
+    async def check(self, lease: str) -> bool:
+        """Whether the lease has held all the time: who finds it run out removes it, and it never comes back."""
+        return await self._server.run(lambda: self._leases.find_one({"_id": lease})) is not None
+
+    async def held_collections(self) -> set[str]:
+        """Return what somebody who lives works on; leases that ran out are removed."""
+        await self._server.run(lambda: self._leases.delete_many({"until": {"$lt": time.time()}}))
+        rows: list[dict[str, Any]] = await self._server.run(lambda: self._leases.find({}).to_list(None))
+        return {row["collection"] for row in rows}
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(_RENEW_SECONDS)
+            until = {"$set": {"until": time.time() + _LEASE_SECONDS}}
+            with contextlib.suppress(EngineUnavailable):
+                await self._server.run(lambda: self._leases.update_many({"owner": self._owner}, until))  # noqa: B023
+
+    def _stop_renewal(self) -> None:
+        if self._renewal is not None:
+            self._renewal.cancel()
+            self._renewal = None
+
+    def close(self) -> None:
+        """Stop renewing."""
+        self._stop_renewal()
