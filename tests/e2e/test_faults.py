@@ -23,7 +23,7 @@ def start(stack: Stack, stage: str) -> str:
         assert isinstance(job, list) or "id" in job, job
         return str(job[0]["id"] if isinstance(job, list) else job["id"])
     if stage == "build":
-        return str(stack.post("/hub/builds", {"config": "things"}).json()["id"])
+        return str(stack.post("/hub/builds", {"config": "things", "mode": "full"}).json()["id"])
     newest = stack.get("/hub/builds?config=things").json()[0]["name"]
     return str(stack.post(f"/hub/builds/{newest}/release").json()["id"])
 
