@@ -138,12 +138,15 @@ class GitFetcher:
             if process.stdout is None:
                 raise RuntimeError("git was started without a pipe")
             reading = asyncio.ensure_future(process.stdout.read())
-            while not reading.done():
-                await asyncio.wait({reading}, timeout=_WATCH_SECONDS)
-                if folder is not None and await asyncio.to_thread(_size_of, folder) > self._max_bytes:
-                    reading.cancel()
-                    raise self._too_large(url)
-            return reading.result().decode(errors="replace")
+            try:
+                while not reading.done():
+                    await asyncio.wait({reading}, timeout=_WATCH_SECONDS)
+                    if folder is not None and await asyncio.to_thread(_size_of, folder) > self._max_bytes:
+                        raise self._too_large(url)
+                return reading.result().decode(errors="replace")
+            finally:
+                reading.cancel()
+                await asyncio.wait({reading})
 
     @asynccontextmanager
     async def _running(
