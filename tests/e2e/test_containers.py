@@ -79,7 +79,7 @@ def test_containers_are_of_an_ordinary_user_and_write_to_their_volumes_alone(con
 
 
 def test_an_image_has_the_dependencies_of_its_service_alone(containers: Containers) -> None:
-    (uploader,), (api,) = containers.ids("uploader"), containers.ids("api")
+    uploader, api = containers.ids("uploader")[0], containers.ids("api")[0]
     look = "import importlib.util as u; print(*(n for n in ('fastapi', 'httpx', 'lmdb', 'motor', 'pip') if u.find_spec(n)))"
     assert containers.inside(uploader, "python", "-c", look).split() == ["motor"]
     assert containers.inside(api, "python", "-c", look).split() == ["fastapi", "motor"]

@@ -12,7 +12,7 @@ CMD ["redis-server"]
 FROM ${BASE_IMAGE} AS mongo
 COPY ferretdb /usr/local/bin/ferretdb
 RUN mkdir -p /data/db
-CMD ["ferretdb", "--listen-addr=:27017", "--handler=sqlite", "--sqlite-url=file:/data/db/", "--state-dir=/data/db", \
+CMD ["ferretdb", "--listen-addr=:27017", "--handler=sqlite", "--sqlite-url=file:/data/db/?_pragma=synchronous(off)", "--state-dir=/data/db", \
      "--debug-addr=-", "--telemetry=disable", "--log-level=error"]
 
 # osmem-server speaks OpenSearch's protocol and keeps everything in memory.
