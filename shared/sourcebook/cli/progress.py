@@ -19,6 +19,9 @@ from sourcebook.model.job import Job, JobState, Progress
 NoWaitOption = Annotated[bool, typer.Option("--no-wait", help="Start the job and return.")]
 
 
+_START_SECONDS = 3.0  # that an interrupted command waits to learn whether its job was sent
+
+
 class JobFailed(SourcebookError):
     """A job that the command waited for did not succeed, and its error has no exit status of its own."""
 
@@ -29,12 +32,15 @@ def run_jobs(start: Callable[[Context], Awaitable[list[Job]]], *, no_wait: bool,
     """Start jobs on the broker, follow them unless `no_wait`, and print them."""
 
     async def work(context: Context) -> list[Job]:
-        jobs = await start(context)
-        if no_wait:
-            return jobs
+        starting = asyncio.ensure_future(start(context))
         try:
-            return await follow_jobs(context, jobs, quiet=as_json)
+            jobs = await asyncio.shield(starting)
+            return jobs if no_wait else await follow_jobs(context, jobs, quiet=as_json)
         except asyncio.CancelledError:
+            # A worker may have the job before we know that it was sent.
+            await asyncio.wait({starting}, timeout=_START_SECONDS)
+            if starting.cancel() or starting.exception() is not None:
+                raise
             err.print("The job goes on: `sourcebook jobs` lists it, `sourcebook jobs cancel ID` ends it.")
             raise
 
