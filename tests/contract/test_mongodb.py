@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from pymongo import MongoClient
+from pymongo.errors import OperationFailure
 from support.engines import MONGO_ENGINES
 from support.flaky_proxy import FlakyProxy
 from support.servers_mongo import is_ferretdb
@@ -351,5 +352,25 @@ def test_a_server_that_hangs_is_given_up_after_the_patience(tmp_path: Path) -> N
                 await store.names()
             assert time.monotonic() - started < 5
             await store.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_wrong_password_is_told_at_once_and_hidden(tmp_path: Path) -> None:
+    async def refuse() -> None:
+        raise OperationFailure("Authentication failed.", 18)
+
+    async def forbid() -> None:
+        raise OperationFailure("not authorized on db to execute command { find: 'x' }", 13)
+
+    async def scenario() -> None:
+        url = "mongodb://me:hunter2@127.0.0.1:1/db"
+        store = await open_documents(Settings(home=tmp_path, documents_url=url))
+        assert isinstance(store, MongoDocumentStore)
+        for call, advice in ((refuse, "check user, password and authSource"), (forbid, "the role readWrite")):
+            with pytest.raises(SettingsError, match=advice) as caught:
+                await store._server.run(call)
+            assert "hunter2" not in str(caught.value)
+        await store.close()
 
     asyncio.run(scenario())
