@@ -56,7 +56,8 @@ def check_commands(stack: Stack, plugin: SlowPlugin) -> None:
     assert "2,000 documents" in dumped.stderr
     check_what_happens_by_itself(stack, plugin)
     plugin.slow("upload", on=True)
-    command = [sys.executable, "-m", "sourcebook.cli", "upload", "things", "--force"]
+    # What runs the tests in the background may ignore the signal, and a child inherits that.
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "sourcebook.cli", "upload", "things", "--force"]
     with subprocess.Popen(command, env=stack.environment, stderr=subprocess.PIPE, text=True) as waiting:
         stack.wait_for(lambda: bool(stack.get("/hub/jobs?state=running&kind=upload").json()), 30, "the upload to run")
         waiting.send_signal(signal.SIGINT)
