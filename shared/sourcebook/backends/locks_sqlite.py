@@ -1,9 +1,10 @@
-"""Locks in the catalogue's SQLite file."""
+"""Locks in the catalogue's SQLite file, or in one of their own."""
 
 import asyncio
 import sqlite3
 import time
 from datetime import timedelta
+from pathlib import Path
 
 from sourcebook.backends.catalog_sqlite import SqliteFile, sqlite_path
 from sourcebook.settings import Settings
@@ -56,5 +57,13 @@ class SqliteLocks:
 
 
 async def open_sqlite_locks(settings: Settings) -> SqliteLocks:
-    """Open the locks beside the catalogue of `SOURCEBOOK_CATALOG_URL`."""
-    return SqliteLocks(await asyncio.to_thread(SqliteFile, sqlite_path(settings)))
+    """Open the locks in the file of `SOURCEBOOK_LOCKS_URL`; `sqlite:` alone means the catalogue's, or HOME/locks.sqlite."""
+    return SqliteLocks(await asyncio.to_thread(SqliteFile, _locks_path(settings)))
+
+
+def _locks_path(settings: Settings) -> Path:
+    path = settings.locks_url.partition(":")[2].removeprefix("//")
+    if path:
+        return Path(path)
+    # Another engine's address is no file's name.
+    return sqlite_path(settings) if settings.catalog_url.startswith("sqlite:") else settings.home / "locks.sqlite"
