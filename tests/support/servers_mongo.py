@@ -91,7 +91,7 @@ def _started(command: list[str], folder: Path, port: int) -> Server:
 def is_ferretdb(url: str) -> bool:
     """Whether the server is a FerretDB."""
     with MongoClient(url) as client:
-        return "ferretdb" in client.admin.command("buildInfo")
+        return any(key.startswith("ferretdb") for key in client.admin.command("buildInfo"))
 
 
 def free_port() -> int:
