@@ -39,9 +39,9 @@ def _is_loopback(host: str) -> bool:
 
 
 @pytest.fixture(scope="session")
-def search_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SearchServers]:
+def search_servers() -> Iterator[SearchServers]:
     """The servers behind the search engines that are not embedded."""
-    servers = SearchServers(tmp_path_factory.mktemp("search_servers"))
+    servers = SearchServers()
     yield servers
     servers.close()
 

@@ -5,13 +5,10 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
-from subprocess import Popen
 
 import httpx
 import pytest
-
-from support.servers_opensearch import start_osmem, stop
+from osmem_server import OsmemServer
 
 REAL = "SOURCEBOOK_TEST_OPENSEARCH_URL"
 SEARCH_ENGINES = ["tantivy", "osmem", *(["opensearch"] if os.environ.get(REAL) else [])]
@@ -71,9 +68,8 @@ def skip_on_osmem(engine: str, reason: str) -> None:
 class SearchServers:
     """Starts the stand-in when it is first asked for."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._osmem: tuple[str, Popen[bytes]] | None = None
+    def __init__(self) -> None:
+        self._osmem: OsmemServer | None = None
 
     @contextmanager
     def url(self, engine: str) -> Iterator[str]:
@@ -90,13 +86,14 @@ class SearchServers:
 
     def _osmem_url(self) -> str:
         if self._osmem is None:
-            self._osmem = start_osmem(self._folder)
-        return self._osmem[0]
+            self._osmem = OsmemServer.start(japanese=False)
+        return str(self._osmem.url)
 
     def close(self) -> None:
         """End the stand-in."""
         if self._osmem is not None:
-            stop(self._osmem[1])
+            self._osmem.close()
+            self._osmem.process.stdout.close()
 
 
 def _remove_indices(base: str, prefix: str) -> None:

