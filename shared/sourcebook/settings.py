@@ -49,7 +49,7 @@ class Settings(BaseSettings):
     auto_commit_mapping: bool = Field(
         default=True, description="Commit the inferred mapping of a source that has none yet."
     )
-    batch_documents: int = Field(5000, ge=1, le=100_000, description="Documents that move together through a stage.")
+    batch_documents: int = Field(2000, ge=1, le=100_000, description="Documents that move together through a stage.")
     run_bytes: int = Field(
         96 * MIB, ge=1024, description="Bytes of parsed documents that are sorted in memory at a time."
     )

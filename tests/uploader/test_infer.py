@@ -24,8 +24,7 @@ KEYWORD = {"type": "keyword", "normalizer": "keyword_lowercase_normalizer"}
 def learn(*documents: dict[str, Any], inference: Inference | None = None) -> Inference:
     inference = inference or Inference()
     for number, document in enumerate(documents):
-        inference.document_id = f"id{number}"
-        inference.learn({"_id": f"id{number}", **document})
+        inference.learn(f"id{number}", {"_id": f"id{number}", **document})
     return inference
 
 
@@ -138,9 +137,7 @@ def test_too_many_root_keys_keep_the_first() -> None:
 
 def test_nan_below_a_closed_object_is_still_found() -> None:
     inference = learn({f"k{n}": n for n in range(6000)}, *({"o": {f"g{n}": n}} for n in range(6000)))
-    inference.is_plain = True
-    learn({"o": {"z": {"y": [float("nan")]}}}, inference=inference)
-    assert not inference.is_plain
+    assert not inference.learn("id", {"_id": "id", "o": {"z": {"y": [float("nan")]}}})
 
 
 def test_nesting_is_bounded() -> None:

@@ -36,6 +36,7 @@ _MIN_INTEGER, _MAX_INTEGER = -(2**31), 2**31 - 1
 _MIN_LONG, _MAX_LONG = -(2**63), 2**63 - 1
 _NONE_TYPE = type(None)
 _DAY_LENGTH = len("2024-01-02")
+_MAX_DATES = 50_000  # that are remembered: the days of a century, and some times
 _TIME = re.compile(r"T([01]\d|2[0-3])(:[0-5]\d(:[0-5]\d([.,]\d{1,9})?)?)?(Z|[+-]\d\d(:?[0-5]\d)?)?\Z", re.ASCII)
 
 
@@ -58,15 +59,15 @@ class Field:
 class Inference:
     """The types of all fields so far.
 
-    Set `document_id` and `is_plain = True`, then call `learn` with each document. Afterwards `is_plain` says whether the document
-    can be stored as it is; if not, `validate.to_plain` copies it.
+    Call `learn` with each document; it says whether the document can be stored as it is. If not, `validate.to_plain` copies it.
     """
 
     def __init__(self, *, drop_nan: bool = False) -> None:
         self.document_id = ""
-        self.is_plain = True
+        self._is_plain = True
         self.notes: list[str] = []
         self._drop_nan = drop_nan
+        self._dates: set[str] = set()  # most dates come again and again: they are read once
         self.root = Field("", "", 0)
         self.root.children["_id"] = _id_field()
         self._fields = 0
@@ -80,18 +81,21 @@ class Inference:
             dict: self._learn_object,
         }
 
-    def learn(self, document: dict[str, Json]) -> None:
-        """Take the types of one document into account.
+    def learn(self, document_id: str, document: dict[str, Json]) -> bool:
+        """Take the types of one document into account; return whether it consists of plain JSON values.
 
         Raises:
             InvalidValueError: a key or value is no JSON, or it is nested too deeply.
             MappingError: a field is an object here and a scalar elsewhere.
         """
+        self.document_id = document_id
+        self._is_plain = True
         self._learn_fields(self.root, document)
+        return self._is_plain
 
     # The hot loop: what is already known of a field is recognised here, everything else is learned below.
     def _learn_fields(self, parent: Field, document: dict[str, Json]) -> None:  # noqa: C901, PLR0912 - one call a document
-        children = parent.children
+        children, dates = parent.children, self._dates
         for key, value in document.items():
             try:
                 field = children[key]
@@ -103,7 +107,7 @@ class Inference:
             kind = type(value)
             seen = field.seen
             if kind is str:
-                if seen == TEXT or (seen == KEYWORD and " " not in value):
+                if seen == TEXT or (seen == KEYWORD and " " not in value) or (seen == DATE and value in dates):
                     field.count += 1
                 else:
                     self._learn_string(field, value)
@@ -133,7 +137,7 @@ class Inference:
     def _learn_value(self, field: Field, value: Any) -> None:
         learner = self._learners.get(type(value))
         if learner is None:
-            self.is_plain = False
+            self._is_plain = False
             value = to_plain(value, drop_nan=self._drop_nan)
             learner = self._learners[type(value)]
         learner(field, value)
@@ -157,12 +161,14 @@ class Inference:
             kind = TEXT
         elif not seen & KEYWORD and _is_date(value):
             kind = DATE
+            if len(self._dates) < _MAX_DATES:
+                self._dates.add(value)
         if not seen & kind:
             self._see(field, kind)
 
     def _learn_integer(self, field: Field, value: int) -> None:
         if not _MIN_LONG <= value <= _MAX_LONG:
-            self.is_plain = False  # to_plain refuses it, and names its path
+            self._is_plain = False  # to_plain refuses it, and names its path
             return
         field.count += 1
         kind = INTEGER if _MIN_INTEGER <= value <= _MAX_INTEGER else LONG
@@ -171,7 +177,7 @@ class Inference:
 
     def _learn_float(self, field: Field, value: float) -> None:
         if value - value != 0.0:  # NaN or infinite
-            self.is_plain = False
+            self._is_plain = False
             return
         field.count += 1
         if not field.seen & FLOAT:
@@ -191,7 +197,7 @@ class Inference:
         if field.is_open:
             self._learn_fields(field, value)
         elif not is_plain(value):
-            self.is_plain = False
+            self._is_plain = False
 
     def _see(self, field: Field, kind: int) -> None:
         field.examples[kind] = self.document_id
@@ -206,7 +212,7 @@ class Inference:
         if self._fields >= MAX_FIELDS and parent.is_open:
             self._close_widest()
         if not parent.is_open:
-            self.is_plain = self.is_plain and type(key) is str and is_plain(value)
+            self._is_plain = self._is_plain and type(key) is str and is_plain(value)
             return None
         name = check_key(key, parent.path)
         field = Field(name, f"{parent.path}.{name}" if parent.path else name, parent.depth + 1)

@@ -49,8 +49,7 @@ async def inspect_upload(context: Context, run: JobRun, command: InspectUpload) 
 def _learn_records(inference: Inference, records: Sequence[Record]) -> None:
     for record in records:
         document = read_document(record)
-        inference.document_id = document["_id"]
-        inference.learn(document)
+        inference.learn(document["_id"], document)
 
 
 async def save_inferred_mapping(

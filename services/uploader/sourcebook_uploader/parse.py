@@ -26,7 +26,7 @@ from sourcebook.errors import (
     ParserError,
     SourcebookError,
 )
-from sourcebook.model.document import Json, Record, canonical_json, content_hash, record_key
+from sourcebook.model.document import Json, Record, make_value, record_key
 from sourcebook.sdk.plugins import format_plugin_traceback, load_function
 from sourcebook.sdk.sandbox import enter_sandbox
 from sourcebook_uploader.infer import Inference
@@ -63,7 +63,7 @@ class RecordMaker:
     """Turns what a parser yields into records, and infers the mapping on the way."""
 
     def __init__(self, inference: Inference, *, drop_nan: bool, warn: Callable[[str], None]) -> None:
-        self._inference = inference
+        self._learn = inference.learn
         self._drop_nan = drop_nan
         self._warn = warn
         self._warned_of_number = False
@@ -84,17 +84,12 @@ class RecordMaker:
             key = identifier.encode()
             if not 0 < len(key) <= _MAX_PLAIN_KEY:
                 key = record_key(check_id(identifier, number))
-            inference = self._inference
-            inference.document_id = identifier
-            inference.is_plain = True
-            inference.learn(document)
-            if not inference.is_plain:
+            if not self._learn(identifier, document):
                 document = self._copy(document, number, identifier)
-            body = canonical_json(document)
+            return key, make_value(document)
         except (InvalidValueError, TypeError, UnicodeEncodeError, RecursionError) as error:
             key = record_key(check_id(identifier, number))
-            body = self._retry(document, number, identifier, error)
-        return key, content_hash(body) + body
+            return key, self._retry(document, number, identifier, error)
 
     def _take_object(self, document: Any, number: int) -> dict[str, Json]:
         if not isinstance(document, dict):
@@ -126,7 +121,7 @@ class RecordMaker:
         plain = self._copy(document, number, identifier)
         if not isinstance(error, InvalidValueError):
             try:
-                return canonical_json(plain)
+                return make_value(plain)
             except TypeError as again:
                 error = again
         raise _document_error(error, number, identifier) from error

@@ -34,7 +34,7 @@ _UNITS = {
 _MONTHS = {"y": 12, "M": 1}
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=50_000)  # the days of a century: most dates of a source come again
 def read_date(text: str) -> Span | None:
     """Return the first and last millisecond of a date; None if it is none.
 

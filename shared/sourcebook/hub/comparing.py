@@ -102,18 +102,24 @@ class _Side:
 
 def compare_blocks(old: Sequence[Record], new: Sequence[Record]) -> list[Difference]:
     """Return what differs between two sorted lists of records of the same range of keys, in the order of keys."""
-    known = dict(old)
-    take = known.pop
-    # A value begins with its hash: where two values differ, the comparison ends there.
-    differing = [(key, before, value) for key, value in new if (before := take(key, None)) != value]
-    differences = [
-        Difference(None if before is None else (key, before), (key, value)) for key, before, value in differing
-    ]
-    if known:
-        differences += [Difference(record, None) for record in known.items()]
-        differences.sort(key=_difference_key)
+    differences: list[Difference] = []
+    olds = iter(old)
+    before = next(olds, None)
+    for record in new:
+        # A value begins with its hash: where two values differ, the comparison ends there.
+        if before == record:
+            before = next(olds, None)
+            continue
+        key = record[0]
+        while before is not None and before[0] < key:
+            differences.append(Difference(before, None))
+            before = next(olds, None)
+        if before is None or before[0] != key:
+            differences.append(Difference(None, record))
+            continue
+        if before[1] != record[1]:
+            differences.append(Difference(before, record))
+        before = next(olds, None)
+    if before is not None:
+        differences += [Difference(gone, None) for gone in (before, *olds)]
     return differences
-
-
-def _difference_key(difference: Difference) -> bytes:
-    return (difference.new or difference.old or (b"",))[0]

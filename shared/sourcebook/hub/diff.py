@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -272,7 +273,9 @@ class _Recorder:
         self._folder = folder
         self._draft = draft
         self._digest = Digest(draft.old.count, draft.old.digest)
-        self._root_keys: dict[str, RootKeyChange] = {}
+        # Plain counts and samples while documents are compared; models are made of them at the end.
+        self._occurrences: Counter[tuple[str, str]] = Counter()
+        self._samples: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
 
     def add(self, step: Compared) -> None:
         self.read += step.read
@@ -303,14 +306,19 @@ class _Recorder:
         self.writer.write(ChangeKind.UPDATE, line)
 
     def _count_root_keys(self, record: Record, found: DocumentDifference) -> None:
-        for what in ("added", "removed", "changed"):
-            for key in getattr(found, what):
-                if key not in self._root_keys:
-                    self._root_keys[key] = RootKeyChange()
-                occurrences: Occurrences = getattr(self._root_keys[key], what)
-                occurrences.documents += 1
-                if len(occurrences.samples) < _MAX_SAMPLES:
-                    occurrences.samples.append(read_id(record))
+        for what, keys in (("added", found.added), ("removed", found.removed), ("changed", found.changed)):
+            for key in keys:
+                samples = self._samples[key, what]
+                self._occurrences[key, what] += 1
+                if len(samples) < _MAX_SAMPLES:
+                    samples.append(read_id(record))
+
+    def _describe_root_keys(self) -> dict[str, RootKeyChange]:
+        found: dict[str, RootKeyChange] = {}
+        for (key, what), documents in self._occurrences.items():
+            occurrences = Occurrences(documents=documents, samples=self._samples[key, what])
+            setattr(found.setdefault(key, RootKeyChange()), what, occurrences)
+        return found
 
     def finish(self) -> ChangesMetadata:
         """Check that the changes lead from the old collection to the new one, and write the metadata."""
@@ -324,7 +332,7 @@ class _Recorder:
                 found=self._digest.hex(),
             )
         files = self.writer.finish()
-        found: dict[str, Any] = {"counts": self.writer.counts, "files": files, "root_keys": self._root_keys}
+        found: dict[str, Any] = {"counts": self.writer.counts, "files": files, "root_keys": self._describe_root_keys()}
         metadata = self._draft.model_copy(update=found)
         write_metadata(self._folder, metadata)
         return metadata

@@ -38,30 +38,31 @@ def compare_documents(old: bytes, new: bytes, *, ignore_list_order: bool = False
     by more than that is compared as it is.
     """
     before, after = _decode_object(old), _decode_object(new)
-    found = DocumentDifference([], [], [], [])
-    for key, value in after.items():
-        known = before.pop(key, None)
+    operations: list[bytes] = []
+    found = DocumentDifference(operations, [], [], [])
+    get = before.get
+    for key in [key for key, value in after.items() if get(key) != value]:
+        value, known = after[key], get(key)
         if known is None:
             found.added.append(key)
-            found.operations.append(_add(_join("", key), value))
-        elif known != value and not (ignore_list_order and _sort_lists(known) == _sort_lists(value)):
+            operations.append(_add(_join("", key), value))
+        elif not (ignore_list_order and _sort_lists(known) == _sort_lists(value)):
             found.changed.append(key)
-            _compare(_join("", key), known, value, found.operations)
-    for key in before:
-        found.removed.append(key)
-        found.operations.append(_remove(_join("", key)))
+            _compare(_join("", key), known, value, operations)
+    found.removed.extend(key for key in before if key not in after)
+    operations += [_remove(_join("", key)) for key in found.removed]
     return found
 
 
 def _compare(path: str, old: msgspec.Raw, new: msgspec.Raw, operations: list[bytes]) -> None:
     """Append what leads from one value to another, different one."""
-    kinds = (memoryview(old)[0], memoryview(new)[0])
-    if kinds == (_OBJECT, _OBJECT):
+    kind = memoryview(new)[0]
+    if kind == _OBJECT and memoryview(old)[0] == _OBJECT:
         _compare_objects(path, _decode_object(old), _decode_object(new), operations)
-    elif kinds == (_LIST, _LIST):
+    elif kind == _LIST and memoryview(old)[0] == _LIST:
         _compare_lists(path, _decode_list(old), _decode_list(new), operations)
     else:
-        operations.append(b'{"op":"replace","path":%b,"value":%b}' % (orjson.dumps(path), bytes(new)))
+        operations.append(b'{"op":"replace","path":%b,"value":%b}' % (orjson.dumps(path), new))
 
 
 def _compare_objects(
@@ -94,11 +95,13 @@ def _compare_lists(path: str, old: list[msgspec.Raw], new: list[msgspec.Raw], op
 
 
 def _join(path: str, key: str) -> str:
-    return f"{path}/{key.replace('~', '~0').replace('/', '~1')}"
+    if "~" in key or "/" in key:
+        key = key.replace("~", "~0").replace("/", "~1")
+    return f"{path}/{key}"
 
 
 def _add(path: str, value: msgspec.Raw) -> bytes:
-    return b'{"op":"add","path":%b,"value":%b}' % (orjson.dumps(path), bytes(value))
+    return b'{"op":"add","path":%b,"value":%b}' % (orjson.dumps(path), value)
 
 
 def _remove(path: str) -> bytes:
