@@ -51,7 +51,7 @@ class Settings(BaseSettings):
     )
     batch_documents: int = Field(2000, ge=1, le=100_000, description="Documents that move together through a stage.")
     run_bytes: int = Field(
-        96 * MIB, ge=1024, description="Bytes of parsed documents that are sorted in memory at a time."
+        32 * MIB, ge=1024, description="Bytes of parsed documents that are sorted in memory at a time."
     )
     parser_memory_bytes: int = Field(4096 * MIB, ge=64 * MIB, description="Memory limit of a parser process.")
     job_time_limit: timedelta = Field(

@@ -3,7 +3,8 @@
 import re
 
 from sourcebook.model.mapping import KEYWORD_NORMALIZER, Properties
-from sourcebook_uploader.infer import BOOLEAN, NUMBERS, OBJECT, STRINGS, TYPE_NAMES, Field, Inference, type_of
+from sourcebook_uploader.fields import BOOLEAN, NUMBERS, OBJECT, STRINGS, TYPE_NAMES, Field
+from sourcebook_uploader.infer import Inference, type_of
 
 _MAX_WARNINGS = 50
 _GOOD_KEY = re.compile(r"[a-z0-9_.]+\Z")

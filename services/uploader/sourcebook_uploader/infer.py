@@ -1,59 +1,41 @@
 """Infers the mapping of documents while they are parsed: one walk over each, and memory that does not grow with their number."""
 
+import contextlib
 import re
 from collections.abc import Callable, Iterator
 from datetime import date
-from typing import Any, Final
+from typing import Any
 
 from sourcebook.errors import MappingError
 from sourcebook.model.document import Json
+from sourcebook_uploader.fields import (
+    BOOLEAN,
+    DATE,
+    FLOAT,
+    INTEGER,
+    KEYWORD,
+    LONG,
+    MAX_INTEGER,
+    MAX_LONG,
+    MIN_INTEGER,
+    MIN_LONG,
+    NUMBERS,
+    OBJECT,
+    STRINGS,
+    TEXT,
+    TYPE_NAMES,
+    Field,
+)
+from sourcebook_uploader.shapes import Shape, UnknownShapeError
 from sourcebook_uploader.validate import MAX_DEPTH, InvalidValueError, check_key, is_plain, to_plain
 
 MAX_FIELDS = 5000  # OpenSearch allows 1000 by default; more are ids used as keys
 
-# What was seen at a path; several bits if several types were.
-INTEGER: Final = 1
-LONG: Final = 2
-FLOAT: Final = 4
-BOOLEAN: Final = 8
-DATE: Final = 16
-KEYWORD: Final = 32
-TEXT: Final = 64
-OBJECT: Final = 128
-NUMBERS = INTEGER | LONG | FLOAT
-STRINGS = DATE | KEYWORD | TEXT
-TYPE_NAMES = {
-    INTEGER: "an integer",
-    LONG: "a long integer",
-    FLOAT: "a float",
-    BOOLEAN: "a boolean",
-    DATE: "a date",
-    KEYWORD: "a string",
-    TEXT: "a text",
-    OBJECT: "an object",
-}
-_MIN_INTEGER, _MAX_INTEGER = -(2**31), 2**31 - 1
-_MIN_LONG, _MAX_LONG = -(2**63), 2**63 - 1
 _NONE_TYPE = type(None)
 _DAY_LENGTH = len("2024-01-02")
+_MAX_SHAPES = 500  # that are described: a few for each field that changes, or a few for each kind of document
 _MAX_DATES = 50_000  # that are remembered: the days of a century, and some times
 _TIME = re.compile(r"T([01]\d|2[0-3])(:[0-5]\d(:[0-5]\d([.,]\d{1,9})?)?)?(Z|[+-]\d\d(:?[0-5]\d)?)?\Z", re.ASCII)
-
-
-class Field:
-    """What is known of one path."""
-
-    __slots__ = ("children", "count", "depth", "examples", "is_open", "key", "path", "seen")
-
-    def __init__(self, key: str, path: str, depth: int) -> None:
-        self.key = key
-        self.path = path
-        self.depth = depth
-        self.count = 0
-        self.seen = 0
-        self.examples: dict[int, str] = {}  # type -> id of the first document that has it
-        self.children: dict[str, Field] = {}
-        self.is_open = True  # False: too many different keys, no new ones are looked at
 
 
 class Inference:
@@ -67,6 +49,8 @@ class Inference:
         self._is_plain = True
         self.notes: list[str] = []
         self._drop_nan = drop_nan
+        self._shapes: dict[tuple[str, ...], Shape] = {}
+        self._shapes_left = _MAX_SHAPES
         self._dates: set[str] = set()  # most dates come again and again: they are read once
         self.root = Field("", "", 0)
         self.root.children["_id"] = _id_field()
@@ -89,9 +73,33 @@ class Inference:
             MappingError: a field is an object here and a scalar elsewhere.
         """
         self.document_id = document_id
+        keys = (*document,)
+        shape = self._shapes.get(keys)
+        if shape is not None and shape.accepts(document):
+            return True
         self._is_plain = True
         self._learn_fields(self.root, document)
+        if self._is_plain:
+            self._note_shape(keys, document)
         return self._is_plain
+
+    def _note_shape(self, keys: tuple[str, ...], document: dict[str, Json]) -> None:
+        """Have documents like this one recognised from now on; give up a shape that too few have."""
+        shape = self._shapes.get(keys)
+        if shape is None:
+            if self._shapes_left:
+                self._shapes_left -= 1
+                with contextlib.suppress(UnknownShapeError):
+                    self._shapes[keys] = Shape(self.root, document, self._dates)
+        elif not shape.is_useful:
+            shape.settle()
+            del self._shapes[keys]
+
+    def _forget_shapes(self) -> None:
+        """Begin anew when something new was learned, or when the counts are wanted."""
+        for shape in self._shapes.values():
+            shape.settle()
+        self._shapes.clear()
 
     # The hot loop: what is already known of a field is recognised here, everything else is learned below.
     def _learn_fields(self, parent: Field, document: dict[str, Json]) -> None:  # noqa: C901, PLR0912 - one call a document
@@ -112,7 +120,7 @@ class Inference:
                 else:
                     self._learn_string(field, value)
             elif kind is int:
-                if seen == INTEGER and _MIN_INTEGER <= value <= _MAX_INTEGER:
+                if seen == INTEGER and MIN_INTEGER <= value <= MAX_INTEGER:
                     field.count += 1
                 else:
                     self._learn_integer(field, value)
@@ -167,11 +175,11 @@ class Inference:
             self._see(field, kind)
 
     def _learn_integer(self, field: Field, value: int) -> None:
-        if not _MIN_LONG <= value <= _MAX_LONG:
+        if not MIN_LONG <= value <= MAX_LONG:
             self._is_plain = False  # to_plain refuses it, and names its path
             return
         field.count += 1
-        kind = INTEGER if _MIN_INTEGER <= value <= _MAX_INTEGER else LONG
+        kind = INTEGER if MIN_INTEGER <= value <= MAX_INTEGER else LONG
         if not field.seen & kind:
             self._see(field, kind)
 
@@ -200,6 +208,7 @@ class Inference:
             self._is_plain = False
 
     def _see(self, field: Field, kind: int) -> None:
+        self._forget_shapes()
         field.examples[kind] = self.document_id
         field.seen |= kind
         if field.seen & OBJECT and field.seen != OBJECT:
@@ -237,6 +246,7 @@ class Inference:
         self._close(widest)
 
     def _close(self, field: Field) -> None:
+        self._forget_shapes()
         field.is_open = False
         if field is not self.root:
             self._fields -= sum(1 for _ in _iterate(field)) - 1
@@ -246,10 +256,12 @@ class Inference:
 
     def fields(self) -> Iterator[Field]:
         """Yield all fields that have a value somewhere, objects before what is in them; `_id` is left out."""
+        self._forget_shapes()
         return (field for field in _iterate(self.root) if field.count)
 
     def dump(self) -> dict[str, Json]:
         """Return everything as JSON, for `absorb` in another process."""
+        self._forget_shapes()
         return {"notes": self.notes, "root": _dump_field(self.root)}
 
     def absorb(self, dumped: dict[str, Json]) -> None:
@@ -258,6 +270,7 @@ class Inference:
         Raises:
             MappingError: a field is an object in one and a scalar in the other.
         """
+        self._forget_shapes()
         self.notes += [note for note in dumped["notes"] if note not in self.notes]
         self._absorb_field(self.root, dumped["root"])
 

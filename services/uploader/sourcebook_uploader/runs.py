@@ -38,7 +38,8 @@ def write_run(path: Path, records: Sequence[Record], *, has_duplicates: bool) ->
     with path.open("wb") as file:
         for start, stop in _cut_frames(records):
             frame = encode(records[start:stop])
-            file.write(len(frame).to_bytes(_LENGTH_BYTES) + frame)
+            file.write(len(frame).to_bytes(_LENGTH_BYTES))
+            file.write(frame)
     return Run(path, len(records), records[0][0], records[-1][0], has_duplicates)
 
 

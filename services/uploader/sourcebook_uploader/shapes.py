@@ -1,0 +1,157 @@
+"""Recognises documents that are like an earlier one: the same keys, and values of types that are known at these keys.
+
+They teach nothing new, so they need not be walked through: msgspec compares them with a description of their shape in one
+call, which takes half of the time of the walk in `infer`.
+"""
+
+from collections.abc import Callable, Collection
+from operator import attrgetter
+from typing import Annotated, Any
+
+import msgspec
+
+from sourcebook.model.document import Json
+from sourcebook_uploader.fields import (
+    BOOLEAN,
+    DATE,
+    FLOAT,
+    INTEGER,
+    KEYWORD,
+    LONG,
+    MAX_INTEGER,
+    MIN_INTEGER,
+    TEXT,
+    Field,
+)
+
+_TRIES = 64
+_WANTED = 0.75  # of the documents with these keys; fewer, and trying costs more than it saves
+_SMALL_INTEGER = Annotated[int, msgspec.Meta(ge=MIN_INTEGER, le=MAX_INTEGER)]
+_MAX_FLOAT = 1.7976931348623157e308
+# Not `float` alone, which would turn an integer into one; NaN is not in the range.
+_FLOAT = Annotated[float, msgspec.Meta(ge=-_MAX_FLOAT, le=_MAX_FLOAT)] | int
+
+_convert = msgspec.convert
+
+_Get = Callable[[Any], Any]
+
+
+class UnknownShapeError(Exception):
+    """A document has values that can only be judged one by one."""
+
+
+class Shape:
+    """The shape of a document that was just learned.
+
+    Args:
+        root: what is known of all fields.
+        document: a document, not empty.
+        dates: strings that are dates; the others are not recognised.
+
+    Raises:
+        UnknownShapeError: documents like this one cannot be recognised.
+    """
+
+    def __init__(self, root: Field, document: dict[str, Json], dates: Collection[str]) -> None:
+        self._dates = dates
+        self._documents = 0
+        self._misses = 0
+        self._fields: list[Field] = []  # each document has one value of each
+        self._lists: list[tuple[Field, _Get, bool]] = []
+        self._get_floats: list[_Get] = []
+        self._get_dates: list[_Get] = []
+        self._words: list[str] = []
+        self._type = self._describe_object(root, document, "")
+        # With one name alone, `attrgetter` would not return a tuple.
+        self._get_words = attrgetter(*self._words, self._words[0]) if self._words else None
+
+    @property
+    def is_useful(self) -> bool:
+        """Whether most documents with these keys have this shape."""
+        tried = self._documents + self._misses
+        return tried < _TRIES or self._documents > tried * _WANTED
+
+    def accepts(self, document: dict[str, Json]) -> bool:
+        """Count a document with the same root keys if it has this shape; return whether it does."""
+        try:
+            values = _convert(document, self._type)
+        except msgspec.ValidationError:
+            self._misses += 1
+            return False
+        if not self._is_known(values):
+            self._misses += 1
+            return False
+        self._documents += 1
+        return True
+
+    def _is_known(self, values: Any) -> bool:  # noqa: C901 - one call a document
+        get_words, dates = self._get_words, self._dates
+        if get_words is not None and " " in "".join(get_words(values)):
+            return False
+        for get in self._get_dates:
+            if get(values) not in dates:
+                return False
+        for get in self._get_floats:
+            if type(get(values)) is not float:
+                return False
+        counts = []
+        for field, get, has_words in self._lists:
+            items = get(values)
+            if has_words and " " in "".join(items):
+                return False
+            counts.append((field, len(items)))
+        for field, count in counts:
+            field.count += count
+        return True
+
+    def settle(self) -> None:
+        """Add the documents that were counted to the fields."""
+        for field in self._fields:
+            field.count += self._documents
+        self._documents = self._misses = 0
+
+    def _describe_object(self, parent: Field, value: dict[str, Json], path: str) -> type[msgspec.Struct]:
+        fields, names = [], {}
+        for number, (key, item) in enumerate(value.items()):
+            name = f"f{number}"
+            fields.append((name, self._describe(parent.children.get(key), item, path + name)))
+            names[name] = key
+        try:
+            return msgspec.defstruct("Shape", fields, rename=names, forbid_unknown_fields=True, gc=False)
+        except ValueError as error:  # a key that msgspec would have to escape
+            raise UnknownShapeError from error
+
+    def _describe(self, field: Field | None, value: Json, path: str) -> Any:
+        """Return the type of a value for msgspec; what that cannot say is noted for `accepts`."""
+        if field is None or not field.is_open:
+            raise UnknownShapeError
+        if type(value) is list and field.seen in {KEYWORD, TEXT}:
+            self._lists.append((field, attrgetter(path), field.seen == KEYWORD))
+            return list[str]
+        self._fields.append(field)
+        if type(value) is dict and value:
+            return self._describe_object(field, value, path + ".")
+        if type(value) is str:
+            self._note_string(field, path)
+            return str
+        if type(value) is float and field.seen & FLOAT:
+            if not field.seen & INTEGER:
+                self._get_floats.append(attrgetter(path))
+            return _FLOAT
+        return _describe_number(field, value)
+
+    def _note_string(self, field: Field, path: str) -> None:
+        if field.seen & TEXT:
+            return
+        if field.seen & KEYWORD:
+            self._words.append(path)
+        elif field.seen & DATE:
+            self._get_dates.append(attrgetter(path))
+
+
+def _describe_number(field: Field, value: Json) -> Any:
+    if type(value) is bool and field.seen & BOOLEAN:
+        return bool
+    if type(value) is int and field.seen & INTEGER:
+        return int if field.seen & LONG else _SMALL_INTEGER
+    raise UnknownShapeError

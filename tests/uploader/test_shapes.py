@@ -1,0 +1,86 @@
+"""Recognising documents by their shape must teach the same as walking through each of them."""
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sourcebook_uploader.infer import Inference
+from sourcebook_uploader.shapes import Shape
+
+DAY = "2024-01-31"
+scalars = st.sampled_from(
+    [1, 2**40, 1.5, -3.0, True, "word", "two words", " edge", DAY, "2024-01-31T10:00:00Z", None, ""]
+)
+lists = st.lists(st.sampled_from(["word", "two words", "", 1, DAY]), max_size=3)
+objects = st.dictionaries(st.sampled_from(["p", "q"]), scalars | lists, max_size=2)
+documents = st.fixed_dictionaries({"a": scalars}, optional={"b": scalars, "c": lists, "d": objects, 'k"y': scalars})
+
+
+def learn_all(given: list[dict[str, Any]], *, with_shapes: bool) -> tuple[Any, list[bool]]:
+    inference = Inference()
+    if not with_shapes:
+        inference._shapes_left = 0
+    plain = [inference.learn(f"id{number}", document) for number, document in enumerate(given)]
+    return inference.dump(), plain
+
+
+@given(st.lists(documents, min_size=1, max_size=4), st.integers(1, 6))
+def test_shapes_teach_the_same_as_walks(given: list[dict[str, Any]], repeats: int) -> None:
+    repeated = given * repeats
+    assert learn_all(repeated, with_shapes=True) == learn_all(repeated, with_shapes=False)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"a": 1},
+        {"a": math.nan},
+        {"a": math.inf},
+        {"a": "x"},
+        {"i": 2**31},
+        {"i": 1.0},
+        {"i": True},
+        {"b": 1},
+        {"k": "two words"},
+        {"d": "2024-02-01"},
+        {"d": "word"},
+        {"l": ["two words"]},
+        {"l": [1]},
+        {"l": "word"},
+        {"o": {"x": "two words"}},
+        {"o": {"x": "word", "y": 1}},
+        {"o": {}},
+        {"k": None},
+    ],
+    ids=str,
+)
+def test_what_a_shape_does_not_say_is_still_learned(odd: dict[str, Any]) -> None:
+    usual = {"a": 1.5, "i": 1, "b": True, "k": "word", "t": "two words", "d": DAY, "l": ["x"], "o": {"x": "y"}}
+    given = [usual, usual, usual, {**usual, **odd}, usual]
+    assert learn_all(given, with_shapes=True) == learn_all(given, with_shapes=False)
+
+
+def test_documents_that_are_alike_are_recognised_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = []
+    accepts = Shape.accepts
+
+    def record(self: Shape, document: dict[str, Any]) -> bool:
+        answers.append(accepts(self, document))
+        return answers[-1]
+
+    monkeypatch.setattr(Shape, "accepts", record)
+    dumped, _ = learn_all([{"_id": "x", "k": f"v{number}", "l": ["a", "b"]} for number in range(10)], with_shapes=True)
+    assert answers == [True] * 9
+    assert {key: child["count"] for key, child in dumped["root"]["children"].items()} == {"_id": 10, "k": 10, "l": 20}
+
+
+def test_a_shape_that_few_documents_have_is_given_up() -> None:
+    inference = Inference()
+    inference.learn("0", {"a": "word", "b": "two words"})
+    for number in range(200):
+        inference.learn(str(number), {"a": 1 if number % 2 else "word", "b": None if number % 3 else "two words"})
+    assert not inference._shapes or all(shape.is_useful for shape in inference._shapes.values())
+    assert inference.dump()["root"]["children"]["a"]["count"] == 201
