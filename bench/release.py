@@ -27,7 +27,9 @@ from run import BENCH, SCRATCH, Run
 BEGIN, END = "<!-- bench-release:begin -->", "<!-- bench-release:end -->"
 REVISIONS = (Revision(1, update=0.003), Revision(2, update=0.05, add=0.01, delete=0.01), Revision(3, update=0.7))
 PAIRS = 20_000
-WANTED_DIFF = 400_000  # documents a second, where 7% differ
+WANTED_DIFF = (
+    400_000  # documents a second, where 7% differ; those of both builds are read, as in the tables of the stages
+)
 WANTED_SHARE = 0.05  # of the time of a full build and index, where 0.3% changed
 
 
@@ -105,7 +107,8 @@ def render(results: dict[str, Any]) -> str:
             ("seconds", "upload", "build", "index", "from changed file to answer", "built"), step_rows(results)
         ),
         report.table(
-            ("diff of two builds, end to end", "documents differ", "documents/s", "documents/CPU s"), diff_rows(results)
+            ("diff of two builds, end to end", "differ", "documents read", "seconds", "read/s", "of the new build/s"),
+            diff_rows(results),
         ),
     ]
     peer = peer_rows(results)
@@ -118,11 +121,11 @@ def render(results: dict[str, Any]) -> str:
 def target_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
     """Compare with what the project wants to reach."""
     full, (small, middle, large) = results["full"], results["revisions"]
-    rate = middle["build"]["count"] / middle["diff"]["seconds"]
+    rate = middle["diff"]["read"] / middle["diff"]["seconds"]
     share = work_seconds(small) / work_seconds(full)
     is_full = not large["build"]["incremental"]
     return [
-        ("diff where 7% differ, documents/s", f"{WANTED_DIFF:,}", f"{rate:,.0f}", report.yes(rate >= WANTED_DIFF)),
+        ("diff where 7% differ, documents read/s", f"{WANTED_DIFF:,}", f"{rate:,.0f}", report.yes(rate >= WANTED_DIFF)),
         (
             "0.3% changed: build and index, of the full ones' time",
             f"at most {WANTED_SHARE:.0%}",
@@ -153,11 +156,16 @@ def step_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
 def diff_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
     rows = []
     for name, measured in zip(names(), results["revisions"], strict=True):
-        count, found = measured["build"]["count"], measured["diff"]
+        count, found, hashes = measured["build"]["count"], measured["diff"], measured["hashes"]
         different = sum(found[kind] for kind in ("add", "update", "delete"))
-        rows.append((name, f"{different:,}", *rates(count, found)))
-        rows.append((f"{name}: keys and hashes compared, nothing else", "", *rates(count, measured["hashes"])))
+        rows.append((name, f"{different:,}", *_diff_numbers(found, count)))
+        rows.append((f"{name}: keys and hashes compared, nothing else", "", *_diff_numbers(hashes, count)))
     return rows
+
+
+def _diff_numbers(found: dict[str, Any], count: int) -> tuple[str, ...]:
+    rates = (found["read"] / found["seconds"], count / found["seconds"])
+    return f"{found['read']:,}", f"{found['seconds']:.1f}", *(f"{rate:,.0f}" for rate in rates)
 
 
 def peer_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:

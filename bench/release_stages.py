@@ -41,7 +41,8 @@ async def diff(old: str, new: str) -> dict[str, Any]:
         if ended.state is not JobState.SUCCEEDED or ended.result is None:
             raise SystemExit(f"diff {ended.state}: {ended.error}")
         counts = {kind: ended.result[kind] for kind in ("add", "update", "delete")}
-        return {"seconds": seconds, "cpu_seconds": cpu_seconds, **counts}
+        read = sum([(await get_build(context, name)).count for name in (old, new)])
+        return {"seconds": seconds, "cpu_seconds": cpu_seconds, "read": read, **counts}
 
 
 async def hashes(old: str, new: str) -> dict[str, Any]:
@@ -50,11 +51,12 @@ async def hashes(old: str, new: str) -> dict[str, Any]:
         names = [(await get_build(context, name)).collection for name in (old, new)]
         size = context.settings.batch_documents
         started, cpu_started = time.perf_counter(), time.process_time()
-        different = 0
+        different = read = 0
         async for step in compare_collections(context.documents, names[0], names[1], size=size):
             different += len(step.differences)
+            read += step.read
         seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
-        return {"seconds": seconds, "cpu_seconds": cpu_seconds, "different": different}
+        return {"seconds": seconds, "cpu_seconds": cpu_seconds, "read": read, "different": different}
 
 
 async def pairs(old: str, new: str, path: Path, count: int) -> dict[str, Any]:

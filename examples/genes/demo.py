@@ -31,7 +31,9 @@ from sourcebook.supervisor import run_stack
 HERE = Path(__file__).resolve().parent
 FIRST = 1
 SOURCES = ("hgnc", "ncbi_gene", "cpic")
+NAMES = ("symbol", "name", "alias_symbol", "prev_symbol")  # of HGNC: what people call a gene by
 QUERIES = (
+    "/query?q=cdk2&fields=symbol,name&size=2",
     "/gene/CYP2D6?fields=symbol,name,ncbi_gene.map_location,cpic.pairs.drug",
     "/query?q=cpic.pairs.drug:warfarin&fields=symbol,name&size=3",
     "/query?q=ncbi_gene.chromosome:22 AND name:receptor&size=0&facets=ncbi_gene.type_of_gene",
@@ -52,8 +54,16 @@ async def load(context: Context, cpic: Path) -> None:
     await context.catalog.put("cpic", Plugin(name="cpic", folder=str(cpic)))
     dumps = [await sources.start_dump(context, name) for name in SOURCES]
     await follow_jobs(context, dumps)
+    await search_names(context)
     await builds.put_build_config(context, read_build_config(HERE / "build.json"))
     await build_and_release(context)
+
+
+async def search_names(context: Context) -> None:
+    """Have words without a field name searched in the names of genes too, as `sourcebook mapping edit hgnc` does."""
+    properties = (await sources.get_mapping(context, "hgnc", "hgnc")).committed or {}
+    searched = {key: {**properties[key], "copy_to": "all"} for key in NAMES}
+    await sources.save_mapping(context, "hgnc", "hgnc", properties | searched)
 
 
 async def build_and_release(context: Context) -> Job:

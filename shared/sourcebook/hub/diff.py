@@ -241,7 +241,9 @@ async def record_changes(
     recorder = _Recorder(folder, draft)
     try:
         async for step in _compare(context, draft, candidates):
-            await asyncio.to_thread(recorder.add, step)
+            recorder.read += step.read
+            if step.differences:
+                await asyncio.to_thread(recorder.add, step.differences)
             if max_changes is not None and recorder.writer.counts.total > max_changes:
                 return None
             await progress("compare", recorder.read, draft.old.count + draft.new.count, "documents")
@@ -277,11 +279,10 @@ class _Recorder:
         self._occurrences: Counter[tuple[str, str]] = Counter()
         self._samples: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
 
-    def add(self, step: Compared) -> None:
-        self.read += step.read
-        self._digest.remove([difference.old[1] for difference in step.differences if difference.old is not None])
-        self._digest.add([difference.new[1] for difference in step.differences if difference.new is not None])
-        for difference in step.differences:
+    def add(self, differences: list[Difference]) -> None:
+        self._digest.remove([difference.old[1] for difference in differences if difference.old is not None])
+        self._digest.add([difference.new[1] for difference in differences if difference.new is not None])
+        for difference in differences:
             self._write(difference)
 
     def _write(self, difference: Difference) -> None:
