@@ -1,13 +1,12 @@
 """Infers the mapping of documents while they are parsed: one walk over each, and memory that does not grow with their number."""
 
 import contextlib
-import re
 from collections.abc import Callable, Iterator
-from datetime import date
 from typing import Any
 
 from sourcebook.errors import MappingError
 from sourcebook.model.document import Json
+from sourcebook_uploader.dates import KnownDates
 from sourcebook_uploader.fields import (
     BOOLEAN,
     DATE,
@@ -32,10 +31,7 @@ from sourcebook_uploader.validate import MAX_DEPTH, InvalidValueError, check_key
 MAX_FIELDS = 5000  # OpenSearch allows 1000 by default; more are ids used as keys
 
 _NONE_TYPE = type(None)
-_DAY_LENGTH = len("2024-01-02")
 _MAX_SHAPES = 500  # that are described: a few for each field that changes, or a few for each kind of document
-_MAX_DATES = 50_000  # that are remembered: the days of a century, and some times
-_TIME = re.compile(r"T([01]\d|2[0-3])(:[0-5]\d(:[0-5]\d([.,]\d{1,9})?)?)?(Z|[+-]\d\d(:?[0-5]\d)?)?\Z", re.ASCII)
 
 
 class Inference:
@@ -51,7 +47,7 @@ class Inference:
         self._drop_nan = drop_nan
         self._shapes: dict[tuple[str, ...], Shape] = {}
         self._shapes_left = _MAX_SHAPES
-        self._dates: set[str] = set()  # most dates come again and again: they are read once
+        self._dates = KnownDates()
         self.root = Field("", "", 0)
         self.root.children["_id"] = _id_field()
         self._fields = 0
@@ -167,10 +163,8 @@ class Inference:
         kind = KEYWORD
         if " " in value and " " in value.strip():
             kind = TEXT
-        elif not seen & KEYWORD and _is_date(value):
+        elif not seen & KEYWORD and self._dates.read(value):
             kind = DATE
-            if len(self._dates) < _MAX_DATES:
-                self._dates.add(value)
         if not seen & kind:
             self._see(field, kind)
 
@@ -297,18 +291,6 @@ def _id_field() -> Field:
 
 def _learn_nothing(_field: Field, _value: None) -> None:
     """An empty value says nothing of a type."""
-
-
-def _is_date(value: str) -> bool:
-    size = len(value)
-    # The two hyphens exclude the other forms that Python reads (20240102, 2024-W01-2).
-    if size < _DAY_LENGTH or value[7] != "-" or value[4] != "-" or (size > _DAY_LENGTH and not _TIME.match(value, 10)):
-        return False
-    try:
-        date.fromisoformat(value[:_DAY_LENGTH])
-    except ValueError:
-        return False
-    return True
 
 
 def _conflict(field: Field) -> MappingError:

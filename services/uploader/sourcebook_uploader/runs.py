@@ -51,9 +51,8 @@ def _cut_frames(records: Sequence[Record]) -> Iterator[tuple[int, int]]:
         while stop - start > 1 and size > FRAME_BYTES:
             stop = start + max(1, (stop - start) * FRAME_BYTES // (size + 1))
             size = sum([len(value) for _, value in records[start:stop]])
-        usual = min(
-            FRAME_RECORDS, (stop - start) * FRAME_BYTES // (size + 1) + 1
-        )  # most documents are as long as those before
+        # Most documents are as long as those before; a few longer ones must not make the next frame too large at once.
+        usual = min(FRAME_RECORDS, (stop - start) * FRAME_BYTES * 15 // (16 * size + 1) + 1)
         while stop < total and records[stop][0] == records[stop - 1][0]:
             stop += 1
         yield start, stop

@@ -4,13 +4,14 @@ They teach nothing new, so they need not be walked through: msgspec compares the
 call, which takes half of the time of the walk in `infer`.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from operator import attrgetter
 from typing import Annotated, Any
 
 import msgspec
 
 from sourcebook.model.document import Json
+from sourcebook_uploader.dates import KnownDates
 from sourcebook_uploader.fields import (
     BOOLEAN,
     DATE,
@@ -46,21 +47,23 @@ class Shape:
     Args:
         root: what is known of all fields.
         document: a document, not empty.
-        dates: strings that are dates; the others are not recognised.
+        dates: the dates that were read before.
 
     Raises:
         UnknownShapeError: documents like this one cannot be recognised.
     """
 
-    def __init__(self, root: Field, document: dict[str, Json], dates: Collection[str]) -> None:
+    def __init__(self, root: Field, document: dict[str, Json], dates: KnownDates) -> None:
         self._dates = dates
-        self._documents = 0
-        self._misses = 0
+        self._tried = 0
+        self._accepted = 0
         self._fields: list[Field] = []  # each document has one value of each
-        self._lists: list[tuple[Field, _Get, bool]] = []
-        self._get_floats: list[_Get] = []
-        self._get_dates: list[_Get] = []
+        self._lists: list[tuple[Field, _Get]] = []
+        # What the types do not say: strings in which there must be no space, dates, and numbers that must not be integers.
         self._words: list[str] = []
+        self._get_word_lists: list[_Get] = []
+        self._get_dates: list[_Get] = []
+        self._get_floats: list[_Get] = []
         self._type = self._describe_object(root, document, "")
         # With one name alone, `attrgetter` would not return a tuple.
         self._get_words = attrgetter(*self._words, self._words[0]) if self._words else None
@@ -68,47 +71,37 @@ class Shape:
     @property
     def is_useful(self) -> bool:
         """Whether most documents with these keys have this shape."""
-        tried = self._documents + self._misses
-        return tried < _TRIES or self._documents > tried * _WANTED
+        return self._tried < _TRIES or self._accepted > self._tried * _WANTED
 
-    def accepts(self, document: dict[str, Json]) -> bool:
+    def accepts(self, document: dict[str, Json]) -> bool:  # noqa: C901 - one call a document
         """Count a document with the same root keys if it has this shape; return whether it does."""
+        self._tried += 1
         try:
             values = _convert(document, self._type)
         except msgspec.ValidationError:
-            self._misses += 1
             return False
-        if not self._is_known(values):
-            self._misses += 1
-            return False
-        self._documents += 1
-        return True
-
-    def _is_known(self, values: Any) -> bool:  # noqa: C901 - one call a document
         get_words, dates = self._get_words, self._dates
         if get_words is not None and " " in "".join(get_words(values)):
             return False
+        for get in self._get_word_lists:
+            if " " in "".join(get(values)):
+                return False
         for get in self._get_dates:
-            if get(values) not in dates:
+            if (value := get(values)) not in dates and not dates.read(value):
                 return False
         for get in self._get_floats:
             if type(get(values)) is not float:
                 return False
-        counts = []
-        for field, get, has_words in self._lists:
-            items = get(values)
-            if has_words and " " in "".join(items):
-                return False
-            counts.append((field, len(items)))
-        for field, count in counts:
-            field.count += count
+        for field, get in self._lists:
+            field.count += len(get(values))
+        self._accepted += 1
         return True
 
     def settle(self) -> None:
         """Add the documents that were counted to the fields."""
         for field in self._fields:
-            field.count += self._documents
-        self._documents = self._misses = 0
+            field.count += self._accepted
+        self._tried = self._accepted = 0
 
     def _describe_object(self, parent: Field, value: dict[str, Json], path: str) -> type[msgspec.Struct]:
         fields, names = [], {}
@@ -122,11 +115,13 @@ class Shape:
             raise UnknownShapeError from error
 
     def _describe(self, field: Field | None, value: Json, path: str) -> Any:
-        """Return the type of a value for msgspec; what that cannot say is noted for `accepts`."""
+        """Return the type of a value for msgspec, and note what that does not say."""
         if field is None or not field.is_open:
             raise UnknownShapeError
         if type(value) is list and field.seen in {KEYWORD, TEXT}:
-            self._lists.append((field, attrgetter(path), field.seen == KEYWORD))
+            self._lists.append((field, attrgetter(path)))
+            if field.seen == KEYWORD:
+                self._get_word_lists.append(attrgetter(path))
             return list[str]
         self._fields.append(field)
         if type(value) is dict and value:
