@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from sourcebook.errors import EngineUnavailable
 from sourcebook.model.build import Build
@@ -200,6 +201,15 @@ def test_jobs_are_filtered(hub: Hub) -> None:
 
 
 TRICKS = ("..", "%2e%2e", "..%2fx", "%2e%2e%2fx", "%00", "x%0a", "-" * 300)
+
+
+@pytest.mark.parametrize("name", ["%2e%2e", "%2e%2e%2fx", "..%2fx", "%2e", "%00", "x%0a"])
+def test_a_path_trick_is_422(hub: Hub, name: str) -> None:
+    async def work(gateway: Any) -> None:
+        for method, path in (("GET", f"/hub/sources/{name}"), ("POST", f"/hub/sources/{name}/dump")):
+            assert_refused(await gateway.ask(method, path), 422, "invalid_name")
+
+    hub(work)
 
 
 def test_path_tricks_in_names_are_refused(hub: Hub) -> None:

@@ -1,4 +1,4 @@
-"""Keeps web pages of others away from a hub that listens on loopback: DNS rebinding and cross-site requests.
+"""Keeps other sites' pages away from a hub on loopback (DNS rebinding, cross-site requests), and tricks out of paths.
 
 A browser will send requests to 127.0.0.1 for any page that asks. A page cannot forge `Host` or `Origin`, nor send JSON to
 another site without asking first (CORS preflight), and the hub never answers that it may.
@@ -58,6 +58,8 @@ class HubGuard:
         host = headers.get(b"host", b"").decode("latin-1").lower()
         if not self._knows(host):
             return 421, "unknown_host", f"The hub does not answer to the name {host!r}: use its address, or localhost."
+        if _is_trick(scope["path"]):
+            return 422, "invalid_name", "A name in the path has `..` or a control character in it."
         if scope["method"] in _SAFE_METHODS:
             return None
         if headers.get(b"sec-fetch-site", b"none") not in _SAME_SITE:
@@ -77,6 +79,11 @@ class HubGuard:
             return True
         # Listening on every address, any of them may be in the URL; a page cannot rebind a bare address.
         return self._host in _ANY_ADDRESS and _is_address(name)
+
+
+def _is_trick(path: str) -> bool:
+    """Whether a decoded path has something in it that no name has: a way out of a folder, or a control character."""
+    return not path.isprintable() or not {".", ".."}.isdisjoint(path.split("/"))
 
 
 def _host_name(host: str) -> str:
