@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -438,5 +438,136 @@ def test_the_first_of_two_derivations_of_a_name_stays(tmp_path: Path) -> None:
             await first.commit()
             info = await second.commit()
         assert (info.count, await read_all(store, "c")) == (2, records(*"ab"))
+
+    run(tmp_path, scenario)
+
+
+async def fill_parts(store: DocumentStore, *groups: Sequence[str]) -> list[str]:
+    names = [f"part{number}" for number in range(len(groups))]
+    for name, ids in zip(names, groups, strict=True):
+        await fill(store, name, *ids)
+    return names
+
+
+def test_joined_collections_are_as_if_written_at_once(tmp_path: Path) -> None:
+    async def scenario(store: DocumentStore) -> None:
+        ids = [f"id{number:03}" for number in range(60)]
+        parts = await fill_parts(store, ids[:7], [], ids[7:40], ids[40:], [])
+        info = await store.join("joined", parts)
+        await fill(store, "whole", *ids)
+        whole = await store.info("whole")
+        assert whole is not None
+        assert (info.name, info.count, info.digest) == ("joined", whole.count, whole.digest)
+        assert await store.info("joined") == info
+        for part in parts:
+            await store.drop(part)
+        assert await store.names() == ["joined", "whole"]
+        assert await read_all(store, "joined") == await read_all(store, "whole")
+        asked = ["id050", "x", "id006", "id007", "", "a", "id059", "id000"]
+        assert await store.get_many("joined", asked) == await store.get_many("whole", asked)
+        for start, stop in (
+            (b"id005", b"id041"),
+            (b"id007", b"id040"),
+            (b"id039", None),
+            (None, b"id007"),
+            (b"x", None),
+        ):
+            for size in (1, 6, 100):
+                found = [
+                    [record async for batch in store.scan(name, start=start, stop=stop, size=size) for record in batch]
+                    for name in ("joined", "whole")
+                ]
+                assert found[0] == found[1]
+
+    run(tmp_path, scenario)
+
+
+def test_the_parts_of_a_joined_collection_stay(tmp_path: Path) -> None:
+    async def scenario(store: DocumentStore) -> None:
+        parts = await fill_parts(store, "ab", "cd")
+        await store.join("joined", parts)
+        await store.drop("joined")
+        assert await read_all(store, parts[1]) == records(*"cd")
+        await store.join("joined", parts)
+        await store.join("again", ["joined"])
+        await store.drop("joined")
+        await store.drop(parts[0])
+        await fill(store, "other", "x")  # a writer removes what nobody can find
+        assert await read_all(store, "again") == records(*"abcd")
+        assert await store.names() == ["again", "other", parts[1]]
+
+    run(tmp_path, scenario)
+
+
+def test_a_joined_collection_can_be_derived_from(tmp_path: Path) -> None:
+    async def scenario(store: DocumentStore) -> None:
+        await store.join("joined", await fill_parts(store, "ab", "cd", "ef"))
+        async with store.derive("derived", "joined") as patcher:
+            await patcher.delete([b"c"])
+            await patcher.put(records("x"))
+            info = await patcher.commit()
+        assert info.count == 6
+        assert await read_all(store, "derived") == records(*"abdefx")
+        assert await read_all(store, "joined") == records(*"abcdef")
+
+    run(tmp_path, scenario)
+
+
+def test_a_join_refuses_what_does_not_ascend_or_is_not_there(tmp_path: Path) -> None:
+    async def scenario(store: DocumentStore) -> None:
+        parts = await fill_parts(store, "bc", "ad", "c")
+        for wrong in (parts[:2], [parts[0], parts[2]]):
+            with pytest.raises(ValueError, match=r"ascend|follow"):
+                await store.join("joined", wrong)
+        with pytest.raises(NotFound, match="'gone'"):
+            await store.join("joined", [parts[0], "gone"])
+        assert await store.names() == parts
+        await fill(store, "joined", "first")
+        assert (await store.join("joined", parts[:1])).count == 1
+        assert await read_all(store, "joined") == records("first")
+
+    run(tmp_path, scenario)
+
+
+def test_a_join_of_nothing_is_empty(tmp_path: Path) -> None:
+    async def scenario(store: DocumentStore) -> None:
+        info = await store.join("joined", await fill_parts(store, [], []))
+        assert info.count == 0
+        assert await read_all(store, "joined") == []
+        assert await store.get_many("joined", ["a"]) == [None]
+        await store.drop("joined")
+
+    run(tmp_path, scenario)
+
+
+def test_a_join_that_is_cancelled_leaves_nothing(tmp_path: Path) -> None:
+    async def scenario(store: DocumentStore) -> None:
+        ids = [f"id{number:06}" for number in range(scaled(20_000))]
+        parts = await fill_parts(store, ids[: len(ids) // 2], ids[len(ids) // 2 :])
+        for delay in (0.0, 0.001, 0.005, 0.02):
+            task = asyncio.create_task(store.join("joined", parts))
+            await asyncio.sleep(delay)
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+            await store.drop("joined")
+        assert await store.names() == parts
+        assert (await store.join("joined", parts)).count == len(ids)
+
+    run(tmp_path, scenario)
+
+
+def test_sampled_keys_cut_a_collection_into_equal_pieces(tmp_path: Path) -> None:
+    async def scenario(store: DocumentStore) -> None:
+        ids = [f"id{number:03}" for number in range(50)]
+        await fill(store, "c", *ids)
+        for step in (1, 7, 25, 50, 51):
+            assert await store.sample_keys("c", step) == [item.encode() for item in ids[step - 1 :: step]]
+        await store.join("joined", await fill_parts(store, ids[:20], ids[20:]))
+        assert len(await store.sample_keys("joined", 5)) == 10
+        await fill(store, "empty")
+        assert await store.sample_keys("empty", 3) == []
+        with pytest.raises(NotFound, match="'gone'"):
+            await store.sample_keys("gone", 3)
 
     run(tmp_path, scenario)

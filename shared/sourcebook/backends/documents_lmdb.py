@@ -11,9 +11,10 @@ import threading
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import lmdb
 
@@ -70,6 +71,27 @@ class LmdbDocumentStore:
             finally:
                 await asyncio.to_thread(patcher.abort)
 
+    async def join(self, name: str, parts: Sequence[str]) -> CollectionInfo:
+        with ExitStack() as stack:
+            opened = [stack.enter_context(self._all_records(part)) for part in parts]
+            # Inside: who leaves the writer waits for its thread, which reads the parts.
+            async with self.create(name) as writer:
+                for info, records in opened:
+                    await writer.append(records, info)
+                return await writer.commit()
+
+    @contextmanager
+    def _all_records(self, name: str) -> Iterator[tuple[CollectionInfo, Iterator[Any]]]:
+        with self._reading(name) as collection, collection.env.begin(buffers=True) as txn, txn.cursor() as cursor:
+            info = read_info(self._path(name))
+            if info is None:  # it was dropped since it was opened
+                raise _not_found(name)
+            yield info, cursor.iternext()
+
+    async def sample_keys(self, name: str, step: int) -> list[bytes]:
+        with self._reading(name) as collection:
+            return await asyncio.to_thread(_read_keys, collection, step)
+
     def _copy(self, base: str, folder: Path) -> CollectionInfo:
         path = self._path(base)
         try:
@@ -78,7 +100,7 @@ class LmdbDocumentStore:
         except FileNotFoundError:
             info = None
         if info is None:
-            raise NotFound(f"There is no collection {base!r}.", collection=base)
+            raise _not_found(base)
         return info
 
     @asynccontextmanager
@@ -167,7 +189,7 @@ class LmdbDocumentStore:
     def _open_collection(self, name: str) -> "_OpenCollection":
         path = self._path(name)
         if not (path / "info.json").is_file():
-            raise NotFound(f"There is no collection {name!r}.", collection=name)
+            raise _not_found(name)
         gone = [key for key in self._open if not self._path(key).is_dir()]
         idle = [key for key, collection in self._open.items() if not collection.readers]
         for key in {*gone, *idle[: max(0, len(self._open) - _OPEN_COLLECTIONS + 1)]}:
@@ -176,7 +198,7 @@ class LmdbDocumentStore:
 
     def _path(self, name: str) -> Path:
         if "/" in name or name.startswith("."):
-            raise NotFound(f"There is no collection {name!r}.", collection=name)
+            raise _not_found(name)
         return self._root / name
 
 
@@ -224,6 +246,20 @@ def _read_batch(collection: _OpenCollection, position: bytes, size: int) -> list
             return list(islice(cursor.iternext(), size)) if found else []
     finally:
         collection.stop_reading()
+
+
+def _read_keys(collection: _OpenCollection, step: int) -> list[bytes]:
+    if not collection.start_reading():
+        return []
+    try:
+        with collection.env.begin() as txn, txn.cursor() as cursor:
+            return list(islice(cursor.iternext(values=False), step - 1, None, step))
+    finally:
+        collection.stop_reading()
+
+
+def _not_found(name: str) -> NotFound:
+    return NotFound(f"There is no collection {name!r}.", collection=name)
 
 
 def refuse_network_file_system(path: Path) -> None:

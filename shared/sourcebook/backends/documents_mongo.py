@@ -1,19 +1,23 @@
 """Documents in MongoDB: an immutable collection for each of ours, and a row of `documents.collections` that makes it visible.
 
 <name of the database>
-  documents.collections                 name -> physical collection, count, digest, size: what is complete
+  documents.collections                 name -> physical collections, count, digest, size: what is complete
   documents.leases                      who reads or writes which physical collection
   documents.data.<name>.<random>        {_id: key, hash: 16 bytes, json: canonical JSON as bytes}
 
-A collection is filled under a physical name of its own and becomes visible with its row. Dropping removes the row; the physical
-collection goes when nobody reads it any more. What has neither row nor lease was left by the dead: the next writer removes it.
+A collection is filled under a physical name of its own and becomes visible with its row. One that was joined has those of its
+parts: its row lists them, with the first key of each (`segments`), and no document is copied. Dropping removes the row; the
+physical collections go when no row names them and nobody reads them any more. What has neither row nor lease was left by the
+dead: the next writer removes it.
 """
 
 import asyncio
 import re
 import secrets
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any
 
 from pymongo.errors import PyMongoError
@@ -23,15 +27,19 @@ from sourcebook.backends.mongo_server import MongoServer, open_mongo_server
 from sourcebook.backends.mongo_writer import (
     MongoPatcher,
     MongoWriter,
+    Segment,
     Stored,
     chunks,
     from_stored,
+    insert_row,
     read_info,
+    segments_of,
     stored_id,
+    stored_key,
 )
 from sourcebook.errors import EngineUnavailable, NotFound
 from sourcebook.logging import get_logger
-from sourcebook.model.document import Record, record_key
+from sourcebook.model.document import Digest, Record, record_key
 from sourcebook.ports.documents import CollectionInfo
 from sourcebook.settings import Settings
 
@@ -51,7 +59,7 @@ class MongoDocumentStore:
         self._server = server
         self._infos = server.database["documents.collections"]
         self._leases = MongoLeases(server)
-        self._known: dict[str, str] = {}
+        self._known: dict[str, list[Segment]] = {}
 
     @asynccontextmanager
     async def create(self, name: str) -> AsyncIterator[MongoWriter]:
@@ -87,11 +95,56 @@ class MongoDocumentStore:
         except EngineUnavailable as error:  # the next writer removes it
             log.warning("collection_left_behind", collection=physical, problem=error.message)
 
+    async def join(self, name: str, parts: Sequence[str]) -> CollectionInfo:
+        digest, size = Digest(), 0
+        segments: list[Segment] = []
+        last = ""
+        async with AsyncExitStack() as stack:  # until the new row names them too, the leases keep the parts
+            for part in parts:
+                row, _ = await stack.enter_async_context(self._reading(part))
+                digest.join(row["count"], row["digest"])
+                size += row["size"]
+                for segment in segments_of(row) if row["count"] else []:
+                    first, end = [await self._end_id(segment, order) for order in (1, -1)]
+                    if segments and first <= last:
+                        raise ValueError(f"key {stored_key(first)!r} does not follow {stored_key(last)!r}")
+                    segments.append(Segment(segment.collection, first))
+                    last = end
+            info = CollectionInfo(name=name, count=digest.count, digest=digest.hex(), size=size)
+            return read_info(await insert_row(self._server, info, segments=[item._asdict() for item in segments]))
+
+    async def _end_id(self, segment: Segment, order: int) -> str:
+        """Return the smallest (order 1) or largest (-1) `_id` of a segment that is not empty."""
+        collection = self._server.database[segment.collection]
+        row: Any = await self._server.run(lambda: collection.find_one({}, {"_id": 1}, sort=[("_id", order)]))
+        if row is None:
+            raise EngineUnavailable(f"Collection {segment.collection!r} has lost its documents. Begin the job again.")
+        return str(row["_id"])
+
+    async def sample_keys(self, name: str, step: int) -> list[bytes]:
+        keys: list[bytes] = []
+        async with self._reading(name) as (row, _):
+            for segment in segments_of(row):
+                key = await self._find_later(segment, "", step)
+                while key is not None:
+                    keys.append(stored_key(key))
+                    key = await self._find_later(segment, key, step)
+        return keys
+
+    async def _find_later(self, segment: Segment, after: str, step: int) -> str | None:
+        """Return the `_id` that comes so many steps after another; the server walks its index and reads no document."""
+        collection, wanted = self._server.database[segment.collection], {"_id": {"$gt": after}}
+        row: Any = await self._server.run(
+            lambda: collection.find_one(wanted, {"_id": 1}, sort=[("_id", 1)], skip=step - 1)
+        )
+        return None if row is None else str(row["_id"])
+
     async def _copy(self, base: str, patcher: MongoPatcher, physical: str) -> CollectionInfo:
         async with self._reading(base) as (row, _):
-            source = self._server.database[row["collection"]]
             try:
-                await source.aggregate([{"$out": physical}]).to_list(None)
+                for number, segment in enumerate(segments_of(row)):
+                    step = {"$merge": {"into": physical}} if number else {"$out": physical}
+                    await self._server.database[segment.collection].aggregate([step]).to_list(None)
                 if await patcher.collection.count_documents({}) == row["count"]:
                     return read_info(row)
             except PyMongoError as error:  # a server that is only like MongoDB, or one that went away
@@ -109,31 +162,41 @@ class MongoDocumentStore:
     async def scan(
         self, name: str, *, start: bytes | None = None, stop: bytes | None = None, size: int = 5000
     ) -> AsyncIterator[list[Record]]:
-        async with self._reading(name) as (row, lease):
-            bounds = {"$gte": stored_id(start or b"")} | ({} if stop is None else {"$lt": stored_id(stop)})
-            page: asyncio.Task[list[Record]] | None = self._fetch(row, bounds, size)
-            try:
-                while page is not None:
-                    batch = await page
-                    page = None
-                    if len(batch) == size:
-                        # The next page is on its way while the caller works on this one.
-                        del bounds["$gt" if "$gt" in bounds else "$gte"]
-                        bounds["$gt"] = stored_id(batch[-1][0])
-                        page = self._fetch(row, bounds, size)
-                    elif not await self._leases.check(lease):
-                        raise EngineUnavailable(
-                            f"Collection {name!r} was removed while it was read: this process was taken for dead.",
-                            collection=name,
-                        )
-                    if batch:
+        async with self._reading(name) as (row, leases):
+            for segment in _choose(
+                segments_of(row), stored_id(start or b""), None if stop is None else stored_id(stop)
+            ):
+                bounds = {"$gte": stored_id(start or b"")} | ({} if stop is None else {"$lt": stored_id(stop)})
+                async with aclosing(self._scan_segment(segment, bounds, size)) as batches:
+                    async for batch in batches:
                         yield batch
-            finally:
-                if page is not None:
-                    page.cancel()
+            if not all([await self._leases.check(lease) for lease in leases]):
+                raise EngineUnavailable(
+                    f"Collection {name!r} was removed while it was read: this process was taken for dead.",
+                    collection=name,
+                )
 
-    def _fetch(self, row: Stored, bounds: dict[str, str], size: int) -> asyncio.Task[list[Record]]:
-        collection, wanted = self._server.database[row["collection"]], {"_id": dict(bounds)}
+    async def _scan_segment(
+        self, segment: Segment, bounds: dict[str, str], size: int
+    ) -> AsyncGenerator[list[Record], None]:
+        page: asyncio.Task[list[Record]] | None = self._fetch(segment, bounds, size)
+        try:
+            while page is not None:
+                batch = await page
+                page = None
+                if len(batch) == size:
+                    # The next page is on its way while the caller works on this one.
+                    bounds.pop("$gte", None)
+                    bounds["$gt"] = stored_id(batch[-1][0])
+                    page = self._fetch(segment, bounds, size)
+                if batch:
+                    yield batch
+        finally:
+            if page is not None:
+                page.cancel()
+
+    def _fetch(self, segment: Segment, bounds: dict[str, str], size: int) -> asyncio.Task[list[Record]]:
+        collection, wanted = self._server.database[segment.collection], {"_id": dict(bounds)}
 
         async def fetch() -> list[Record]:
             cursor = collection.find(wanted, sort=[("_id", 1)], limit=size, batch_size=size)
@@ -142,51 +205,57 @@ class MongoDocumentStore:
         return asyncio.create_task(self._server.run(fetch))
 
     @asynccontextmanager
-    async def _reading(self, name: str) -> AsyncIterator[tuple[Stored, str]]:
-        """Hold a lease on a collection: one that is dropped meanwhile is read to its end."""
+    async def _reading(self, name: str) -> AsyncIterator[tuple[Stored, list[str]]]:
+        """Hold leases on a collection: one that is dropped meanwhile is read to its end."""
         row = await self._row(name)
         if row is None:
             raise _not_found(name)
-        async with self._leases.hold(row["collection"]) as lease:
-            again = await self._row(name)  # who drops it now sees the lease
-            if again is None or again["collection"] != row["collection"]:
+        async with AsyncExitStack() as stack:
+            held = [self._leases.hold(segment.collection) for segment in segments_of(row)]
+            leases = [await stack.enter_async_context(lease) for lease in held]
+            again = await self._row(name)  # who drops it now sees the leases
+            if again is None or segments_of(again) != segments_of(row):
                 raise _not_found(name)
-            yield row, lease
+            yield row, leases
 
     async def get_many(self, name: str, ids: Sequence[str]) -> list[bytes | None]:
         wanted = list({stored_id(record_key(item)) for item in ids if item})
-        physical = self._known.get(name)
-        if physical is None:
-            physical = await self._find_physical(name)
-        found = await self._get(physical, wanted)
+        segments = self._known.get(name)
+        if segments is None:
+            segments = await self._find_segments(name)
+        found = await self._get(segments, wanted)
         if len(found) < len(wanted):
             # Some are not there, or nothing is there any more.
-            current = await self._find_physical(name)
-            if current != physical:
+            current = await self._find_segments(name)
+            if current != segments:
                 found = await self._get(current, wanted)
         return [found.get(stored_id(record_key(item))) if item else None for item in ids]
 
-    async def _get(self, physical: str, wanted: Sequence[str]) -> dict[str, bytes]:
-        collection = self._server.database[physical]
+    async def _get(self, segments: Sequence[Segment], wanted: Sequence[str]) -> dict[str, bytes]:
+        firsts = [segment.first for segment in segments]
+        places: dict[int, list[str]] = defaultdict(list)
+        for item in wanted:
+            places[bisect_right(firsts, item) - 1].append(item)
+        requests = [(place, chunk) for place, items in places.items() if place >= 0 for chunk in chunks(items)]
 
-        async def get(chunk: Sequence[str]) -> list[Stored]:
+        async def get(place: int, chunk: Sequence[str]) -> list[Stored]:
+            collection = self._server.database[segments[place].collection]
             query = {"_id": {"$in": list(chunk)}}
             return await self._server.run(lambda: collection.find(query, {"json": 1}).to_list(None))
 
         found: dict[str, bytes] = {}
-        for group in chunks(list(chunks(wanted)), _REQUESTS_AT_ONCE):
-            for rows in await asyncio.gather(*(get(chunk) for chunk in group)):
+        for group in chunks(requests, _REQUESTS_AT_ONCE):
+            for rows in await asyncio.gather(*(get(*request) for request in group)):
                 found.update((row["_id"], row["json"]) for row in rows)
         return found
 
-    async def _find_physical(self, name: str) -> str:
+    async def _find_segments(self, name: str) -> list[Segment]:
         row = await self._row(name)
         if row is None:
             self._known.pop(name, None)
             raise _not_found(name)
-        physical: str = row["collection"]
-        self._known[name] = physical
-        return physical
+        self._known[name] = segments_of(row)
+        return self._known[name]
 
     async def _row(self, name: str) -> Stored | None:
         row: Stored | None = await self._server.run(lambda: self._infos.find_one({"_id": name}))
@@ -199,24 +268,40 @@ class MongoDocumentStore:
     async def drop(self, name: str) -> None:
         row: Any = await self._server.run(lambda: self._infos.find_one_and_delete({"_id": name}))
         self._known.pop(name, None)
-        if row is not None and row["collection"] not in await self._leases.held_collections():
-            await self._server.run(lambda: self._server.database.drop_collection(row["collection"]))
+        if row is not None:
+            used = await self._used_collections()
+            await self._drop_physical({segment.collection for segment in segments_of(row)} - used)
 
     async def _remove_leftovers(self) -> None:
         """Remove collections that nobody fills, nobody reads and nobody can find."""
         # In this order: a writer that commits in between has its row before it gives its lease back.
         names = await self._server.run(self._server.database.list_collection_names)
+        used = await self._used_collections()
+        leftovers = {physical for physical in names if physical.startswith(_DATA)} - used
+        for physical in leftovers:
+            log.info("leftover_removed", collection=physical)
+        await self._drop_physical(leftovers)
+
+    async def _used_collections(self) -> set[str]:
+        """Return the physical collections that somebody works on, and those that a row names."""
         held = await self._leases.held_collections()
-        rows = await self._server.run(lambda: self._infos.find({}, {"collection": 1}).to_list(None))
-        known = held | {row["collection"] for row in rows}
-        for physical in names:
-            if physical.startswith(_DATA) and physical not in known:
-                log.info("leftover_removed", collection=physical)
-                await self._server.run(lambda: self._server.database.drop_collection(physical))  # noqa: B023
+        rows = await self._server.run(lambda: self._infos.find({}).to_list(None))
+        return held | {segment.collection for row in rows for segment in segments_of(row)}
+
+    async def _drop_physical(self, names: set[str]) -> None:
+        for physical in sorted(names):
+            await self._server.run(lambda: self._server.database.drop_collection(physical))  # noqa: B023
 
     async def close(self) -> None:
         self._leases.close()
         await self._server.close()
+
+
+def _choose(segments: list[Segment], start: str, stop: str | None) -> list[Segment]:
+    """Return the segments that may have keys with start <= key < stop."""
+    firsts = [segment.first for segment in segments]
+    begin = max(0, bisect_right(firsts, start) - 1)
+    return segments[begin : len(firsts) if stop is None else bisect_left(firsts, stop)]
 
 
 def _not_found(name: str) -> NotFound:

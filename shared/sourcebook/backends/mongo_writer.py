@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from bson.binary import Binary
 from pymongo import DeleteMany, ReplaceOne
@@ -60,7 +60,6 @@ class _NewCollection:
         self.digest = Digest()
         self.bytes = 0
         self.is_committed = False
-        self._infos = server.database["documents.collections"]
         self._name = name
         self._physical = physical
 
@@ -73,16 +72,35 @@ class _NewCollection:
                 collection=self._name,
             )
         info = CollectionInfo(name=self._name, count=found, digest=self.digest.hex(), size=self.bytes)
-        try:
-            row = {"_id": self._name, "collection": self._physical, **info.model_dump(exclude={"name"})}
-            await self.server.run(lambda: self._infos.insert_one(dict(row)))
-        except DuplicateKeyError:
-            first = await self.server.run(lambda: self._infos.find_one({"_id": self._name}))
-            if first is not None and first["collection"] != self._physical:
-                # The same job ran twice and the first run committed: its collection stays.
-                return read_info(first)
-        self.is_committed = True
-        return info
+        row = await insert_row(self.server, info, collection=self._physical)
+        # If the same job ran twice and the first run committed, its collection stays.
+        self.is_committed = row.get("collection") == self._physical
+        return read_info(row)
+
+
+class Segment(NamedTuple):
+    """A physical collection, and from which `_id` on it has the documents."""
+
+    collection: str
+    first: str
+
+
+def segments_of(row: Stored) -> list[Segment]:
+    """Return the physical collections of a row of `documents.collections`, in key order."""
+    if "segments" in row:
+        return [Segment(**segment) for segment in row["segments"]]
+    return [Segment(row["collection"], "")]
+
+
+async def insert_row(server: MongoServer, info: CollectionInfo, **where: Any) -> Stored:
+    """Make a collection visible; return its row, or that of another which has the name already."""
+    infos = server.database["documents.collections"]
+    row = {"_id": info.name, **where, **info.model_dump(exclude={"name"})}
+    try:
+        await server.run(lambda: infos.insert_one(dict(row)))
+    except DuplicateKeyError:
+        return await server.run(lambda: infos.find_one({"_id": info.name})) or row
+    return row
 
 
 def read_info(row: Stored) -> CollectionInfo:

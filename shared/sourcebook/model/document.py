@@ -113,6 +113,11 @@ class Digest:
         self._sum = (self._sum - total) & _MASK
         self.count -= count
 
+    def join(self, count: int, hexadecimal: str) -> None:
+        """Add the records of another digest, which has so many and this sum."""
+        self._sum = (self._sum + int(hexadecimal, 16)) & _MASK
+        self.count += count
+
     def hex(self) -> str:
         """Return the digest as 32 hexadecimal digits."""
         return f"{self._sum:032x}"

@@ -68,6 +68,25 @@ class DocumentStore(Protocol):
         """
         ...
 
+    async def join(self, name: str, parts: Sequence[str]) -> CollectionInfo:
+        """Make a collection of complete ones, which stay; the keys of each follow those of the one before.
+
+        It is visible in one step. If the name exists already, that one stays.
+
+        Raises:
+            NotFound: one of them is not there.
+            ValueError: a key does not ascend.
+        """
+        ...
+
+    async def sample_keys(self, name: str, step: int) -> list[bytes]:
+        """Return about every `step`-th key of a collection, in key order; no documents are read.
+
+        Raises:
+            NotFound: there is no such collection.
+        """
+        ...
+
     async def info(self, name: str) -> CollectionInfo | None:
         """Return count and digest of a collection, or None if there is no complete collection of that name."""
         ...
