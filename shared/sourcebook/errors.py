@@ -30,12 +30,14 @@
         ├── CannotDerive
         ├── PortBusy
         ├── Cancelled
-        └── TimeLimitExceeded
+        ├── TimeLimitExceeded
+        └── JobFailed
 
 Each class has a stable `code`, the HTTP `status` the gateway answers with, the `exit_code` of the command line, and carries
 `details`: JSON values (names, paths, what is allowed) for programs. The message says what was wrong, where, and what to do.
 """
 
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 
@@ -268,3 +270,21 @@ class TimeLimitExceeded(TerminalError):
 
     code = "time_limit"
     status = 504
+
+
+class JobFailed(TerminalError):
+    """Another job that this one waited for did not succeed, and nothing more is known than what the message says."""
+
+    code = "job_failed"
+
+
+def rebuild_error(code: str, message: str, details: dict[str, Any]) -> SourcebookError:
+    """Return the error that a job's record tells of; `JobFailed` where its code has no class."""
+    kind = next((kind for kind in _subclasses(SourcebookError) if kind.code == code), JobFailed)
+    return kind(message, **details)
+
+
+def _subclasses(kind: type[SourcebookError]) -> Iterator[type[SourcebookError]]:
+    for child in kind.__subclasses__():
+        yield child
+        yield from _subclasses(child)

@@ -54,6 +54,12 @@ class Settings(BaseSettings):
         32 * MIB, ge=1024, description="Bytes of parsed documents that are sorted in memory at a time."
     )
     parser_memory_bytes: int = Field(4096 * MIB, ge=64 * MIB, description="Memory limit of a parser process.")
+    parts: int = Field(
+        1, ge=1, le=64, description="Parts in which an upload with a parallelizer, or a large build, is done; 1: whole."
+    )
+    part_documents: int = Field(
+        100_000, ge=1, description="A part of a build reads at least so many documents; smaller builds are done whole."
+    )
     job_time_limit: timedelta = Field(
         timedelta(hours=24), description="A job that runs longer is ended (seconds or ISO 8601)."
     )

@@ -16,7 +16,7 @@ from sourcebook.context import Context
 from sourcebook.errors import Cancelled, EngineUnavailable, SourcebookError, TimeLimitExceeded, TransientError
 from sourcebook.flow.messages import Message
 from sourcebook.flow.stages import STAGES, next_commands
-from sourcebook.hub.jobs import submit_children
+from sourcebook.hub.jobs import end_parts, is_wanted, remove_made, submit_children
 from sourcebook.logging import bind_log_context, get_logger, hide_secrets
 from sourcebook.metrics import DOCUMENTS, JOB_SECONDS
 from sourcebook.model.job import Job, JobError, JobState, Progress
@@ -63,8 +63,10 @@ class StopSign:
 class JobRun:
     """What business code knows of the job it works for."""
 
-    def __init__(self, context: Context, job: Job) -> None:
+    def __init__(self, context: Context, job: Job, stop: StopSign | None = None) -> None:
         self.id = job.id
+        self.target = job.target
+        self.stop = stop
         self.warnings: list[str] = list(job.warnings)
         self._context = context
         self._kind = job.kind
@@ -132,7 +134,7 @@ def _claim(job: Job) -> Job:
 
 
 async def _run_claimed(context: Context, job: Job, owner: str, stop: StopSign | None) -> Outcome:
-    run = JobRun(context, job)
+    run = JobRun(context, job, stop)
     log.info("job_started", attempt=job.attempt)
     try:
         message = await _run_handler(context, job, run, owner=owner, stop=stop)
@@ -190,8 +192,8 @@ async def _find_reason_to_end(context: Context, job: Job, owner: str, stop: Stop
         if not await context.locks.renew(job.lock, owner, ttl):
             return [_TakenOverError()]
         async with asyncio.timeout(ttl.total_seconds() / 3):
-            known = await context.catalog.get(Job, job.id)
-        if known is None or known.cancel_requested or known.is_finished:
+            go_on = await is_wanted(context, job.id)
+        if not go_on:
             return [Cancelled(f"Job {job.id} was cancelled.", job=job.id)]
     return [_HandedBackError()] if stop is not None and stop.is_due else []
 
@@ -238,6 +240,17 @@ async def _finish(context: Context, run: JobRun, state: JobState, **changes: Any
     job = await context.catalog.update(Job, run.id, finish)
     run.count(job.state.value)
     log.info("job_ended", state=job.state.value, error=job.error.message if job.error else None)
+    # The job is over whatever the engines say: what they cannot remove now, beat removes.
+    with contextlib.suppress(EngineUnavailable):
+        if job.parts_open:
+            await end_parts(context, job.id)
+        if STAGES[job.kind].is_part and not await _is_needed(context, job):
+            await remove_made(context, job.id)
+
+
+async def _is_needed(context: Context, part: Job) -> bool:
+    """Whether the job of a part will take what the part made."""
+    return part.state is JobState.SUCCEEDED and part.parent is not None and await is_wanted(context, part.parent)
 
 
 def _describe(error: SourcebookError) -> JobError:

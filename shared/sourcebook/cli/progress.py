@@ -1,7 +1,7 @@
 """Starts jobs for a command and follows them: a progress bar each, what they warned of, and how they ended."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated
 
 import typer
@@ -12,7 +12,7 @@ from rich.progress import Progress as Bars
 
 from sourcebook.cli.terminal import err, out, run_command, show, show_warning
 from sourcebook.context import Context
-from sourcebook.errors import Cancelled, SourcebookError
+from sourcebook.errors import Cancelled, rebuild_error
 from sourcebook.hub.jobs import watch_job
 from sourcebook.model.job import Job, JobState, Progress
 
@@ -20,12 +20,6 @@ NoWaitOption = Annotated[bool, typer.Option("--no-wait", help="Start the job and
 
 
 _START_SECONDS = 3.0  # that an interrupted command waits to learn whether its job was sent
-
-
-class JobFailed(SourcebookError):
-    """A job that the command waited for did not succeed, and its error has no exit status of its own."""
-
-    code = "job_failed"
 
 
 def run_jobs(start: Callable[[Context], Awaitable[list[Job]]], *, no_wait: bool, as_json: bool) -> None:
@@ -88,8 +82,7 @@ def raise_if_failed(job: Job) -> None:
     code = job.error.code if job.error else ""
     details = job.error.details if job.error else {}
     trace = f"\n{job.error.traceback.rstrip()}" if job.error and job.error.traceback else ""
-    kind = next((kind for kind in _error_classes(SourcebookError) if kind.code == code), JobFailed)
-    raise kind(f"{job.kind} {job.target} failed: {why}{trace}", **{**details, "job": job.id})
+    raise rebuild_error(code, f"{job.kind} {job.target} failed: {why}{trace}", {**details, "job": job.id})
 
 
 def describe_end(job: Job) -> str:
@@ -119,12 +112,6 @@ def describe_progress(seen: Progress) -> str:
     total = f" of {amount(seen.total)}" if seen.total else ""
     unit = "" if seen.unit == "bytes" else seen.unit
     return f"{seen.step} {amount(seen.done)}{total} {unit}".strip()
-
-
-def _error_classes(kind: type[SourcebookError]) -> Iterator[type[SourcebookError]]:
-    for child in kind.__subclasses__():
-        yield child
-        yield from _error_classes(child)
 
 
 async def _follow(context: Context, job_id: str, bars: Bars) -> Job:

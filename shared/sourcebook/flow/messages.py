@@ -1,8 +1,11 @@
 """What travels between the stages: commands that start a job and the message that it ends with. Ids only, never data."""
 
-from typing import Literal
+import hashlib
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
+
+from sourcebook.model.build import BuildInput
 
 
 class Message(BaseModel):
@@ -49,6 +52,42 @@ class UploadReady(Message):
     unchanged: bool = False
 
 
+class PartCommand(Message):
+    """Do a part of `job`. What it makes lies where `model.names` says, until the job has ended."""
+
+    job: str
+    number: int
+
+    @property
+    def part(self) -> str:
+        """The id of the job that does it: the same command of the same job is the same part, another one is another."""
+        digest = hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:8]
+        return f"{self.job}.p{self.number}-{digest}"
+
+
+class ParseArguments(PartCommand):
+    """Call the parser of an uploader with some of its parallelizer's argument tuples, as the manifest said for the upload.
+
+    `data_folder` is where the files of the dump lie for the process that called the parallelizer.
+    """
+
+    source: str
+    uploader: str
+    dump: str
+    data_folder: str
+    parser: str
+    kwargs: dict[str, Any]
+    drop_nan: bool
+    refuse_duplicates: bool
+    arguments: tuple[list[Any], ...] = ()
+
+
+class ArgumentsParsed(Message):
+    """The runs of a part are published; `documents` is how many the parser yielded."""
+
+    documents: int
+
+
 class InspectUpload(Message):
     """Infer the mapping of an upload again, from its stored documents."""
 
@@ -81,6 +120,26 @@ class BuildReady(Message):
     dropped: dict[str, int]
     incremental: bool = False
     reason: str = ""
+
+
+class MergeRange(PartCommand):
+    """Merge the documents of the inputs with start <= key < stop into a collection of their own.
+
+    Keys are written as text of one character for each byte.
+    """
+
+    config: str
+    inputs: tuple[BuildInput, ...]
+    start: str | None
+    stop: str | None
+
+
+class RangeMerged(Message):
+    """The collection of a part is complete; what was dropped, by the name of the input, and the first ids of it."""
+
+    count: int
+    dropped: dict[str, int]
+    dropped_examples: dict[str, list[str]]
 
 
 class CleanUp(Message):

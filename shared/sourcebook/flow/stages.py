@@ -14,7 +14,10 @@ from sourcebook.flow.messages import (
     IndexBuild,
     InspectUpload,
     InstallRelease,
+    MergeRange,
     Message,
+    ParseArguments,
+    PartCommand,
     PublishRelease,
     ReleaseInstalled,
     UploadDump,
@@ -36,6 +39,11 @@ class Stage:
     lock: Callable[[Any], str]
     target: Callable[[Any], str]
 
+    @property
+    def is_part(self) -> bool:
+        """Whether its jobs are parts of another job, their parent: they end with it."""
+        return issubclass(self.command, PartCommand)
+
 
 _ALL = (
     Stage("dump", "dump", "sourcebook_dumper.tasks:dump", DumpSource, lambda c: f"dump:{c.source}", lambda c: c.source),
@@ -45,6 +53,14 @@ _ALL = (
         "sourcebook_uploader.tasks:upload",
         UploadDump,
         lambda c: f"upload:{c.source}/{c.uploader}",
+        lambda c: f"{c.source}/{c.uploader}",
+    ),
+    Stage(
+        "parse",
+        "upload",
+        "sourcebook_uploader.tasks:parse",
+        ParseArguments,
+        lambda c: f"part:{c.part}",
         lambda c: f"{c.source}/{c.uploader}",
     ),
     Stage(
@@ -61,6 +77,14 @@ _ALL = (
         "sourcebook_builder.tasks:build",
         BuildDocuments,
         lambda c: f"build:{c.config}",
+        lambda c: c.config,
+    ),
+    Stage(
+        "merge",
+        "build",
+        "sourcebook_builder.tasks:merge",
+        MergeRange,
+        lambda c: f"part:{c.part}",
         lambda c: c.config,
     ),
     Stage(

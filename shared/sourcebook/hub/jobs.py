@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import Any
 
 from sourcebook.context import Context
@@ -12,6 +12,7 @@ from sourcebook.flow.messages import Message
 from sourcebook.flow.stages import STAGES, stage_of
 from sourcebook.logging import get_logger
 from sourcebook.model.job import ACTIVE_STATES, Job, JobError, JobState, new_job_id
+from sourcebook.model.names import build_part_collection_name, build_part_files_key
 
 log = get_logger(__name__)
 
@@ -145,6 +146,50 @@ async def cancel_job(context: Context, job_id: str) -> Job:
     return job
 
 
+async def is_wanted(context: Context, job_id: str) -> bool:
+    """Whether a job should go on: it is neither finished nor cancelled, and neither is the job that it is a part of."""
+    job = await context.catalog.get(Job, job_id)
+    if job is None or job.cancel_requested or job.is_finished:
+        return False
+    return not STAGES[job.kind].is_part or job.parent is None or await is_wanted(context, job.parent)
+
+
+async def end_parts(context: Context, job_id: str, *, keep: Collection[str] = ()) -> None:
+    """End the parts of a job, except those to `keep`, and remove what they made.
+
+    A part that a worker has at hand ends within seconds, and its worker removes what it made. One whose worker died
+    meanwhile is met by the next call: beat makes one until nothing is left.
+    """
+    parts = [job for job in await context.catalog.find(Job, {"parent": job_id}) if STAGES[job.kind].is_part]
+    ended = [await _end_part(context, part) for part in parts if part.id not in keep]
+    if all(ended) and not keep:
+        await context.catalog.update(Job, job_id, lambda job: job.model_copy(update={"parts_open": False}))
+
+
+async def _end_part(context: Context, part: Job) -> bool:
+    """Return whether a part has ended."""
+    is_held = await context.locks.holder(part.lock) is not None
+
+    def end(known: Job) -> Job:
+        if known.is_finished:
+            return known
+        if known.state is JobState.RUNNING and is_held:
+            return known.model_copy(update={"cancel_requested": True})
+        return known.move_to(JobState.CANCELLED, cancel_requested=True)
+
+    part = await context.catalog.update(Job, part.id, end)
+    if part.is_finished:
+        await remove_made(context, part.id)
+    return part.is_finished
+
+
+async def remove_made(context: Context, part_id: str) -> None:
+    """Remove what a part made for its job, complete or not."""
+    await context.documents.drop(build_part_collection_name(part_id))
+    await context.files.discard(build_part_files_key(part_id))
+    await context.files.delete(build_part_files_key(part_id))
+
+
 async def watch_job(context: Context, job_id: str) -> AsyncIterator[Job]:
     """Yield a job now and whenever it changes, until it is finished."""
     last = None
@@ -161,8 +206,11 @@ async def recover_jobs(context: Context) -> list[str]:
     """Send again what was lost with a worker or the broker, give up what failed too often; return the ids touched.
 
     A running job whose lock nobody holds has lost its worker. A queued job that no worker took although its queue is idle has
-    lost its message. Sending twice does no harm: a job is claimed by its lock.
+    lost its message. Sending twice does no harm: a job is claimed by its lock. Parts whose job has ended end too.
     """
+    for job in await context.catalog.find(Job, {"parts_open": True}):
+        if job.is_finished:
+            await end_parts(context, job.id)
     touched = [
         job.id
         for job in await context.catalog.find(Job, {"state": JobState.RUNNING})
@@ -192,7 +240,10 @@ async def _recover_running(context: Context, job: Job) -> bool:
 async def _finish_lost(context: Context, job: Job, state: JobState, why: str) -> Job:
     await asyncio.to_thread(shutil.rmtree, context.settings.home / "scratch" / job.id, ignore_errors=True)
     error = JobError(code="worker_lost", message=f"Job {job.id} ({job.kind} {job.target}) ended: {why}.")
-    return await context.catalog.update(Job, job.id, lambda j: j if j.is_finished else j.move_to(state, error=error))
+    ended = await context.catalog.update(Job, job.id, lambda j: j if j.is_finished else j.move_to(state, error=error))
+    if ended.parts_open:
+        await end_parts(context, ended.id)
+    return ended
 
 
 def _is_overdue(context: Context, job: Job) -> bool:

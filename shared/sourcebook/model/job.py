@@ -67,6 +67,8 @@ class Job(BaseModel):
     progress: Progress = Field(default_factory=Progress)
     parent: str | None = None
     children: list[str] = Field(default_factory=list)
+    parts_open: bool = False
+    """Whether parts of it may be unfinished, or may have left something; their `parent` is this job."""
     attempt: int = 0
     cancel_requested: bool = False
     warnings: list[str] = Field(default_factory=list)

@@ -65,6 +65,21 @@ def parse_collection_name(name: str) -> CollectionName:
     return CollectionName(*parts)
 
 
+def build_part_collection_name(part: str) -> str:
+    """Return the name of the collection that a part of a job makes, for the job to join.
+
+    >>> build_part_collection_name("0k3v9.p1-a0b1c2d3")
+    'part~0k3v9~p1-a0b1c2d3'
+    """
+    job, _, number = part.rpartition(".")
+    return build_collection_name("part", job, number)
+
+
+def build_part_files_key(part: str) -> str:
+    """Return the key of the files that a part of a job makes."""
+    return f"parts/{part}"
+
+
 def build_upload_name(source: str, uploader: str) -> str:
     """Return the name of an upload in the catalogue.
 
