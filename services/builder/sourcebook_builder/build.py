@@ -1,7 +1,7 @@
 """Build: merge the current uploads of a configuration into one new collection."""
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from sourcebook.context import Context
@@ -17,16 +17,16 @@ from sourcebook.flow.messages import BuildDocuments, BuildReady
 from sourcebook.hub.changes import ChangesFolder
 from sourcebook.hub.diff import record_build_changes
 from sourcebook.model.build import Build, BuildConfig
-from sourcebook.model.document import Record
 from sourcebook.model.dump import Dump
 from sourcebook.model.mapping import Mapping, Properties, merge_properties
 from sourcebook.model.names import build_collection_name, parse_collection_name
 from sourcebook.ports.documents import CollectionInfo
 from sourcebook.worker import JobRun
 from sourcebook_builder.incremental import DroppedDocuments, merge_changes
-from sourcebook_builder.merge import MERGE_RULES, MergeSource, merge_sources
+from sourcebook_builder.merge import MERGE_RULES
 from sourcebook_builder.metadata import describe_build
 from sourcebook_builder.plan import Plan, describe_inputs, plan_build
+from sourcebook_builder.ranges import merge_documents
 from sourcebook_builder.select import ChosenUpload, select_uploads
 
 
@@ -179,28 +179,9 @@ async def _link(context: Context, config: BuildConfig, chosen: list[ChosenUpload
     return info
 
 
-def _open_source(context: Context, item: ChosenUpload) -> MergeSource:
-    batches = context.documents.scan(item.upload.collection, size=context.settings.batch_documents)
-    return MergeSource(item.name, batches, is_root=item.is_root, merges_deeply=item.upload.merge)
-
-
 async def _merge_all(context: Context, run: JobRun, name: str, chosen: list[ChosenUpload], reason: str) -> _Merged:
-    sources = [_open_source(context, item) for item in chosen]
-    total = sum(item.upload.count for item in chosen)
-    async with context.documents.create(name) as writer:
-        async for batch in _reported(run, sources, total):
-            await writer.write(batch)
-        info = await writer.commit()
-    dropped = {
-        source.name: DroppedDocuments(source.dropped, source.dropped_examples) for source in sources if source.dropped
-    }
-    return _Merged(info, dropped, reason)
-
-
-async def _reported(run: JobRun, sources: list[MergeSource], total: int) -> AsyncIterator[list[Record]]:
-    async for batch in merge_sources(sources):
-        yield batch
-        await run.progress("merge", sum(source.read for source in sources), total, "documents")
+    merged = await merge_documents(context, run, name, chosen)
+    return _Merged(merged.info, merged.dropped, reason)
 
 
 def _replaced(name: str) -> EngineUnavailable:

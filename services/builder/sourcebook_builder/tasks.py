@@ -9,7 +9,9 @@ from sourcebook.flow.messages import (
     DiffBuilds,
     DiffReady,
     InstallRelease,
+    MergeRange,
     PublishRelease,
+    RangeMerged,
     ReleaseInstalled,
     ReleasePublished,
 )
@@ -19,11 +21,17 @@ from sourcebook_builder.build import build_documents
 from sourcebook_builder.diff import diff_builds
 from sourcebook_builder.install import install_release
 from sourcebook_builder.publish import publish_release
+from sourcebook_builder.ranges import merge_range
 
 
 async def build(context: Context, run: JobRun, command: BuildDocuments) -> BuildReady:
     """Merge the uploads of a build configuration."""
     return await build_documents(context, run, command)
+
+
+async def merge(context: Context, run: JobRun, command: MergeRange) -> RangeMerged:
+    """Merge a range of ids, as a part of a build."""
+    return await merge_range(context, run, command)
 
 
 async def publish(context: Context, run: JobRun, command: PublishRelease) -> ReleasePublished:
