@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 import hypothesis
 import pytest
 
-from sourcebook.backends import open_catalog, open_documents, open_files, open_locks
+from sourcebook.backends import open_catalog, open_documents, open_files, open_inline_bus, open_locks
 from sourcebook.context import Context
 from sourcebook.errors import SourcebookError
 from sourcebook.flow.messages import UploadDump, UploadReady
@@ -81,7 +81,7 @@ class SourceBench:
             "files": await open_files(settings),
             "locks": await open_locks(settings),
             "search": None,
-            "bus": None,
+            "bus": open_inline_bus(),
         }
         context = Context(settings, **engines)
         try:

@@ -12,7 +12,7 @@ from typing import Any
 
 from sourcebook.context import Context
 from sourcebook.errors import Cancelled, MissingUpload, NotFound, ParserError, SourcebookError
-from sourcebook.flow.messages import UploadDump, UploadReady
+from sourcebook.flow.messages import ParseArguments, UploadDump, UploadReady
 from sourcebook.hub.sources import read_manifest
 from sourcebook.model.build import Build
 from sourcebook.model.document import Record
@@ -28,8 +28,9 @@ from sourcebook.worker import JobRun
 from sourcebook_uploader.changes import describe_changes, drop_older_changes
 from sourcebook_uploader.infer import Inference
 from sourcebook_uploader.inspection import save_inferred_mapping
+from sourcebook_uploader.parallel import parse_tuples
 from sourcebook_uploader.parse import ParserSpec, duplicate_error
-from sourcebook_uploader.parser_process import ParserResult, make_parallel_specs, run_parsers
+from sourcebook_uploader.parser_process import ParserResult, run_parsers
 from sourcebook_uploader.runs import Run, merge_runs
 from sourcebook_uploader.validate import find_duplicate, merge_duplicates
 
@@ -173,12 +174,12 @@ async def _parse(context: Context, run: JobRun, plan: _Plan) -> list[ParserResul
         run_bytes=context.settings.run_bytes,
         memory_bytes=context.settings.parser_memory_bytes,
     )
-    specs = [spec]
-    if uploader.parallelizer is not None:
+    if uploader.parallelizer is None:
+        results = await run_parsers([spec], lambda done: run.progress("parse", done, None, "documents"))
+    else:
         argument = _uploader_object(uploader, plan.data_folder, as_class=False)
-        jobs = await _call_hook(context, plan.folder, uploader.parallelizer, argument)
-        specs = make_parallel_specs(spec, jobs)
-    results = await run_parsers(specs, lambda documents: run.progress("parse", documents, None, "documents"))
+        tuples = await _call_hook(context, plan.folder, uploader.parallelizer, argument)
+        results = await parse_tuples(context, run, spec, tuples, _make_part_command(run, plan, spec))
     for warning in dict.fromkeys(warning for result in results for warning in result.warnings):
         run.warn(warning)
     if not any(result.runs for result in results):
@@ -188,6 +189,21 @@ async def _parse(context: Context, run: JobRun, plan: _Plan) -> list[ParserResul
             parser=uploader.parser,
         )
     return results
+
+
+def _make_part_command(run: JobRun, plan: _Plan, spec: ParserSpec) -> ParseArguments:
+    return ParseArguments(
+        job=run.id,
+        number=0,
+        source=plan.dump.source,
+        uploader=plan.uploader.name,
+        dump=plan.dump.id,
+        data_folder=spec.data_folder,
+        parser=spec.parser,
+        kwargs=spec.kwargs,
+        drop_nan=spec.drop_nan,
+        refuse_duplicates=spec.refuse_duplicates,
+    )
 
 
 async def _write_collection(
