@@ -11,26 +11,23 @@ import threading
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager
-from itertools import islice
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
 
-import lmdb
-
+from sourcebook.backends.lmdb_reader import OpenCollection, Segment, read_segments
 from sourcebook.backends.lmdb_writer import (
-    DATA_FILE,
-    MAP_BYTES,
     LmdbPatcher,
     LmdbWriter,
-    copy_file,
+    fill_folder_with_copy,
+    fill_folder_with_links,
     hold_lock_file,
     lock_path,
+    publish_folder,
     read_info,
     remove_leftovers,
 )
 from sourcebook.errors import NotFound, SettingsError
-from sourcebook.model.document import HASH_BYTES, Record, record_key
+from sourcebook.model.document import Digest, Record
 from sourcebook.ports.documents import CollectionInfo
 from sourcebook.settings import Settings
 
@@ -47,7 +44,7 @@ class LmdbDocumentStore:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._new = root / ".new"
-        self._open: OrderedDict[str, _OpenCollection] = OrderedDict()
+        self._open: OrderedDict[str, OpenCollection] = OrderedDict()
         self._mutex = threading.Lock()
 
     @asynccontextmanager
@@ -71,37 +68,52 @@ class LmdbDocumentStore:
             finally:
                 await asyncio.to_thread(patcher.abort)
 
-    async def join(self, name: str, parts: Sequence[str]) -> CollectionInfo:
-        with ExitStack() as stack:
-            opened = [stack.enter_context(self._all_records(part)) for part in parts]
-            # Inside: who leaves the writer waits for its thread, which reads the parts.
-            async with self.create(name) as writer:
-                for info, records in opened:
-                    await writer.append(records, info)
-                return await writer.commit()
-
-    @contextmanager
-    def _all_records(self, name: str) -> Iterator[tuple[CollectionInfo, Iterator[Any]]]:
-        with self._reading(name) as collection, collection.env.begin(buffers=True) as txn, txn.cursor() as cursor:
-            info = read_info(self._path(name))
-            if info is None:  # it was dropped since it was opened
-                raise _not_found(name)
-            yield info, cursor.iternext()
-
-    async def sample_keys(self, name: str, step: int) -> list[bytes]:
-        with self._reading(name) as collection:
-            return await asyncio.to_thread(_read_keys, collection, step)
-
     def _copy(self, base: str, folder: Path) -> CollectionInfo:
         path = self._path(base)
         try:
-            copy_file(path / DATA_FILE, folder / DATA_FILE)
+            fill_folder_with_copy(folder, read_segments(path))
             info = read_info(path)
         except FileNotFoundError:
             info = None
         if info is None:
             raise _not_found(base)
         return info
+
+    async def join(self, name: str, parts: Sequence[str]) -> CollectionInfo:
+        target = self._path(name)
+        async with self._new_folder(name) as folder:
+            joining = asyncio.ensure_future(asyncio.to_thread(self._join, folder, target, parts))
+            try:
+                return await asyncio.shield(joining)
+            finally:  # the thread goes on when we are cancelled: the folder must not be removed under it
+                await asyncio.wait({joining})
+
+    def _join(self, folder: Path, target: Path, parts: Sequence[str]) -> CollectionInfo:
+        digest, size, last = Digest(), 0, b""
+        segments: list[Segment] = []
+        for part in parts:
+            with self._reading(part) as collection:
+                info = read_info(self._path(part))
+                if info is None:  # it was dropped since it was opened
+                    raise _not_found(part)
+                for first, end, path in collection.read_ends():
+                    if segments and first <= last:
+                        raise ValueError(f"key {first!r} does not follow {last!r}")
+                    segments.append(Segment(first, path))
+                    last = end
+            digest.join(info.count, info.digest)
+            size += info.size
+        try:
+            fill_folder_with_links(folder, segments)
+        except FileNotFoundError as error:
+            raise _not_found(str(parts)) from error
+        return publish_folder(
+            folder, target, CollectionInfo(name=target.name, count=digest.count, digest=digest.hex(), size=size)
+        )
+
+    async def sample_keys(self, name: str, step: int) -> list[bytes]:
+        with self._reading(name) as collection:
+            return await asyncio.to_thread(collection.read_keys, step)
 
     @asynccontextmanager
     async def _new_folder(self, name: str) -> AsyncIterator[Path]:
@@ -127,7 +139,7 @@ class LmdbDocumentStore:
         position = start or b""
         with self._reading(name) as collection:  # one that is dropped meanwhile is read to its end
             while True:
-                batch = await asyncio.to_thread(_read_batch, collection, position, size)
+                batch = await asyncio.to_thread(collection.read_batch, position, size)
                 complete = len(batch) == size
                 if stop is not None and batch and batch[-1][0] >= stop:
                     batch = batch[: bisect_left(batch, stop, key=lambda record: record[0])]
@@ -144,9 +156,8 @@ class LmdbDocumentStore:
         return await asyncio.to_thread(self._get_many, name, ids)
 
     def _get_many(self, name: str, ids: Sequence[str]) -> list[bytes | None]:
-        with self._reading(name) as collection, collection.env.begin(buffers=True) as txn:
-            values = [txn.get(record_key(item)) if item else None for item in ids]
-            return [None if value is None else bytes(value[HASH_BYTES:]) for value in values]
+        with self._reading(name) as collection:
+            return collection.get_many(ids)
 
     async def names(self) -> list[str]:
         if not self._root.is_dir():
@@ -174,7 +185,7 @@ class LmdbDocumentStore:
                 self._open.popitem()[1].retire()
 
     @contextmanager
-    def _reading(self, name: str) -> Iterator["_OpenCollection"]:
+    def _reading(self, name: str) -> Iterator["OpenCollection"]:
         with self._mutex:
             collection = self._open.get(name)
             if collection is None:
@@ -186,7 +197,7 @@ class LmdbDocumentStore:
         finally:
             collection.stop_reading()
 
-    def _open_collection(self, name: str) -> "_OpenCollection":
+    def _open_collection(self, name: str) -> "OpenCollection":
         path = self._path(name)
         if not (path / "info.json").is_file():
             raise _not_found(name)
@@ -194,68 +205,15 @@ class LmdbDocumentStore:
         idle = [key for key, collection in self._open.items() if not collection.readers]
         for key in {*gone, *idle[: max(0, len(self._open) - _OPEN_COLLECTIONS + 1)]}:
             self._open.pop(key).retire()
-        return _OpenCollection(lmdb.open(str(path), readonly=True, lock=False, max_spare_txns=8, map_size=MAP_BYTES))
+        try:
+            return OpenCollection(path)
+        except FileNotFoundError as error:
+            raise _not_found(name) from error
 
     def _path(self, name: str) -> Path:
         if "/" in name or name.startswith("."):
             raise _not_found(name)
         return self._root / name
-
-
-class _OpenCollection:
-    """An open environment; it is closed when it is retired and nobody reads it any more."""
-
-    def __init__(self, env: lmdb.Environment) -> None:
-        self.env = env
-        self.readers = 0
-        self._is_retired = False
-        self._mutex = threading.Lock()
-
-    def start_reading(self) -> bool:
-        """Count a reader; return False if the environment is closed already."""
-        with self._mutex:
-            if self._is_retired and not self.readers:
-                return False
-            self.readers += 1
-            return True
-
-    def stop_reading(self) -> None:
-        """Count a reader less."""
-        with self._mutex:
-            self.readers -= 1
-            self._close_if_unused()
-
-    def retire(self) -> None:
-        """Close the environment as soon as nobody reads it."""
-        with self._mutex:
-            self._is_retired = True
-            self._close_if_unused()
-
-    def _close_if_unused(self) -> None:
-        if self._is_retired and not self.readers:
-            self.env.close()
-
-
-def _read_batch(collection: _OpenCollection, position: bytes, size: int) -> list[Record]:
-    # The thread counts as a reader of its own: it goes on when the task that waits for it is cancelled.
-    if not collection.start_reading():
-        return []
-    try:
-        with collection.env.begin() as txn, txn.cursor() as cursor:
-            found = cursor.set_range(position) if position else cursor.first()
-            return list(islice(cursor.iternext(), size)) if found else []
-    finally:
-        collection.stop_reading()
-
-
-def _read_keys(collection: _OpenCollection, step: int) -> list[bytes]:
-    if not collection.start_reading():
-        return []
-    try:
-        with collection.env.begin() as txn, txn.cursor() as cursor:
-            return list(islice(cursor.iternext(values=False), step - 1, None, step))
-    finally:
-        collection.stop_reading()
 
 
 def _not_found(name: str) -> NotFound:

@@ -6,21 +6,23 @@ Nothing is visible before the rename at commit, so there is one sync at the end 
 import asyncio
 import errno
 import fcntl
+import json
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
 import lmdb
 
-from sourcebook.errors import EngineUnavailable, StoreDamaged
+from sourcebook.backends.lmdb_reader import DATA_FILE, SEGMENTS_FILE, OpenFile, Segment
+from sourcebook.errors import EngineUnavailable
 from sourcebook.model.document import Digest, Record
 from sourcebook.ports.documents import CollectionInfo
 
-DATA_FILE = "data.mdb"
 MAP_BYTES = 1 << 40  # address space, not disk: the file grows as it is filled
 _RECORDS_PER_TRANSACTION = 100_000
 _COPY_BYTES = 1 << 30  # the most that one call copies
@@ -72,19 +74,8 @@ class _FolderWriter:
         self._env.close()
         size = (self._folder / DATA_FILE).stat().st_size
         info = CollectionInfo(name=self._target.name, count=self._digest.count, digest=self._digest.hex(), size=size)
-        with (self._folder / "info.json").open("w") as file:
-            file.write(info.model_dump_json())
-            file.flush()
-            os.fsync(file.fileno())
         self.committed = True
-        try:
-            self._folder.rename(self._target)
-        except OSError:
-            # The same job ran twice and the first run committed: its collection stays.
-            shutil.rmtree(self._folder, ignore_errors=True)
-            return read_info(self._target) or info
-        _sync_folder(self._target.parent)
-        return info
+        return publish_folder(self._folder, self._target, info)
 
 
 class LmdbWriter(_FolderWriter):
@@ -97,23 +88,6 @@ class LmdbWriter(_FolderWriter):
     async def write(self, records: Sequence[Record]) -> None:
         if records:
             await asyncio.to_thread(self._locked, self._write, records)
-
-    async def append(self, records: Iterator[Any], info: CollectionInfo) -> None:
-        """Append the records of a whole collection as they are; what `info` says of them is not computed again."""
-        appended = 0
-        while taken := await asyncio.to_thread(self._locked, self._append, records):
-            appended += taken
-        if appended != info.count:
-            raise StoreDamaged(f"Collection {info.name!r} has {appended} documents instead of {info.count}.")
-        self._digest.join(info.count, info.digest)
-
-    def _append(self, records: Iterator[Any]) -> int:
-        chunk = islice(records, _RECORDS_PER_TRANSACTION)
-        consumed, added = self._txn.cursor().putmulti(chunk, dupdata=False, append=True)
-        if added != consumed:
-            raise ValueError("keys of a collection must strictly ascend")
-        self._count_changes(added)
-        return int(consumed)
 
     def _write(self, records: Sequence[Record]) -> None:
         if records[0][0] <= self._last and self._digest.count:
@@ -150,6 +124,69 @@ class LmdbPatcher(_FolderWriter):
         known = [self._txn.pop(key) for key in keys]
         self._digest.remove([value for value in known if value is not None])
         self._count_changes(len(keys))
+
+
+def publish_folder(folder: Path, target: Path, info: CollectionInfo) -> CollectionInfo:
+    """Make a complete folder visible in one step; return what is visible now."""
+    _write_durably(folder / "info.json", info.model_dump_json())
+    try:
+        folder.rename(target)
+    except OSError:
+        # The same job ran twice and the first run committed: its collection stays.
+        shutil.rmtree(folder, ignore_errors=True)
+        return read_info(target) or info
+    _sync_folder(target.parent)
+    return info
+
+
+def _write_durably(path: Path, text: str) -> None:
+    with path.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def fill_folder_with_links(folder: Path, segments: Sequence[Segment]) -> None:
+    """Give a folder the files of other collections, whose keys follow one another: they never change, so links will do.
+
+    Raises:
+        FileNotFoundError: a file is gone.
+    """
+    for number, segment in enumerate(segments):
+        target = folder / f"{number}.mdb"
+        try:
+            target.hardlink_to(segment.path)
+        except FileNotFoundError:
+            raise
+        except OSError:  # a file system without links
+            copy_file(segment.path, target)
+    _write_durably(folder / SEGMENTS_FILE, json.dumps([segment.first.hex() for segment in segments]))
+
+
+def fill_folder_with_copy(folder: Path, segments: Sequence[Segment]) -> None:
+    """Give a folder one file with the records of a collection.
+
+    Raises:
+        FileNotFoundError: a file is gone.
+    """
+    if len(segments) == 1:
+        copy_file(segments[0].path, folder / DATA_FILE)
+        return
+    try:
+        with lmdb.open(str(folder), map_size=MAP_BYTES, sync=False, metasync=False, lock=False) as env:
+            for segment in segments:
+                _append_file(env, segment.path)
+    except lmdb.Error as error:
+        raise _unwritable(folder, error) from error
+
+
+def _append_file(env: lmdb.Environment, path: Path) -> None:
+    with closing(OpenFile(path)) as file, file.env.begin(buffers=True) as reading, reading.cursor() as cursor:
+        records = cursor.iternext()
+        taken = _RECORDS_PER_TRANSACTION
+        while taken == _RECORDS_PER_TRANSACTION:
+            with env.begin(write=True) as txn:
+                taken, _ = txn.cursor().putmulti(islice(records, taken), dupdata=False, append=True)
 
 
 def _unwritable(folder: Path, error: Exception) -> EngineUnavailable:
