@@ -6,6 +6,7 @@ upload takes the results of all parts in the order of the tuples.
 
 import asyncio
 import contextlib
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,9 @@ async def parse_arguments(context: Context, run: JobRun, command: ParseArguments
         return ArgumentsParsed(documents=sum(result.documents for result in results))
     await context.files.discard(key)
     folder = await context.files.staging(key)
-    specs = make_parallel_specs(await _make_spec(context, command, folder), await _localize(context, command))
+    scratch = folder / secrets.token_hex(4)  # a worker that was taken for dead may still write to its own
+    scratch.mkdir()
+    specs = make_parallel_specs(await _make_spec(context, command, scratch), await _localize(context, command))
     results = await run_parsers(specs, lambda done: run.progress("parse", done, None, "documents"))
     documents = sum(result.documents for result in results)
     await run.progress("parse", documents, documents, "documents")
@@ -122,10 +125,7 @@ def _replace_folder(value: Any, old: str, new: str) -> Any:
 def _write_results(folder: Path, results: Sequence[ParserResult]) -> None:
     told = [
         {
-            "runs": [
-                {**item._asdict(), "path": item.path.name, "first": item.first.hex(), "last": item.last.hex()}
-                for item in result.runs
-            ],
+            "runs": [_describe_run(folder, item) for item in result.runs],
             "documents": result.documents,
             "warnings": result.warnings,
             "inferred": result.inferred,
@@ -133,6 +133,11 @@ def _write_results(folder: Path, results: Sequence[ParserResult]) -> None:
         for result in results
     ]
     (folder / _RESULTS_FILE).write_bytes(orjson.dumps(told))
+
+
+def _describe_run(folder: Path, run: Run) -> dict[str, Any]:
+    path = run.path.relative_to(folder).as_posix()
+    return {**run._asdict(), "path": path, "first": run.first.hex(), "last": run.last.hex()}
 
 
 def _read_results(folder: Path) -> list[ParserResult]:
