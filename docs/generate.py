@@ -124,8 +124,8 @@ def render_env_example() -> str:
     return f"""# Written by docs/generate.py: change settings.py, then run it again.
 #
 # Every setting, with its default. For compose: cp .env.example .env, and edit the copy; what is left out stays as it is.
-# deploy/Dockerfile and deploy/compose.yml set some for containers: HOME, HOST, LOG_JSON, METRICS_*, PLUGINS, STOP_GRACE and the
-# URLs of the engines. A URL with a password belongs into a secret, or into a file that only its owner reads (chmod 600).
+# deploy/Dockerfile and deploy/compose.yml set some for containers: HOME, HOST, LOG_JSON, METRICS_*, PARTS, PLUGINS, STOP_GRACE
+# and the URLs of the engines. A URL with a password belongs into a secret, or into a file that only its owner reads (chmod 600).
 ENV_FILE=.env
 
 # Of compose alone: the folder with the plugins, and the gateway's port on this machine.
