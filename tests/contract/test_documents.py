@@ -286,10 +286,13 @@ def test_what_a_dead_writer_left_is_removed_and_a_living_one_is_let_be(tmp_path:
         dead = tmp_path / "documents" / ".new" / "gone.1234"
         dead.mkdir(parents=True)
         (dead / "data.mdb").write_bytes(b"half")
+        lock = tmp_path / "documents" / ".new" / "part~x~y.z.1234.lock"
+        lock.touch()  # of one that died before it had a folder
         async with store.create("a") as living:
             await living.write(records("a"))
             await fill(store, "b", "b")
             assert not dead.exists()
+            assert not lock.exists()
             await living.commit()
         assert await store.names() == ["a", "b"]
         assert list((tmp_path / "documents" / ".new").iterdir()) == []

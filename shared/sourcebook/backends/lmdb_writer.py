@@ -4,6 +4,7 @@ Nothing is visible before the rename at commit, so there is one sync at the end 
 """
 
 import asyncio
+import contextlib
 import errno
 import fcntl
 import json
@@ -11,7 +12,6 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -181,7 +181,11 @@ def fill_folder_with_copy(folder: Path, segments: Sequence[Segment]) -> None:
 
 
 def _append_file(env: lmdb.Environment, path: Path) -> None:
-    with closing(OpenFile(path)) as file, file.env.begin(buffers=True) as reading, reading.cursor() as cursor:
+    with (
+        contextlib.closing(OpenFile(path)) as file,
+        file.env.begin(buffers=True) as reading,
+        reading.cursor() as cursor,
+    ):
         records = cursor.iternext()
         taken = _RECORDS_PER_TRANSACTION
         while taken == _RECORDS_PER_TRANSACTION:
@@ -233,24 +237,30 @@ def lock_path(folder: Path) -> Path:
 
 def hold_lock_file(folder: Path) -> IO[str]:
     """Create and lock `<folder>.lock`; the lock goes when the file is closed or the process dies."""
-    guard = lock_path(folder).open("w")
-    fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return guard
+    path = lock_path(folder)
+    while True:
+        guard = path.open("w")
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(guard.fileno()), path.stat()):
+                return guard
+        guard.close()  # somebody took it for a leftover before it was locked
 
 
 def remove_leftovers(parent: Path) -> None:
-    """Remove the folders in `parent` whose writer is dead."""
+    """Remove the folders in `parent` whose writer is dead, and lock files without a folder."""
     for path in list(parent.iterdir()):
-        if path.suffix == ".lock":
+        is_guard = path.suffix == ".lock"
+        folder = path.with_suffix("") if is_guard else path
+        if is_guard and folder.exists():
             continue
-        guard_path = lock_path(path)
         try:
-            with guard_path.open("r+") as guard:
+            with lock_path(folder).open("r+") as guard:
                 fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(path, ignore_errors=True)
-                guard_path.unlink(missing_ok=True)
+                shutil.rmtree(folder, ignore_errors=True)
+                lock_path(folder).unlink(missing_ok=True)
         except FileNotFoundError:
-            shutil.rmtree(path, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
         except BlockingIOError:
             continue
 
