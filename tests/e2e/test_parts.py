@@ -192,8 +192,10 @@ def test_two_workers_share_a_build_and_one_is_killed(stack: Stack, plugin: SlowP
         stack.signal("build", signal.SIGCONT)
         check_attempts(stack, job_id, whom)
     assert build_of(stack) == before
-    listed = [job for job in stack.get("/hub/jobs?kind=merge").json() if job["parent"] == job_id]
-    assert len(listed) == PARTS
+    listed = stack.get(f"/hub/jobs?parent={job_id}").json()
+    assert {(job["kind"], job["target"], job["parent"]) for job in listed} == {("merge", "things", job_id)}
+    table = stack.command("jobs", "--parent", job_id).stdout
+    assert len(listed) == PARTS == table.count("succeeded")
 
 
 def test_a_build_is_cancelled_with_its_parts_on_both_workers(stack: Stack, plugin: SlowPlugin) -> None:

@@ -26,6 +26,12 @@ def test_an_error_is_described_and_survives_pickling(kind: type[SourcebookError]
     assert kind.__name__ in (errors.__doc__ or "")
 
 
+def test_an_error_is_rebuilt_from_what_a_job_says_of_it() -> None:
+    again = errors.rebuild_error("duplicate_id", "twice", {"id": "x"})
+    assert (type(again), again.message, again.details) == (errors.DuplicateId, "twice", {"id": "x"})
+    assert type(errors.rebuild_error("worker_lost", "gone", {})) is errors.JobFailed
+
+
 def test_codes_are_unique() -> None:
     codes = [kind.code for kind in tree(SourcebookError)]
     assert len(set(codes)) == len(codes)

@@ -66,3 +66,11 @@ def test_the_digest_depends_on_what_is_there_alone(docs: list[dict[str, Any]], o
     third = Digest()
     third.add(value for _, value in records[:middle])
     assert (first.hex(), first.count) == (third.hex(), third.count)
+    third.join(second.count - first.count, digest_of([value for _, value in records[middle:]]))
+    assert (third.hex(), third.count) == (second.hex(), second.count)
+
+
+def digest_of(values: list[bytes]) -> str:
+    digest = Digest()
+    digest.add(values)
+    return digest.hex()

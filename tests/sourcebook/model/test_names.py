@@ -6,6 +6,7 @@ from sourcebook.errors import InvalidName
 from sourcebook.model.names import (
     build_changes_key,
     build_collection_name,
+    build_part_collection_name,
     build_release_folder_name,
     build_upload_name,
     check_name,
@@ -35,6 +36,7 @@ def test_names_are_built_and_parsed_inversely() -> None:
         "hgnc.genes",
         "1a.2",
     )
+    assert parse_collection_name(build_part_collection_name("1a.2.p10-ff")) == ("part", "1a.2", "p10-ff")
     assert parse_upload_name(build_upload_name("hgnc", "genes")) == ("hgnc", "genes")
     assert parse_upload_name("hgnc") == ("hgnc", "hgnc")
     for ignore_list_order in (False, True):

@@ -19,13 +19,15 @@ _EVENT_STREAM: dict[int | str, dict[str, Any]] = {
 @router.get("/jobs")
 async def list_all(
     context: Engines,
+    *,
     state: str | None = None,
     kind: str | None = None,
     target: str | None = None,
+    parent: str | None = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
 ) -> list[Job]:
-    """List jobs, newest first."""
-    return await list_jobs(context, limit=limit, state=state, kind=kind, target=target)
+    """List jobs, newest first; those of a `parent` are its parts, and what followed it."""
+    return await list_jobs(context, limit=limit, state=state, kind=kind, target=target, parent=parent)
 
 
 @router.get("/jobs/{job_id}")
