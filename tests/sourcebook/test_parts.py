@@ -360,6 +360,10 @@ def test_beat_removes_what_could_not_be_removed_when_the_job_ended(
         job = await start(context)
         with pytest.MonkeyPatch.context() as patch:
             await execute_job(context, job.id)
+            lost = await jobs.submit(context, BuildDocuments(config="other", build="b"))
+            await context.catalog.update(Job, lost.id, lambda found: found.model_copy(update={"sent_at": 0}))
+            assert await jobs.recover_jobs(context) == [lost.id]  # nothing else waits for the store
+            await jobs.cancel_job(context, lost.id)
         ended = await jobs.get_job(context, job.id)
         assert (ended.state, ended.parts_open, ended.warnings) == (JobState.SUCCEEDED, True, [])
         assert len(await context.documents.names()) == PARTS

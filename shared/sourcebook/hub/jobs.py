@@ -1,6 +1,7 @@
 """Start, list, cancel and recover jobs. The catalogue's job records are the truth; messages only point at them."""
 
 import asyncio
+import contextlib
 import shutil
 import time
 from collections.abc import AsyncIterator, Collection
@@ -208,9 +209,6 @@ async def recover_jobs(context: Context) -> list[str]:
     A running job whose lock nobody holds has lost its worker. A queued job that no worker took although its queue is idle has
     lost its message. Sending twice does no harm: a job is claimed by its lock. Parts whose job has ended end too.
     """
-    for job in await context.catalog.find(Job, {"parts_open": True}):
-        if job.is_finished:
-            await end_parts(context, job.id)
     touched = [
         job.id
         for job in await context.catalog.find(Job, {"state": JobState.RUNNING})
@@ -221,6 +219,9 @@ async def recover_jobs(context: Context) -> list[str]:
         if STAGES[job.kind].queue not in busy_queues and _is_overdue(context, job):
             await send(context, job)
             touched.append(job.id)
+    for job in await context.catalog.find(Job, {"parts_open": True}):
+        if job.is_finished:
+            await _end_parts_if_possible(context, job)
     return touched
 
 
@@ -241,9 +242,15 @@ async def _finish_lost(context: Context, job: Job, state: JobState, why: str) ->
     await asyncio.to_thread(shutil.rmtree, context.settings.home / "scratch" / job.id, ignore_errors=True)
     error = JobError(code="worker_lost", message=f"Job {job.id} ({job.kind} {job.target}) ended: {why}.")
     ended = await context.catalog.update(Job, job.id, lambda j: j if j.is_finished else j.move_to(state, error=error))
-    if ended.parts_open:
-        await end_parts(context, ended.id)
+    await _end_parts_if_possible(context, ended)
     return ended
+
+
+async def _end_parts_if_possible(context: Context, job: Job) -> None:
+    """End the parts of a job that has ended; while a store is away, that is left to the next call."""
+    if job.parts_open:
+        with contextlib.suppress(EngineUnavailable):
+            await end_parts(context, job.id)
 
 
 def _is_overdue(context: Context, job: Job) -> bool:
