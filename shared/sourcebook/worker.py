@@ -134,6 +134,18 @@ def _claim(job: Job) -> Job:
 
 
 async def _run_claimed(context: Context, job: Job, owner: str, stop: StopSign | None) -> Outcome:
+    folder = context.settings.home / "scratch" / job.id
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(asyncio.to_thread, shutil.rmtree, folder, ignore_errors=True)
+        try:
+            return await _run_to_end(context, job, owner, stop)
+        except _TakenOverError:
+            log.warning("job_taken_over")
+            stack.pop_all()  # the temporary files are the new owner's, as the record is
+            return Outcome.DONE
+
+
+async def _run_to_end(context: Context, job: Job, owner: str, stop: StopSign | None) -> Outcome:
     run = JobRun(context, job, stop)
     log.info("job_started", attempt=job.attempt)
     try:
@@ -141,7 +153,7 @@ async def _run_claimed(context: Context, job: Job, owner: str, stop: StopSign | 
         children = await submit_children(context, job, next_commands(message))
         await _finish(context, run, JobState.SUCCEEDED, result=message.model_dump(mode="json"), children=children)
     except _TakenOverError:
-        log.warning("job_taken_over")
+        raise
     except _HandedBackError:
         await _hand_back(context, run)
         return Outcome.AT_ONCE
@@ -161,8 +173,6 @@ async def _run_claimed(context: Context, job: Job, owner: str, stop: StopSign | 
         log.exception("job_crashed")
         what = f"Something unexpected went wrong in job {job.id}; the worker's log has the traceback under this id."
         await _finish(context, run, JobState.FAILED, error=JobError(code="internal", message=what))
-    finally:
-        await asyncio.to_thread(shutil.rmtree, context.settings.home / "scratch" / job.id, ignore_errors=True)
     return Outcome.DONE
 
 

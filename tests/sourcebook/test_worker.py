@@ -248,6 +248,7 @@ def test_a_worker_that_lost_its_lock_leaves_the_record_to_the_new_owner(
         owner = await context.locks.holder("dump:s")
         await context.locks.release("dump:s", owner or "")
         await context.locks.acquire("dump:s", f"{run.id}/new owner", timedelta(seconds=30))
+        context.scratch_folder(run.id).joinpath("run.1").write_text("of the new owner")
         return READY
 
     async def scenario(context: Context) -> None:
@@ -255,6 +256,7 @@ def test_a_worker_that_lost_its_lock_leaves_the_record_to_the_new_owner(
         assert await execute_job(context, job.id) is Outcome.DONE
         assert (await jobs.get_job(context, job.id)).state is JobState.RUNNING
         assert await context.locks.holder(job.lock) == f"{job.id}/new owner"
+        assert context.scratch_folder(job.id).joinpath("run.1").exists()
 
     play(tmp_path, monkeypatch, lose, scenario)
 

@@ -124,9 +124,8 @@ async def _reported(run: JobRun, sources: list[MergeSource], total: int | None) 
         yield batch
         await run.progress("merge", sum(source.read for source in sources), total, "documents")
     read = sum(source.read for source in sources)
-    await run.progress(
-        "merge", read, read, "documents"
-    )  # the end is always written, and the build adds up those of its parts
+    # The end is always written, and the build adds up those of its parts.
+    await run.progress("merge", read, read, "documents")
 
 
 def _sum_dropped(chosen: list[ChosenUpload], parts: Sequence[Job]) -> dict[str, DroppedDocuments]:

@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
+import secrets
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -61,15 +62,14 @@ async def upload_dump(context: Context, run: JobRun, command: UploadDump) -> Upl
     try:
         upload = await context.catalog.get(Upload, _upload_id(command, run))
         if upload is None:
-            upload = await _make_upload(context, run, command)
+            async with _open_scratch(context, run) as scratch:
+                upload = await _make_upload(context, run, command, scratch)
         return await _make_current(context, upload)
     except Cancelled:
         raise
     except SourcebookError as error:
         await _record_failure(context, command, error)
         raise
-    finally:
-        await asyncio.to_thread(shutil.rmtree, context.scratch_folder(run.id), ignore_errors=True)
 
 
 def _upload_id(command: UploadDump, run: JobRun) -> str:
@@ -80,9 +80,20 @@ def _collection_of(source: str, uploader: str, generation: str) -> str:
     return build_collection_name("upload", f"{source}.{uploader}", generation)
 
 
-async def _make_upload(context: Context, run: JobRun, command: UploadDump) -> Upload:
+@contextlib.asynccontextmanager
+async def _open_scratch(context: Context, run: JobRun) -> AsyncIterator[Path]:
+    """Make a folder for this attempt alone: a worker that was taken for dead may still write to its own."""
+    folder = context.scratch_folder(run.id) / secrets.token_hex(4)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+
+async def _make_upload(context: Context, run: JobRun, command: UploadDump, scratch: Path) -> Upload:
     started = time.monotonic()
-    plan = await _make_plan(context, run, command)
+    plan = await _make_plan(context, command, scratch)
     if plan.uploader.keylookup is not None:
         run.warn("`keylookup` is not supported: documents keep the _id that the parser gives them.")
     collection = _collection_of(command.source, command.uploader, run.id)
@@ -116,7 +127,7 @@ async def _make_upload(context: Context, run: JobRun, command: UploadDump) -> Up
     return upload
 
 
-async def _make_plan(context: Context, run: JobRun, command: UploadDump) -> _Plan:
+async def _make_plan(context: Context, command: UploadDump, scratch: Path) -> _Plan:
     loaded = await read_manifest(context, command.source)
     uploader = next((item for item in loaded.manifest.uploader_list if item.name == command.uploader), None)
     if uploader is None:
@@ -136,7 +147,7 @@ async def _make_plan(context: Context, run: JobRun, command: UploadDump) -> _Pla
     folder = loaded.path.parent
     data_folder = await context.files.local_folder(dump.folder)
     committed = await _call_mapping(context, folder, uploader, data_folder)
-    return _Plan(folder, loaded.manifest, uploader, dump, data_folder, context.scratch_folder(run.id), committed)
+    return _Plan(folder, loaded.manifest, uploader, dump, data_folder, scratch, committed)
 
 
 async def _call_mapping(
