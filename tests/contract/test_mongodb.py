@@ -19,6 +19,7 @@ from support.servers_mongo import is_ferretdb
 from sourcebook.backends import catalog_mongo, mongo_leases, open_catalog, open_documents, open_locks
 from sourcebook.backends.catalog_mongo import MongoCatalog
 from sourcebook.backends.documents_mongo import MongoDocumentStore
+from sourcebook.backends.mongo_scan import MongoScan
 from sourcebook.errors import DocumentError, EngineUnavailable, NotFound, SettingsError
 from sourcebook.model.document import Record, make_record
 from sourcebook.model.job import Job
@@ -248,6 +249,27 @@ def test_a_reader_that_was_taken_for_dead_says_so(
         with pytest.raises(EngineUnavailable, match="was removed while it was read"):  # noqa: PT012
             async for _ in store.scan("c", size=10):
                 await store.drop("c")
+        await store.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_cursor_that_the_server_forgot_is_opened_again_behind_the_last_page(tmp_path: Path, mongo_url: str) -> None:
+    async def scenario() -> None:
+        store = await open_documents(Settings(home=tmp_path, documents_url=mongo_url))
+        assert isinstance(store, MongoDocumentStore)
+        async with store.create("c") as writer:
+            await writer.write(records(0, 95))
+            await writer.commit()
+        physical, found, forgotten = await store._find_physical("c"), [], set()
+        scan = MongoScan(store._server, physical, start=b"id00005", stop=b"id00090", size=10)
+        async for page in scan.pages():
+            found += page
+            if scan._cursor is not None and scan._cursor.cursor_id:
+                forgotten.add(scan._cursor.cursor_id)
+                await store._server.database.command("killCursors", physical, cursors=[scan._cursor.cursor_id])
+        assert found == records(5, 90)
+        assert len(forgotten) > 1
         await store.close()
 
     asyncio.run(scenario())

@@ -16,13 +16,14 @@ import re
 import secrets
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any
 
 from pymongo.errors import PyMongoError
 
 from sourcebook.backends.mongo_leases import MongoLeases
+from sourcebook.backends.mongo_scan import MongoScan
 from sourcebook.backends.mongo_server import MongoServer, open_mongo_server
 from sourcebook.backends.mongo_writer import (
     MongoPatcher,
@@ -30,7 +31,6 @@ from sourcebook.backends.mongo_writer import (
     Segment,
     Stored,
     chunks,
-    from_stored,
     insert_row,
     read_info,
     segments_of,
@@ -162,47 +162,19 @@ class MongoDocumentStore:
     async def scan(
         self, name: str, *, start: bytes | None = None, stop: bytes | None = None, size: int = 5000
     ) -> AsyncIterator[list[Record]]:
+        first, end = stored_id(start or b""), None if stop is None else stored_id(stop)
         async with self._reading(name) as (row, leases):
-            for segment in _choose(
-                segments_of(row), stored_id(start or b""), None if stop is None else stored_id(stop)
-            ):
-                bounds = {"$gte": stored_id(start or b"")} | ({} if stop is None else {"$lt": stored_id(stop)})
-                async with aclosing(self._scan_segment(segment, bounds, size)) as batches:
-                    async for batch in batches:
-                        yield batch
+            for segment in _choose(segments_of(row), first, end):
+                scan = MongoScan(self._server, segment.collection, start=start, stop=stop, size=size)
+                async with aclosing(scan.pages()) as pages:
+                    async for batch in pages:
+                        if batch:
+                            yield batch
             if not all([await self._leases.check(lease) for lease in leases]):
                 raise EngineUnavailable(
                     f"Collection {name!r} was removed while it was read: this process was taken for dead.",
                     collection=name,
                 )
-
-    async def _scan_segment(
-        self, segment: Segment, bounds: dict[str, str], size: int
-    ) -> AsyncGenerator[list[Record], None]:
-        page: asyncio.Task[list[Record]] | None = self._fetch(segment, bounds, size)
-        try:
-            while page is not None:
-                batch = await page
-                page = None
-                if len(batch) == size:
-                    # The next page is on its way while the caller works on this one.
-                    bounds.pop("$gte", None)
-                    bounds["$gt"] = stored_id(batch[-1][0])
-                    page = self._fetch(segment, bounds, size)
-                if batch:
-                    yield batch
-        finally:
-            if page is not None:
-                page.cancel()
-
-    def _fetch(self, segment: Segment, bounds: dict[str, str], size: int) -> asyncio.Task[list[Record]]:
-        collection, wanted = self._server.database[segment.collection], {"_id": dict(bounds)}
-
-        async def fetch() -> list[Record]:
-            cursor = collection.find(wanted, sort=[("_id", 1)], limit=size, batch_size=size)
-            return [from_stored(stored) for stored in await cursor.to_list(None)]
-
-        return asyncio.create_task(self._server.run(fetch))
 
     @asynccontextmanager
     async def _reading(self, name: str) -> AsyncIterator[tuple[Stored, list[str]]]:
@@ -240,7 +212,8 @@ class MongoDocumentStore:
 
         async def get(place: int, chunk: Sequence[str]) -> list[Stored]:
             collection = self._server.database[segments[place].collection]
-            query = {"_id": {"$in": list(chunk)}}
+            # FerretDB looks for one id in its index, and for several of them in every document.
+            query = {"_id": chunk[0] if len(chunk) == 1 else {"$in": list(chunk)}}
             return await self._server.run(lambda: collection.find(query, {"json": 1}).to_list(None))
 
         found: dict[str, bytes] = {}

@@ -1,0 +1,71 @@
+"""One pass over a MongoDB collection in key order: with one cursor, and another one behind the last key if that is lost.
+
+A query for each page would be as good on a server that has an index. One that sorts instead, as FerretDB on SQLite does, would
+read the whole collection for each.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError
+
+from sourcebook.backends.mongo_server import MongoServer
+from sourcebook.backends.mongo_writer import from_stored, stored_id
+from sourcebook.model.document import Record
+
+# CursorNotFound (a server forgets one that rests for ten minutes), QueryPlanKilled (its collection was dropped), CursorKilled.
+_CURSOR_LOST = {43, 175, 237}
+
+
+class MongoScan:
+    """Reads the records with start <= key < stop once."""
+
+    def __init__(
+        self, server: MongoServer, physical: str, *, start: bytes | None, stop: bytes | None, size: int
+    ) -> None:
+        self._server = server
+        self._collection = server.database[physical]
+        self._bounds = ({} if not start else {"$gte": stored_id(start)}) | (
+            {} if stop is None else {"$lt": stored_id(stop)}
+        )
+        self._size = size
+        self._cursor: Any = None
+
+    async def pages(self) -> AsyncGenerator[list[Record], None]:
+        """Yield full pages, and at last one that is not full, perhaps an empty one."""
+        page = self._begin_page()
+        try:
+            while len(batch := await page) == self._size:
+                page = self._begin_page()  # it is on its way while the caller works on this one
+                yield batch
+            yield batch
+        finally:
+            page.cancel()
+            await self._close_cursor()
+
+    def _begin_page(self) -> asyncio.Task[list[Record]]:
+        return asyncio.create_task(self._server.run(self._fetch))
+
+    async def _fetch(self) -> list[Record]:
+        if self._cursor is None:
+            wanted = {"_id": self._bounds} if self._bounds else {}
+            self._cursor = self._collection.find(wanted, sort=[("_id", 1)], batch_size=self._size)
+        try:
+            rows = await self._cursor.to_list(self._size)
+        except PyMongoError as error:
+            await self._close_cursor()  # one that failed looks like one that came to its end
+            if isinstance(error, OperationFailure) and error.code in _CURSOR_LOST:
+                raise AutoReconnect("the server lost the cursor") from error
+            raise
+        if rows:
+            self._bounds.pop("$gte", None)
+            self._bounds = {**self._bounds, "$gt": rows[-1]["_id"]}
+        return [from_stored(row) for row in rows]
+
+    async def _close_cursor(self) -> None:
+        cursor, self._cursor = self._cursor, None
+        if cursor is not None:
+            with contextlib.suppress(PyMongoError):
+                await cursor.close()
