@@ -31,8 +31,10 @@ SAMPLES = 8  # documents that are asked for by each of their values
 PAGE = 1000
 
 pytestmark = [
-    pytest.mark.timeout(1200),
+    pytest.mark.timeout(600),
     pytest.mark.skipif(not os.environ.get(REAL), reason=f"no real OpenSearch is given ({REAL})"),
+    # What aiohttp says of a request of more than 1 MB, as those that index many documents are; Python shows it to nobody.
+    pytest.mark.filterwarnings("ignore:Sending a large body directly:ResourceWarning"),
 ]
 
 Released = tuple[Context, Release]

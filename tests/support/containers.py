@@ -13,6 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
+from support.ferretdb import get_ferretdb, is_within_reach
+
 ROOT = Path(__file__).resolve().parents[2]
 FILES = (ROOT / "deploy" / "compose.yml", ROOT / "tests" / "e2e" / "containers" / "compose.yml")
 SERVICES = ("api", "dumper", "uploader", "builder", "indexer", "beat")
@@ -33,8 +35,8 @@ def find_reason_to_skip() -> str:
         return f"no container engine answers: {answer.stderr.strip()[-200:]}"
     if find_compose() is None:
         return "there is neither `docker compose` nor `docker-compose`"
-    if find_ferretdb() is None:
-        return "FerretDB is not here: go install github.com/FerretDB/FerretDB/cmd/ferretdb@v1.24.0"
+    if not is_within_reach():
+        return "there is no FerretDB, and no Go to build it with"
     return ""
 
 
@@ -44,11 +46,6 @@ def find_compose() -> list[str] | None:
     if docker and subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode == 0:
         return [docker, "compose"]
     return ["docker-compose"] if shutil.which("docker-compose") else None
-
-
-def find_ferretdb() -> str | None:
-    places = [os.environ.get("GOBIN", ""), str(Path.home() / "go" / "bin"), os.environ.get("PATH", "")]
-    return shutil.which("ferretdb", path=os.pathsep.join(part for part in places if part))
 
 
 class Containers:
@@ -95,7 +92,7 @@ class Containers:
         given = ["--build-arg", f"BASE_IMAGE={base}"] if base else []
         context = self.folder / "engines"
         context.mkdir()
-        shutil.copy(find_ferretdb() or "", context / "ferretdb")
+        shutil.copy(get_ferretdb(), context / "ferretdb")
         dockerfile = ROOT / "tests" / "e2e" / "containers" / "engines.Dockerfile"
         for engine in ENGINES:
             tag = f"sourcebook-e2e-{engine}:{TAG}"

@@ -1,6 +1,5 @@
 """MongoDB-compatible servers on this machine: SecantusDB (from PyPI), FerretDB v1 on SQLite (a Go program), or a mongod."""
 
-import os
 import shutil
 import socket
 import subprocess
@@ -13,8 +12,9 @@ from pathlib import Path
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
+from support.ferretdb import get_ferretdb
+
 Server = tuple[str, "subprocess.Popen[bytes]"]
-FERRETDB = "github.com/FerretDB/FerretDB/cmd/ferretdb@v1.24.0"
 START_SECONDS = 60
 
 
@@ -26,7 +26,7 @@ def start(folder: Path, *, port: int = 0) -> Server:
     """Start a real mongod where there is one, else FerretDB; return its URL (without a database) and its process.
 
     Raises:
-        ServerMissing: there is neither.
+        FerretdbMissing: there is neither, and FerretDB cannot be built.
     """
     if shutil.which("mongod"):
         return start_mongod(folder, port=port)
@@ -44,15 +44,14 @@ def start_secantus(folder: Path, *, port: int = 0) -> Server:
 
 
 def start_ferretdb(folder: Path, *, port: int = 0) -> Server:
-    """Start FerretDB v1 on SQLite: from PATH, GOBIN or ~/go/bin."""
-    places = [os.environ.get("GOBIN", ""), str(Path.home() / "go" / "bin"), os.environ.get("PATH", "")]
-    program = shutil.which("ferretdb", path=os.pathsep.join(part for part in places if part))
-    if program is None:
-        raise ServerMissing(f"FerretDB v1 is not on this machine: go install {FERRETDB}")
+    """Start FerretDB v1 on SQLite."""
+    program = get_ferretdb()
     port = port or free_port()
     data = folder / "ferretdb"
     data.mkdir(parents=True, exist_ok=True)
-    command = [program, f"--listen-addr=127.0.0.1:{port}", "--handler=sqlite", f"--sqlite-url=file:{data}/"]
+    # What a test stores need not outlive the machine: SQLite may wait with writing.
+    url = f"file:{data}/?_pragma=synchronous(off)"
+    command = [str(program), f"--listen-addr=127.0.0.1:{port}", "--handler=sqlite", f"--sqlite-url={url}"]
     command += [f"--state-dir={data}", "--debug-addr=-", "--telemetry=disable", "--log-level=error"]
     return _started(command, folder, port)
 

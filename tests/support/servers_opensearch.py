@@ -20,7 +20,7 @@ import httpx
 
 Server = tuple[str, "subprocess.Popen[bytes]"]
 START_SECONDS = 180
-MAVEN_SECONDS = 600
+MAVEN_SECONDS = 300
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "sourcebook-test-engines"
 MAIN_CLASS = "org.codelibs.opensearch.runner.OpenSearchRunner"
 # The runner looks for a free port up to the last one, whatever it is told to begin with.
