@@ -11,6 +11,9 @@ import structlog
 # A password in any URL: scheme://user:secret@host (RFC 3986, section 3.2.1).
 _URL_PASSWORD = re.compile(r"(?P<head>[a-z][a-z0-9+.-]*://[^/\s:@]*:)[^@\s/]+@", re.IGNORECASE)
 
+# Libraries that write a line for each request, and at DEBUG whole requests: documents, and what signs them.
+_CHATTY = ("httpx", "httpcore", "kombu", "amqp", "pymongo", "opensearch", "botocore", "aiobotocore", "s3fs", "fsspec")
+
 
 def hide_secrets(text: str) -> str:
     """Return `text` with the passwords of URLs replaced by `***`."""
@@ -43,8 +46,7 @@ def configure_logging(level: str, *, as_json: bool) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    # At DEBUG these write whole requests: documents, and what signs them.
-    for chatty in ("httpx", "httpcore", "kombu", "amqp", "pymongo", "botocore", "aiobotocore", "s3fs", "fsspec"):
+    for chatty in _CHATTY:
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 

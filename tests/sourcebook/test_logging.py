@@ -35,3 +35,18 @@ def test_a_json_line_has_context_and_no_secret(capsys: pytest.CaptureFixture[str
     first, second = (json.loads(line) for line in capsys.readouterr().err.splitlines())
     assert (first["event"], first["job"], first["url"]) == ("connected", "j1", "redis://:***@host/")
     assert (second["event"], second["job"]) == ("from redis://:***@host/", "j1")
+
+
+@pytest.mark.parametrize("name", ["httpx", "opensearch", "pymongo.command", "kombu.connection"])
+def test_libraries_write_no_line_for_each_request(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+        configure_logging("DEBUG", as_json=True)
+        logging.getLogger(name).info("GET http://host:9200/ [status:200]")
+        logging.getLogger(name).warning("it is slow")
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert json.loads(line)["event"] == "it is slow"
