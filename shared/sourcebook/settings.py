@@ -133,7 +133,11 @@ class Settings(BaseSettings):
     @property
     def celery_broker_url(self) -> str:
         """The URL that Celery connects to: the one that is set, or that of the bundled broker's socket."""
-        return self.broker_url or f"redis+socket://{self.broker_socket}"
+        url = self.broker_url or f"redis+socket://{self.broker_socket}"
+        if url.startswith("rediss://") and "ssl_cert_reqs=" not in url:
+            # Celery's library does not look at certificates unless it is told to.
+            return f"{url}{'&' if '?' in url else '?'}ssl_cert_reqs=required"
+        return url
 
     def worker_ready_file(self, queue: str) -> Path:
         """The file in which the worker of a queue writes its process id once it takes jobs."""

@@ -30,6 +30,18 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
+    ("url", "used"),
+    [
+        ("rediss://host/0", "rediss://host/0?ssl_cert_reqs=required"),
+        ("rediss://host/0?ssl_ca_certs=/ca.pem", "rediss://host/0?ssl_ca_certs=/ca.pem&ssl_cert_reqs=required"),
+        ("rediss://host/0?ssl_cert_reqs=none", "rediss://host/0?ssl_cert_reqs=none"),
+    ],
+)
+def test_the_brokers_certificate_is_checked_unless_the_url_says_otherwise(url: str, used: str) -> None:
+    assert Settings(broker_url=url).celery_broker_url == used
+
+
+@pytest.mark.parametrize(
     ("name", "value", "words"),
     [
         ("SOURCEBOOK_PROT", "1", ["SOURCEBOOK_PROT", "SOURCEBOOK_PORT"]),

@@ -1,7 +1,8 @@
-"""A TCP proxy in front of a server, which a test takes away and brings back, or lets lose an answer."""
+"""A TCP proxy in front of a server, which a test takes away and brings back, lets lose an answer, or has speak TLS."""
 
 import asyncio
 import contextlib
+import ssl
 
 from support.servers_mongo import free_port
 
@@ -9,19 +10,20 @@ _CHUNK_BYTES = 65_536
 
 
 class FlakyProxy:
-    """Listens on `port` of 127.0.0.1 and passes everything on, both ways."""
+    """Listens on `port` of 127.0.0.1, with TLS if there is a context, and passes everything on, both ways."""
 
-    def __init__(self, target_port: int) -> None:
+    def __init__(self, target_port: int, tls: ssl.SSLContext | None = None) -> None:
         self.port = free_port()
         self.lost_answers = 0
         self._target_port = target_port
+        self._tls = tls
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._lose_answer_after: bytes | None = None
 
     async def up(self) -> None:
         """Listen."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=self._tls)
 
     async def down(self) -> None:
         """Refuse connections, and break those that are open."""

@@ -70,6 +70,12 @@ class CeleryBus:
 
     def _unavailable(self, error: Exception) -> EngineUnavailable:
         url = hide_secrets(self._url)
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            return EngineUnavailable(
+                f"The certificate of the broker at {url} is not trusted: add ssl_ca_certs=/path/of/the/authority.pem to "
+                "SOURCEBOOK_BROKER_URL, or name the host as the certificate does.",
+                url=url,
+            )
         return EngineUnavailable(
             f"The broker at {url} does not answer ({error}). Start it with `sourcebook up`, or set SOURCEBOOK_BROKER_URL.",
             url=url,

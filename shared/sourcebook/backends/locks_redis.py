@@ -82,9 +82,11 @@ class RedisLocks:
             except (AuthenticationError, AuthorizationError) as error:
                 raise self._refused(error) from error
             except (RedisConnectionError, RedisTimeoutError) as error:
+                if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                    raise self._not_trusted() from error
                 now = time.monotonic()
                 deadline = deadline or now + self._patience
-                if now >= deadline or "CERTIFICATE_VERIFY_FAILED" in str(error):
+                if now >= deadline:
                     raise self._unavailable(error) from error
                 log.warning("locks_away", url=self._url, problem=hide_secrets(str(error)))
             except ResponseError as error:
@@ -98,6 +100,13 @@ class RedisLocks:
         return SettingsError(
             f"Redis at {self._url} refuses the login ({hide_secrets(str(error))}): check user and password in "
             "SOURCEBOOK_LOCKS_URL, or in SOURCEBOOK_BROKER_URL if that is not set.",
+            url=self._url,
+        )
+
+    def _not_trusted(self) -> SettingsError:
+        return SettingsError(
+            f"The certificate of Redis at {self._url} is not trusted: add ssl_ca_certs=/path/of/the/authority.pem to "
+            "SOURCEBOOK_LOCKS_URL, or to SOURCEBOOK_BROKER_URL if that is not set, or name the host as the certificate does.",
             url=self._url,
         )
 

@@ -1,9 +1,7 @@
 """What an OpenSearch does when it is not well, and what the engine makes of it: retried, or an error that says what to do."""
 
 import asyncio
-import shutil
 import ssl
-import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 import orjson
 import pytest
 from aiohttp import web
+from support.certificates import make_certificate, serve_with
 
 from sourcebook.backends import open_search
 from sourcebook.errors import (
@@ -394,16 +393,7 @@ def test_tls_spoken_to_a_server_without_it_names_the_scheme(tmp_path: Path) -> N
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
-    """A certificate for 127.0.0.1 that nobody has signed, with its key in one file."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("openssl makes the certificate; it is not on this machine")
-    key, signed = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=127.0.0.1", "-days", "2"]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(signed)]
-    subprocess.run(command, check=True, capture_output=True)
-    signed.write_text(signed.read_text() + key.read_text())
-    return signed
+    return make_certificate(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -417,9 +407,7 @@ def test_a_server_with_tls_is_trusted_only_with_its_certificate(
     tmp_path: Path, certificate: Path, scheme: str, message: str
 ) -> None:
     async def main() -> None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate)
-        async with serving(Cluster(), context) as port:
+        async with serving(Cluster(), serve_with(certificate)) as port:
             url = f"{scheme}://127.0.0.1:{port}"
             for wanted, options in ((message, ""), ("", f"?ca_certs={certificate}")):
                 if scheme == "opensearch+http" and not wanted:
