@@ -12,7 +12,7 @@ import structlog
 _URL_PASSWORD = re.compile(r"(?P<head>[a-z][a-z0-9+.-]*://[^/\s:@]*:)[^@\s/]+@", re.IGNORECASE)
 
 # Libraries that write a line for each request, and at DEBUG whole requests: documents, and what signs them.
-_CHATTY = ("httpx", "httpcore", "kombu", "amqp", "pymongo", "opensearch", "botocore", "aiobotocore", "s3fs", "fsspec")
+_CHATTY = ("httpx", "httpcore", "kombu", "amqp", "pymongo", "botocore", "aiobotocore", "s3fs", "fsspec")
 
 
 def hide_secrets(text: str) -> str:
@@ -48,6 +48,8 @@ def configure_logging(level: str, *, as_json: bool) -> None:
     root.setLevel(level)
     for chatty in _CHATTY:
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    # It warns of each index that is not there, which is what we asked; what fails is told where it is handled.
+    logging.getLogger("opensearch").setLevel(logging.ERROR)
 
 
 def get_logger(name: str) -> Any:

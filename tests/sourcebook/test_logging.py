@@ -44,9 +44,9 @@ def test_libraries_write_no_line_for_each_request(name: str, capsys: pytest.Capt
     try:
         configure_logging("DEBUG", as_json=True)
         logging.getLogger(name).info("GET http://host:9200/ [status:200]")
-        logging.getLogger(name).warning("it is slow")
+        logging.getLogger(name).error("it is broken")
     finally:
         root.handlers[:] = handlers
         root.setLevel(level)
     (line,) = capsys.readouterr().err.splitlines()
-    assert json.loads(line)["event"] == "it is slow"
+    assert json.loads(line)["event"] == "it is broken"
