@@ -14,11 +14,13 @@ import httpx
 import pytest
 
 from support.ferretdb import get_ferretdb, is_within_reach
+from support.servers_opensearch import fetch_libraries
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = (ROOT / "deploy" / "compose.yml", ROOT / "tests" / "e2e" / "containers" / "compose.yml")
 SERVICES = ("api", "dumper", "uploader", "builder", "indexer", "beat")
 ENGINES = ("redis", "mongo", "opensearch")
+OPENSEARCH = "2.19.1.0"  # the newest that runs on the JDK 17 of Debian 12
 TAG = "e2e"
 BUILD_SECONDS = 900
 
@@ -37,6 +39,8 @@ def find_reason_to_skip() -> str:
         return "there is neither `docker compose` nor `docker-compose`"
     if not is_within_reach():
         return "there is no FerretDB, and no Go to build it with"
+    if shutil.which("mvn") is None:
+        return "there is no Maven to fetch OpenSearch with"
     return ""
 
 
@@ -93,6 +97,7 @@ class Containers:
         context = self.folder / "engines"
         context.mkdir()
         shutil.copy(get_ferretdb(), context / "ferretdb")
+        shutil.copytree(fetch_libraries(OPENSEARCH), context / "opensearch")
         dockerfile = ROOT / "tests" / "e2e" / "containers" / "engines.Dockerfile"
         for engine in ENGINES:
             tag = f"sourcebook-e2e-{engine}:{TAG}"

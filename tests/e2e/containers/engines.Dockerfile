@@ -15,9 +15,13 @@ RUN mkdir -p /data/db
 CMD ["ferretdb", "--listen-addr=:27017", "--handler=sqlite", "--sqlite-url=file:/data/db/?_pragma=synchronous(off)", "--state-dir=/data/db", \
      "--debug-addr=-", "--telemetry=disable", "--log-level=error"]
 
-# osmem-server speaks OpenSearch's protocol and keeps everything in memory.
+# A real OpenSearch; the context has its libraries from Maven Central. HTTP is on the first free port behind the one that is named.
 FROM ${BASE_IMAGE} AS opensearch
-RUN pip install --no-cache-dir osmem-server
-RUN printf '%s\n' 'import os' 'from osmem_server import resolve_binary' 'program = str(resolve_binary())' \
-        'os.execv(program, [program, "--no-ja", "--addr", "0.0.0.0:9200"])' > /start.py
-CMD ["python", "/start.py"]
+RUN apt-get update && apt-get install -y --no-install-recommends openjdk-17-jre-headless && rm -rf /var/lib/apt/lists/*
+COPY opensearch /opt/opensearch
+WORKDIR /usr/share/opensearch/data
+RUN mkdir -p node_1/config \
+ && printf '%s\n' 'network.host: 0.0.0.0' 'discovery.type: single-node' 'cluster.routing.allocation.disk.threshold_enabled: false' \
+        > node_1/config/opensearch.yml
+CMD ["java", "-Xms1g", "-Xmx1g", "-XX:+UseSerialGC", "-cp", "/opt/opensearch/*", "org.codelibs.opensearch.runner.OpenSearchRunner", \
+     "-basePath", "/usr/share/opensearch/data", "-numOfNode", "1", "-clusterName", "containers", "-baseHttpPort", "9199"]
