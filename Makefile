@@ -23,13 +23,13 @@ tests: .venv/ready
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-containers: .venv/ready ## images, compose and dying containers, under a container engine (minutes)
-	@SOURCEBOOK_TEST_CONTAINERS=1 $(BIN)/python -m pytest -q tests/e2e/test_containers.py
+	@SOURCEBOOK_TEST_CONTAINERS=1 $(BIN)/python -m pytest -v --durations=0 tests/e2e/test_containers.py
 
 test-engines: .venv/ready ## run the contracts on the real OpenSearch, MongoDB and Redis that this machine can have
 	@$(BIN)/python tests/run_engines.py $(ARGS)
 
-bench: .venv/ready ## measure every stage on a million generated documents; writes docs/benchmarks.md
-	@$(BIN)/python bench/run.py $(ARGS)
+bench: .venv/ready ## measure every stage on a million generated documents; writes docs/benchmarks.md (ENGINES=production: on those)
+	@$(BIN)/python bench/$(if $(filter production,$(ENGINES)),production,run).py $(ARGS)
 
 bench-peer: .venv/ready ## the same beside BioThings' own command line
 	@$(BIN)/python bench/run.py --peer $(ARGS)

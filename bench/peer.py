@@ -31,15 +31,15 @@ SCRATCH = Path(__file__).resolve().parent.parent / ".bench" / "peer"
 ENVIRONMENT = {"TERM": "dumb", "NO_COLOR": "1"}
 
 
-def install_peer(scratch: Path) -> Path:
+def install_peer(scratch: Path, package: str = PACKAGE) -> Path:
     """Make the virtual environment if it is not there; return its folder of commands."""
     folder = scratch / "venv"
-    marker = folder / f"installed-{PACKAGE}"
+    marker = folder / f"installed-{package}"
     if not marker.exists():
         shutil.rmtree(folder, ignore_errors=True)
         venv.create(folder, with_pip=True)
         # orjson is for the generated parser, which is the same on both sides.
-        subprocess.run([folder / "bin" / "pip", "install", "--quiet", PACKAGE, "orjson"], check=True)
+        subprocess.run([folder / "bin" / "pip", "install", "--quiet", package, "orjson"], check=True)
         marker.touch()
     return folder / "bin"
 

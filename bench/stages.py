@@ -1,6 +1,8 @@
 """One stage of Sourcebook in a process of its own, for `run.py` to measure. SOURCEBOOK_HOME says where the data are.
 
-python bench/stages.py register FOLDER | dump | upload SOURCE | build [CONFIG] | index [CONFIG] | get N | query N
+python bench/stages.py register FOLDER | dump | upload SOURCE | uploads | build [CONFIG] | index [CONFIG] | get N | query N
+
+`uploads` has the workers of the broker that the settings name upload all sources at once.
 """
 
 import argparse
@@ -82,6 +84,21 @@ async def dump(context: Context) -> list[Job]:
     return [await start_dump(context, source, then_upload=False) for source in generate.MAKERS]
 
 
+async def uploads() -> None:
+    """Wait until workers have uploaded every source; print the seconds from the first start to the last end."""
+    async with open_context(load_settings()) as context:
+        started = [job for source in generate.MAKERS for job in await start_upload(context, source)]
+        while True:
+            ended = [await get_job(context, job.id) for job in started]
+            if all(job.is_finished for job in ended):
+                break
+            await asyncio.sleep(0.2)
+    if any(job.state is not JobState.SUCCEEDED for job in ended):
+        raise SystemExit("\n".join(f"{job.kind} {job.target} {job.state}: {job.error}" for job in ended))
+    seconds = max(job.finished_at or 0.0 for job in ended) - min(job.started_at or 0.0 for job in ended)
+    print(json.dumps({"seconds": seconds}))
+
+
 async def index(context: Context, config: str) -> Job:
     newest = (await list_builds(context, config))[0]
     return await start_release(context, newest.name)
@@ -143,13 +160,14 @@ async def timed_calls(calls: list[Callable[[], Awaitable[Any]]], items: int = 1)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stage", choices=["register", "dump", "upload", "build", "index", "get", "query"])
+    parser.add_argument("stage", choices=["register", "dump", "upload", "uploads", "build", "index", "get", "query"])
     parser.add_argument("argument", nargs="?", default="")
     arguments = parser.parse_args()
     stages: dict[str, Callable[[], Awaitable[None]]] = {
         "register": lambda: register(Path(arguments.argument)),
         "dump": lambda: run_jobs(dump),
         "upload": lambda: run_jobs(lambda context: start_upload(context, arguments.argument)),
+        "uploads": uploads,
         "build": lambda: run_jobs(lambda context: start_build(context, arguments.argument or CONFIG)),
         "index": lambda: run_jobs(lambda context: index(context, arguments.argument or CONFIG)),
         "get": lambda: get(int(arguments.argument)),

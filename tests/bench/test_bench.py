@@ -94,3 +94,40 @@ def test_report_replaces_only_what_is_between_the_markers(bench: Any, tmp_path: 
     assert text.endswith("after\n")
     assert "old" not in text
     assert "| x | 100 | 2.0 | 50 | 100 | 0 | 0 |" in text
+
+
+def measured(documents: int, seconds: float) -> dict[str, Any]:
+    rate = round(documents / seconds)
+    return {
+        "documents": documents,
+        "seconds": seconds,
+        "documents_per_second": rate,
+        "documents_per_cpu_second": 2 * rate,
+    }
+
+
+def test_production_table_has_the_peer_beside_us_and_what_it_could_not_do(bench: Any) -> None:
+    production = bench("production")
+    results = {
+        "date": "2026-01-31",
+        "command": "make bench ENGINES=production",
+        "machine": bench("measure").describe_machine(),
+        "servers": "a server",
+        "documents": 1000,
+        "stages": {name: measured(1000, 2.0) for name in production.STAGES},
+        "uploads": {"1": 4.0, "2": 2.5},
+        "peer": {"stages": {"upload alpha": measured(1000, 4.0)}, "problems": ["It ends with an error."]},
+    }
+    lines = production.render(results).splitlines()
+    assert "| upload alpha | 1,000 | 2.0 | 500 | 1,000 |" in lines
+    assert lines[lines.index("| upload alpha | 1,000 | 2.0 | 500 | 1,000 |") + 1].startswith(
+        "| BioThings: upload alpha"
+    )
+    assert "| 1 worker | 4.0 | 500 | 1.00 |" in lines
+    assert "| 2 workers | 2.5 | 800 | 1.60 |" in lines
+    assert lines[-1] == "It ends with an error."
+
+
+def test_the_last_line_of_a_traceback_is_the_problem(bench: Any) -> None:
+    output = "Traceback (most recent call last):\n  File\nOperationFailure: no $where, full error: {'ok': 0.0}\n"
+    assert bench("hub_peer").last_problem(output) == "OperationFailure: no $where"
