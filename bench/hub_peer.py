@@ -1,6 +1,7 @@
 """Measures the uploader and the builder of BioThings' hub on a MongoDB-compatible server, for `production.py`."""
 
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -37,6 +38,9 @@ class HubRun:
         parts = urlsplit(self._url)
         text = CONFIGURATION.format(host=parts.hostname, port=parts.port, uri=self._url, folder=str(self._folder))
         (self._folder / "config.py").write_text(text)
+        # BioThings asks the repository around an uploader for its remote; an empty one of its own answers "none" at once.
+        shutil.copy(SCRIPT, self._folder)
+        subprocess.run(["git", "init", "--quiet", self._folder], check=True)  # noqa: S607 - git is what cloned this project
         for source in generate.MAKERS:
             generate.write_plugin(self._folder / "plugins", source, self.documents)
         self._run("register", 0, str(self._folder / "plugins"))
@@ -52,7 +56,7 @@ class HubRun:
         return {"package": PACKAGE, "stages": stages, "problems": problems}
 
     def _run(self, stage: str, documents: int, *arguments: str) -> dict[str, Any]:
-        command = [str(self._python), str(SCRIPT), stage, *arguments]
+        command = [str(self._python), SCRIPT.name, stage, *arguments]
         measured, _ = run_measured(
             f"BioThings: {stage}", documents, command, folder=self._folder, timeout_seconds=BUILD_SECONDS
         )
