@@ -11,11 +11,13 @@ import argparse
 import datetime as dt
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -24,7 +26,7 @@ from typing import Any
 import generate
 import report
 from hub_peer import measure_hub
-from measure import describe_machine
+from measure import CommandFailedError, describe_machine
 from pymongo import MongoClient
 from run import BENCH, SCRATCH, Run
 
@@ -34,7 +36,7 @@ from support.servers_mongo import is_ferretdb
 
 BEGIN, END = "<!-- bench-production:begin -->", "<!-- bench-production:end -->"
 WORKERS = (1, 2)
-STOP_SECONDS = 30
+START_SECONDS = STOP_SECONDS = 30
 STAGES = ("upload alpha", "upload beta", "build", "index")
 
 
@@ -51,6 +53,7 @@ class ProductionRun(Run):
             # Of FerretDB each database is a file of its own, which takes one writer at a time.
             "SOURCEBOOK_CATALOG_URL": mongodb_url(urls, f"{name}_catalog"),
             "SOURCEBOOK_SEARCH_URL": f"opensearch+{opensearch}/{name}",
+            "SOURCEBOOK_LOG_LEVEL": "INFO",  # a worker says that it is ready
             "SOURCEBOOK_BROKER_URL": urls["SOURCEBOOK_TEST_REDIS_URL"],
         }
 
@@ -81,15 +84,26 @@ class ProductionRun(Run):
     def _upload_workers(self, count: int) -> Iterator[None]:
         command = [sys.executable, "-m", "sourcebook.cli", "worker", "upload"]
         environment = {**os.environ, **self.environment}
-        with (self.folder / f"workers-{count}.log").open("wb") as log:
+        path = self.folder / f"workers-{count}.log"
+        with path.open("wb") as log:
             workers = [subprocess.Popen(command, env=environment, stdout=log, stderr=log) for _ in range(count)]
         try:
+            wait_until_ready(path, count)
             yield
         finally:
             for worker in workers:
                 worker.send_signal(signal.SIGTERM)
             for worker in workers:
                 worker.wait(STOP_SECONDS)
+
+
+def wait_until_ready(log: Path, workers: int) -> None:
+    """Wait until the workers that write this log take jobs."""
+    deadline = time.monotonic() + START_SECONDS
+    while len(re.findall(rb"upload@\S+ ready", log.read_bytes())) < workers:
+        if time.monotonic() > deadline:
+            raise CommandFailedError(f"The workers did not start:\n{log.read_text()[-2000:]}")
+        time.sleep(0.1)
 
 
 def mongodb_url(urls: dict[str, str], database: str) -> str:
