@@ -261,7 +261,8 @@ def test_a_cursor_that_the_server_forgot_is_opened_again_behind_the_last_page(tm
         async with store.create("c") as writer:
             await writer.write(records(0, 95))
             await writer.commit()
-        physical, found, forgotten = await store._find_physical("c"), [], set()
+        ((physical, _),) = await store._find_segments("c")
+        found, forgotten = [], set()
         scan = MongoScan(store._server, physical, start=b"id00005", stop=b"id00090", size=10)
         async for page in scan.pages():
             found += page
