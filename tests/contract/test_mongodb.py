@@ -1,15 +1,18 @@
 """What MongoDB adds to the contracts: servers that go away, answers that get lost, writers and readers that die, logins."""
 
 import asyncio
+import itertools
 import logging
 import socket
 import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from motor.motor_asyncio import AsyncIOMotorCursor
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 from support.engines import MONGO_ENGINES
@@ -271,6 +274,34 @@ def test_a_cursor_that_the_server_forgot_is_opened_again_behind_the_last_page(tm
                 await store._server.database.command("killCursors", physical, cursors=[scan._cursor.cursor_id])
         assert found == records(5, 90)
         assert len(forgotten) > 1
+        await store.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_cursor_that_the_server_ended_early_is_opened_again(
+    tmp_path: Path, mongo_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FerretDB answers so when a cursor is killed while it reads for it; here it is made to happen at the third page."""
+    to_list, pages = AsyncIOMotorCursor.to_list, itertools.count(1)
+
+    def end_early(cursor: AsyncIOMotorCursor[Any], length: int | None) -> Awaitable[list[Any]]:
+        async def rows() -> list[Any]:
+            found = await to_list(cursor, length)
+            return found[:4] if next(pages) == 3 else found
+
+        return rows()
+
+    async def scenario() -> None:
+        store = await open_documents(Settings(home=tmp_path, documents_url=mongo_url))
+        async with store.create("c") as writer:
+            await writer.write(records(0, 95))
+            await writer.commit()
+        monkeypatch.setattr(AsyncIOMotorCursor, "to_list", end_early)
+        found = [
+            record async for page in store.scan("c", start=b"id00005", stop=b"id00090", size=10) for record in page
+        ]
+        assert found == records(5, 90)
         await store.close()
 
     asyncio.run(scenario())

@@ -50,22 +50,36 @@ class MongoScan:
 
     async def _fetch(self) -> list[Record]:
         if self._cursor is None:
-            wanted = {"_id": self._bounds} if self._bounds else {}
-            self._cursor = self._collection.find(wanted, sort=[("_id", 1)], batch_size=self._size)
+            self._cursor = self._collection.find(_within(self._bounds), sort=[("_id", 1)], batch_size=self._size)
         try:
             rows = await self._cursor.to_list(self._size)
+            behind = self._bounds_behind(rows)
+            # FerretDB says of a cursor that it lost while it was reading that it came to its end.
+            if len(rows) < self._size and await self._has_any(behind):
+                raise AutoReconnect("the server ended the cursor early")
         except PyMongoError as error:
             await self._close_cursor()  # one that failed looks like one that came to its end
             if isinstance(error, OperationFailure) and error.code in _CURSOR_LOST:
                 raise AutoReconnect("the server lost the cursor") from error
             raise
-        if rows:
-            self._bounds.pop("$gte", None)
-            self._bounds = {**self._bounds, "$gt": rows[-1]["_id"]}
+        self._bounds = behind
         return [from_stored(row) for row in rows]
+
+    def _bounds_behind(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        if not rows:
+            return self._bounds
+        rest = {name: bound for name, bound in self._bounds.items() if name == "$lt"}
+        return rest | {"$gt": rows[-1]["_id"]}
+
+    async def _has_any(self, bounds: dict[str, Any]) -> bool:
+        return await self._collection.find_one(_within(bounds), projection={"_id": 1}) is not None
 
     async def _close_cursor(self) -> None:
         cursor, self._cursor = self._cursor, None
         if cursor is not None:
             with contextlib.suppress(PyMongoError):
                 await cursor.close()
+
+
+def _within(bounds: dict[str, Any]) -> dict[str, Any]:
+    return {"_id": bounds} if bounds else {}
