@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 
 from sourcebook.model.document import Record, content_hash, make_record, read_document, record_body, record_hash
 from sourcebook.model.merge import deep_merge
-from sourcebook_builder.merge import MergeSource, merge_deeply, merge_sources, overwrite_root_keys
+from sourcebook_builder.merge import MergeSource, RootKeys, merge_deeply, merge_sources
 
 Documents = dict[str, dict[str, Any]]
+
+# Keys that sort on both sides of "_id", and keys that JSON escapes or that are not ASCII.
+KEYS = st.sampled_from(["A", "b", "c", "_z", "0", "key1", "", '"', "\\", "\n", "\x7f", "é", "\U0001f600"])
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-5, 5) | st.text("ab", max_size=3),
@@ -22,7 +25,7 @@ values = st.recursive(
 )
 documents = st.dictionaries(
     st.text("abcdé", min_size=1, max_size=3),
-    st.dictionaries(st.sampled_from(["A", "b", "c", "_z", "0"]), values, max_size=4),
+    st.dictionaries(KEYS, values, max_size=4),
     max_size=12,
 )
 
@@ -83,10 +86,16 @@ def test_examples_of_dropped_documents_are_bounded() -> None:
     assert other.dropped_examples == [f"n{number:03}" for number in range(10)]
 
 
+def test_documents_of_more_keys_than_a_struct_has_places_for_are_merged_alike() -> None:
+    one, other = ({"a": {f"key{n:03}": n + start for n in range(start, start + 200)}} for start in (0, 100))
+    records = merge_all([MergeSource("one", stream(one, 1)), MergeSource("other", stream(other, 1))])
+    assert records == [make_record({"_id": "a", **one["a"], **other["a"]})]
+
+
 @pytest.mark.parametrize(
     ("merge", "expected"),
     [
-        (overwrite_root_keys, {"_id": "a", "list": [2], "object": {"y": 2}}),
+        (RootKeys().overwrite, {"_id": "a", "list": [2], "object": {"y": 2}}),
         (merge_deeply, {"_id": "a", "list": [1, 2], "object": {"x": 1, "y": 2}}),
     ],
     ids=["overwrite", "deep"],

@@ -4,9 +4,11 @@ Most ids of most sources need no merging, so their bytes pass through as they ar
 level is decoded: the values below stay the bytes that they are.
 """
 
+import re
 from bisect import bisect_right
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 import orjson
@@ -17,8 +19,12 @@ from sourcebook.model.merge import deep_merge
 # To be raised when documents would be merged differently: builds carry over what code of the same version merged.
 MERGE_RULES = 1
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_encode = msgspec.json.Encoder(order="sorted").encode
+_encode_sorted = msgspec.json.Encoder(order="sorted").encode
+_encode_in_order = msgspec.json.Encoder().encode
 _ID_HEAD = b'{"_id":'
+_ABSENT = msgspec.Raw()
+_MAX_KEYS = 256  # a struct has a place for each key that it knows, also in documents without it
+_must_be_escaped = re.compile(r'["\\\x00-\x1f]').search  # in JSON; a struct cannot have such keys
 MAX_EXAMPLES = 10
 
 
@@ -35,6 +41,10 @@ class MergeSource:
     dropped_examples: list[str] = field(default_factory=list)
     _block: list[Record] = field(default_factory=list)
     _is_finished: bool = False
+    _merge: Callable[[bytes, bytes], bytes] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._merge = merge_deeply if self.merges_deeply else RootKeys().overwrite
 
     async def fill(self) -> None:
         """Read the next block if there is none."""
@@ -58,6 +68,19 @@ class MergeSource:
         cut = bisect_right(self._block, key, key=lambda record: record[0])
         taken, self._block = self._block[:cut], self._block[cut:]
         return taken
+
+    def merge_into(self, merged: dict[bytes, bytes], records: list[Record]) -> list[Record]:
+        """Merge the records whose key is in `merged`; return the others."""
+        fresh = []
+        merge_values = self._merge
+        for record in records:
+            key, value = record
+            known = merged.get(key)
+            if known is None:
+                fresh.append(record)
+            else:
+                merged[key] = merge_values(known, value)
+        return fresh
 
     def drop(self, records: list[Record]) -> None:
         """Count records that have no root document, and keep a few ids for the report."""
@@ -98,7 +121,7 @@ def _merge_blocks(blocks: list[tuple[MergeSource, list[Record]]]) -> list[Record
             else:
                 source.drop(records)
             continue
-        fresh = _merge_into(merged, source, records)
+        fresh = source.merge_into(merged, records)
         if not fresh:
             continue
         if source.is_root:
@@ -109,29 +132,52 @@ def _merge_blocks(blocks: list[tuple[MergeSource, list[Record]]]) -> list[Record
     return list(merged.items()) if is_sorted else sorted(merged.items())
 
 
-def _merge_into(merged: dict[bytes, bytes], source: MergeSource, records: list[Record]) -> list[Record]:
-    """Merge the records whose key is in `merged`; return the others."""
-    fresh = []
-    merge_values = merge_deeply if source.merges_deeply else overwrite_root_keys
-    for record in records:
-        key, value = record
-        known = merged.get(key)
-        if known is None:
-            fresh.append(record)
-        else:
-            merged[key] = merge_values(known, value)
-    return fresh
+class RootKeys:
+    """The root keys that were seen in documents so far.
+
+    Documents of few keys are read into a struct that has a place for each, in canonical order: that takes two thirds of the
+    time that a dictionary takes, which must be sorted.
+    """
+
+    def __init__(self) -> None:
+        self._known = {"_id"}
+        self._decode = _decoder_of(self._known)
+
+    def overwrite(self, earlier: bytes, later: bytes) -> bytes:
+        """Return the value (hash and canonical JSON) of two documents with one id; root keys of the later one win."""
+        # Where a key stands twice, decoders take the later value.
+        both = earlier[HASH_BYTES:-1] + b"," + later[HASH_BYTES + 1 :]
+        try:
+            body = _encode_in_order(self._decode(both))
+        except msgspec.ValidationError:  # a key that is not known yet
+            body = self._learn(both)
+        return content_hash(body) + body
+
+    def _learn(self, both: bytes) -> bytes:
+        document = _decode(both)
+        known = self._known.union(key for key in document if not _must_be_escaped(key))
+        if self._known < known and len(known) <= _MAX_KEYS:
+            self._known = known
+            self._decode = _decoder_of(known)
+        body = _encode_sorted(document)
+        if not body.startswith(_ID_HEAD):  # a key sorts before "_id"
+            rest = _encode_sorted({key: value for key, value in document.items() if key != "_id"})
+            body = _ID_HEAD + bytes(document["_id"]) + b"," + rest[1:]
+        return body
 
 
-def overwrite_root_keys(earlier: bytes, later: bytes) -> bytes:
-    """Return the value (hash and canonical JSON) of two documents with one id; root keys of the later one win."""
-    document = _decode(earlier[HASH_BYTES:])
-    document |= _decode(later[HASH_BYTES:])
-    body = _encode(document)
-    if not body.startswith(_ID_HEAD):  # a key sorts before "_id"
-        rest = _encode({key: value for key, value in document.items() if key != "_id"})
-        body = _ID_HEAD + bytes(document["_id"]) + b"," + rest[1:]
-    return content_hash(body) + body
+def _decoder_of(keys: set[str]) -> Callable[[bytes], Any]:
+    names = ["_id", *sorted(keys - {"_id"})]
+    places = [f"key{number}" for number in range(len(names))]
+    struct = msgspec.defstruct(
+        "Document",
+        [(place, msgspec.Raw, _ABSENT) for place in places],
+        rename=dict(zip(places, names, strict=True)),
+        omit_defaults=True,
+        forbid_unknown_fields=True,
+        gc=False,
+    )
+    return msgspec.json.Decoder(struct).decode
 
 
 def merge_deeply(earlier: bytes, later: bytes) -> bytes:
