@@ -1,5 +1,6 @@
 """Recognising documents by their shape must teach the same as walking through each of them."""
 
+import datetime as dt
 import math
 from typing import Any
 
@@ -8,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sourcebook_uploader.infer import Inference
+from sourcebook_uploader.parse import RecordMaker
 from sourcebook_uploader.shapes import Shape
 
 DAY = "2024-01-31"
 scalars = st.sampled_from(
-    [1, 2**40, 1.5, -3.0, True, "word", "two words", " edge", DAY, "2024-01-31T10:00:00Z", None, ""]
+    [1, 2**40, 1.5, -3.0, True, "word", "two words", " edge", DAY, "2024-02-30", "2024-01-31T10:00:00Z", None, ""]
 )
 lists = st.lists(st.sampled_from(["word", "two words", "", 1, DAY]), max_size=3)
 objects = st.dictionaries(st.sampled_from(["p", "q"]), scalars | lists, max_size=2)
@@ -46,6 +48,8 @@ def test_shapes_teach_the_same_as_walks(given: list[dict[str, Any]], repeats: in
         {"b": 1},
         {"k": "two words"},
         {"d": "2024-02-01"},
+        {"d": "2024-02-30"},
+        {"d": "2024-02-01T10:00"},
         {"d": "word"},
         {"l": ["two words"]},
         {"l": [1]},
@@ -77,10 +81,18 @@ def test_documents_that_are_alike_are_recognised_and_counted(monkeypatch: pytest
     assert {key: child["count"] for key, child in dumped["root"]["children"].items()} == {"_id": 10, "k": 10, "l": 20}
 
 
+@pytest.mark.parametrize("value", [dt.date(2024, 2, 1), dt.datetime(2024, 2, 1, tzinfo=dt.UTC)], ids=str)
+def test_a_date_object_is_stored_as_its_copy_is(value: dt.date) -> None:
+    make = RecordMaker(Inference(), drop_nan=False, warn=print).make
+    for number in range(3):
+        make({"_id": str(number), "d": DAY}, number)
+    assert make({"_id": "x", "d": value}, 4) == make({"_id": "x", "d": value.isoformat()}, 5)
+
+
 def test_a_shape_that_few_documents_have_is_given_up() -> None:
     inference = Inference()
     inference.learn("0", {"a": "word", "b": "two words"})
     for number in range(200):
         inference.learn(str(number), {"a": 1 if number % 2 else "word", "b": None if number % 3 else "two words"})
-    assert not inference._shapes or all(shape.is_useful for shape in inference._shapes.values())
+    assert not inference._shapes or all(shape.stays_useful() for shape in inference._shapes.values())
     assert inference.dump()["root"]["children"]["a"]["count"] == 201

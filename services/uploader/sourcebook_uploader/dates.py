@@ -4,7 +4,7 @@ import re
 from datetime import date
 
 _MAX_REMEMBERED = 50_000  # the days of a century, and some times
-_DAY_LENGTH = len("2024-01-02")
+DAY_LENGTH = len("2024-01-02")
 _TIME = re.compile(r"T([01]\d|2[0-3])(:[0-5]\d(:[0-5]\d([.,]\d{1,9})?)?)?(Z|[+-]\d\d(:?[0-5]\d)?)?\Z", re.ASCII)
 
 
@@ -23,10 +23,10 @@ class KnownDates(set[str]):
 def _is_date(value: str) -> bool:
     size = len(value)
     # The two hyphens exclude the other forms that Python reads (20240102, 2024-W01-2).
-    if size < _DAY_LENGTH or value[7] != "-" or value[4] != "-" or (size > _DAY_LENGTH and not _TIME.match(value, 10)):
+    if size < DAY_LENGTH or value[7] != "-" or value[4] != "-" or (size > DAY_LENGTH and not _TIME.match(value, 10)):
         return False
     try:
-        date.fromisoformat(value[:_DAY_LENGTH])
+        date.fromisoformat(value[:DAY_LENGTH])
     except ValueError:
         return False
     return True

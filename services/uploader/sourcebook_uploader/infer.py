@@ -46,6 +46,7 @@ class Inference:
         self.notes: list[str] = []
         self._drop_nan = drop_nan
         self._shapes: dict[tuple[str, ...], Shape] = {}
+        self._only_shape: Shape | None = None  # as long as there is one: most sources have documents of one kind
         self._shapes_left = _MAX_SHAPES
         self._dates = KnownDates()
         self.root = Field("", "", 0)
@@ -69,33 +70,35 @@ class Inference:
             MappingError: a field is an object here and a scalar elsewhere.
         """
         self.document_id = document_id
-        keys = (*document,)
-        shape = self._shapes.get(keys)
+        shape = self._only_shape or self._shapes.get((*document,))
         if shape is not None and shape.accepts(document):
             return True
         self._is_plain = True
         self._learn_fields(self.root, document)
         if self._is_plain:
-            self._note_shape(keys, document)
+            self._note_shape(document)
         return self._is_plain
 
-    def _note_shape(self, keys: tuple[str, ...], document: dict[str, Json]) -> None:
+    def _note_shape(self, document: dict[str, Json]) -> None:
         """Have documents like this one recognised from now on; give up a shape that too few have."""
+        keys = (*document,)
         shape = self._shapes.get(keys)
         if shape is None:
             if self._shapes_left:
                 self._shapes_left -= 1
                 with contextlib.suppress(UnknownShapeError):
                     self._shapes[keys] = Shape(self.root, document, self._dates)
-        elif not shape.is_useful:
+        elif not shape.stays_useful():
             shape.settle()
             del self._shapes[keys]
+        self._only_shape = next(iter(self._shapes.values())) if len(self._shapes) == 1 else None
 
     def _forget_shapes(self) -> None:
         """Begin anew when something new was learned, or when the counts are wanted."""
         for shape in self._shapes.values():
             shape.settle()
         self._shapes.clear()
+        self._only_shape = None
 
     # The hot loop: what is already known of a field is recognised here, everything else is learned below.
     def _learn_fields(self, parent: Field, document: dict[str, Json]) -> None:  # noqa: C901, PLR0912 - one call a document

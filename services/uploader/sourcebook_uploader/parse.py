@@ -35,7 +35,8 @@ from sourcebook_uploader.validate import InvalidValueError, check_id, find_dupli
 
 REPORT_SECONDS = 0.5
 _RECORD_OVERHEAD = 170  # bytes that Python needs for a record beside its content
-_GARBAGE_THRESHOLD = 50_000  # plain documents make no garbage cycles: look for them seldom
+# Plain documents make no garbage cycles, but the records of a run are walked by each look for them: look seldom.
+_GARBAGE_THRESHOLD = 200_000
 _MAX_PLAIN_KEY = 511
 _MAX_TEXT = 20_000
 _RESERVE_BYTES = 4 * 1024 * 1024  # given back when memory runs out, so that the report of it can be made

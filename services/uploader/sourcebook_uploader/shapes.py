@@ -4,6 +4,7 @@ They teach nothing new, so they need not be walked through: msgspec compares the
 call, which takes half of the time of the walk in `infer`.
 """
 
+import datetime as dt
 from collections.abc import Callable
 from operator import attrgetter
 from typing import Annotated, Any
@@ -11,10 +12,9 @@ from typing import Annotated, Any
 import msgspec
 
 from sourcebook.model.document import Json
-from sourcebook_uploader.dates import KnownDates
+from sourcebook_uploader.dates import DAY_LENGTH, KnownDates
 from sourcebook_uploader.fields import (
     BOOLEAN,
-    DATE,
     FLOAT,
     INTEGER,
     KEYWORD,
@@ -55,8 +55,8 @@ class Shape:
 
     def __init__(self, root: Field, document: dict[str, Json], dates: KnownDates) -> None:
         self._dates = dates
-        self._tried = 0
         self._accepted = 0
+        self._refused = 0
         self._fields: list[Field] = []  # each document has one value of each
         self._lists: list[tuple[Field, _Get]] = []
         # What the types do not say: strings in which there must be no space, dates, and numbers that must not be integers.
@@ -68,14 +68,14 @@ class Shape:
         # With one name alone, `attrgetter` would not return a tuple.
         self._get_words = attrgetter(*self._words, self._words[0]) if self._words else None
 
-    @property
-    def is_useful(self) -> bool:
-        """Whether most documents with these keys have this shape."""
-        return self._tried < _TRIES or self._accepted > self._tried * _WANTED
+    def stays_useful(self) -> bool:
+        """Note that a document with these keys was refused; return whether most of them still have this shape."""
+        self._refused += 1
+        tried = self._accepted + self._refused
+        return tried < _TRIES or self._accepted > tried * _WANTED
 
     def accepts(self, document: dict[str, Json]) -> bool:  # noqa: C901 - one call a document
         """Count a document with the same root keys if it has this shape; return whether it does."""
-        self._tried += 1
         try:
             values = _convert(document, self._type)
         except msgspec.ValidationError:
@@ -101,7 +101,7 @@ class Shape:
         """Add the documents that were counted to the fields."""
         for field in self._fields:
             field.count += self._accepted
-        self._tried = self._accepted = 0
+        self._accepted = self._refused = 0
 
     def _describe_object(self, parent: Field, value: dict[str, Json], path: str) -> type[msgspec.Struct]:
         fields, names = [], {}
@@ -127,21 +127,22 @@ class Shape:
         if type(value) is dict and value:
             return self._describe_object(field, value, path + ".")
         if type(value) is str:
-            self._note_string(field, path)
-            return str
+            return self._describe_string(field, value, path)
         if type(value) is float and field.seen & FLOAT:
             if not field.seen & INTEGER:
                 self._get_floats.append(attrgetter(path))
             return _FLOAT
         return _describe_number(field, value)
 
-    def _note_string(self, field: Field, path: str) -> None:
-        if field.seen & TEXT:
-            return
-        if field.seen & KEYWORD:
-            self._words.append(path)
-        elif field.seen & DATE:
-            self._get_dates.append(attrgetter(path))
+    def _describe_string(self, field: Field, value: str, path: str) -> type:
+        if not field.seen & TEXT:
+            if field.seen & KEYWORD:
+                self._words.append(path)
+            elif len(value) == DAY_LENGTH:
+                return dt.date  # msgspec reads just what `dates` takes for a day; date objects are written as that, too
+            else:
+                self._get_dates.append(attrgetter(path))
+        return str
 
 
 def _describe_number(field: Field, value: Json) -> Any:

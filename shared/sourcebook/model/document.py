@@ -45,9 +45,11 @@ def canonical_json(document: dict[str, Json]) -> bytes:
         TypeError: a value is no JSON value (orjson's message says which).
     """
     body = _dumps(document, None, _SORTED)
-    if body[:_ID_HEAD_BYTES] == _ID_HEAD:
-        return body
-    # Keys that sort before "_id" (upper case, digits): put the id in front of the sorted rest.
+    return body if body[:_ID_HEAD_BYTES] == _ID_HEAD else _put_id_first(document)
+
+
+def _put_id_first(document: dict[str, Json]) -> bytes:
+    """Return the canonical JSON of a document with keys that sort before `_id` (upper case, digits)."""
     rest = orjson.dumps({k: v for k, v in document.items() if k != "_id"}, option=orjson.OPT_SORT_KEYS)
     return _ID_HEAD + orjson.dumps(document["_id"]) + b"," + rest[1:]
 
@@ -63,7 +65,9 @@ def make_value(document: dict[str, Json]) -> bytes:
     Raises:
         TypeError: a value is no JSON value (orjson's message says which).
     """
-    body = canonical_json(document)
+    body = _dumps(document, None, _SORTED)  # as `canonical_json`, without the call: one a document
+    if body[:_ID_HEAD_BYTES] != _ID_HEAD:
+        body = _put_id_first(document)
     return xxh3_128_digest(body) + body
 
 
