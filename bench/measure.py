@@ -17,6 +17,8 @@ from typing import Any
 SAMPLE_SECONDS = 0.1
 KIB = 1024
 MIB = 1024 * 1024
+# Modules are compiled once, by the first command, as everywhere; those of installed packages are in any case.
+_COMPILED = {"PYTHONDONTWRITEBYTECODE": ""}
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def run_measured(
         process = subprocess.Popen(
             command,
             cwd=folder,
-            env={**os.environ, **(environment or {})},
+            env={**os.environ, **_COMPILED, **(environment or {})},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -168,7 +168,7 @@ def main() -> None:
         "dump": lambda: run_jobs(dump),
         "upload": lambda: run_jobs(lambda context: start_upload(context, arguments.argument)),
         "uploads": uploads,
-        "build": lambda: run_jobs(lambda context: start_build(context, arguments.argument or CONFIG)),
+        "build": lambda: run_jobs(lambda context: start_build(context, arguments.argument or CONFIG, mode="full")),
         "index": lambda: run_jobs(lambda context: index(context, arguments.argument or CONFIG)),
         "get": lambda: get(int(arguments.argument)),
         "query": lambda: query(int(arguments.argument)),

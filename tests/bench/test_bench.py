@@ -55,6 +55,18 @@ def test_generated_file_is_in_id_order_only_if_asked(bench: Any, in_id_order: bo
     assert (ids == sorted(ids)) is in_id_order
 
 
+def test_the_round_with_the_middle_ratio_is_reported(bench: Any) -> None:
+    run = bench("run")
+    rates = [
+        ({"documents_per_cpu_second": fast}, {"documents_per_cpu_second": slow})
+        for fast, slow in [(9, 3), (4, 4), (8, 4)]
+    ]
+    rounds = [(run.ratio(fast, slow), {"fast": fast, "slow": slow}) for fast, slow in rates]
+    assert [number for number, _ in rounds] == [3, 1, 2]
+    assert run.middle(rounds)["fast"] == {"documents_per_cpu_second": 8}
+    assert run.ratio(rates[0][0], None) == 9
+
+
 def test_merge_limit_merges_root_keys(bench: Any) -> None:
     left = [{"_id": "a", "x": 1}, {"_id": "b", "x": 1, "y": 1}, {"_id": "d", "x": 1}]
     right = [{"_id": "b", "y": 2}, {"_id": "c", "y": 2}, {"_id": "e", "y": 2}]

@@ -14,12 +14,12 @@ from sourcebook.model.document import Record, make_record
 from sourcebook_uploader import runs as runs_module
 from sourcebook_uploader.runs import Run, merge_runs, write_run
 from sourcebook_uploader.upload import iter_merged_batches
-from sourcebook_uploader.validate import find_duplicate, merge_duplicates
+from sourcebook_uploader.validate import merge_duplicates
 
 
 def write(folder: Path, records: list[Record], number: int = 0) -> Run:
     ordered = sorted(records, key=lambda record: record[0])
-    return write_run(folder / f"run{number}", ordered, has_duplicates=find_duplicate(ordered) is not None)
+    return write_run(folder / f"run{number}", ordered)
 
 
 def records_of(keys: list[int], tag: str = "") -> list[Record]:

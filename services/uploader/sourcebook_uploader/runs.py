@@ -13,6 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from sourcebook.model.document import Record
+from sourcebook_uploader.validate import find_duplicate
 
 FRAME_RECORDS = 2000
 FRAME_BYTES = 512 * 1024  # a merge holds one frame of each run
@@ -32,14 +33,18 @@ class Run(NamedTuple):
     has_duplicates: bool
 
 
-def write_run(path: Path, records: Sequence[Record], *, has_duplicates: bool) -> Run:
+def write_run(path: Path, records: Sequence[Record]) -> Run:
     """Write sorted records to a new file; there must be at least one."""
     encode = msgspec.msgpack.Encoder().encode
+    has_duplicates = False
     with path.open("wb") as file:
         for start, stop in _cut_frames(records):
-            frame = encode(records[start:stop])
-            file.write(len(frame).to_bytes(_LENGTH_BYTES))
-            file.write(frame)
+            frame = records[start:stop]
+            # Frame by frame, because the records are far apart in memory: here they are read only once.
+            has_duplicates = has_duplicates or find_duplicate(frame) is not None
+            encoded = encode(frame)
+            file.write(len(encoded).to_bytes(_LENGTH_BYTES))
+            file.write(encoded)
     return Run(path, len(records), records[0][0], records[-1][0], has_duplicates)
 
 

@@ -2,7 +2,7 @@
 
 import datetime as dt
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from itertools import islice, pairwise
 from operator import eq
@@ -222,7 +222,7 @@ def _merge_records(records: list[Record]) -> Record:
     return make_record(document)
 
 
-def find_duplicate(records: list[Record]) -> bytes | None:
+def find_duplicate(records: Sequence[Record]) -> bytes | None:
     """Return the first key that stands twice in sorted records, or None."""
     keys = [key for key, _ in records]
     if not any(map(eq, keys, islice(keys, 1, None))):
