@@ -25,7 +25,7 @@ from peer import measure_peer
 BENCH = Path(__file__).resolve().parent
 SCRATCH = BENCH.parent / ".bench"
 QUERY_REPEATS = 300
-ROUNDS = 3
+ROUNDS = 5
 
 
 class Run:
@@ -64,15 +64,14 @@ class Run:
 
     def _measure_uploads(self) -> None:
         rounds = []
-        for _ in range(ROUNDS):
-            for source in generate.MAKERS:
-                self._stage("upload", self.documents, source)
-            beside = {"peer": self._measure_peer()} if self.peer else {}
-            uploads = {f"upload {source}": self.measured[f"upload {source}"] for source in generate.MAKERS}
-            rounds.append(
-                (ratio(uploads["upload alpha"], beside["peer"]["both"] if beside else None), uploads | beside)
-            )
+        for _ in range(ROUNDS if self.peer else 1):
+            self._stage("upload", self.documents, "alpha")
+            pair = {"upload alpha": self.measured["upload alpha"]}
+            if self.peer:
+                pair["peer"] = self._measure_peer()
+            rounds.append((ratio(pair["upload alpha"], pair["peer"]["both"] if self.peer else None), pair))
         self.measured |= middle(rounds)
+        self._stage("upload", self.documents, "beta")
 
     def _measure_peer(self) -> dict[str, Any]:
         peer = measure_peer(self.documents)

@@ -46,7 +46,7 @@ class Inference:
         self.notes: list[str] = []
         self._drop_nan = drop_nan
         self._shapes: dict[tuple[str, ...], Shape] = {}
-        self._only_shape: Shape | None = None  # as long as there is one: most sources have documents of one kind
+        self.only_shape: Shape | None = None  # as long as there is one: many sources have documents of one kind
         self._shapes_left = _MAX_SHAPES
         self._dates = KnownDates()
         self.root = Field("", "", 0)
@@ -70,7 +70,7 @@ class Inference:
             MappingError: a field is an object here and a scalar elsewhere.
         """
         self.document_id = document_id
-        shape = self._only_shape or self._shapes.get((*document,))
+        shape = self._shapes.get((*document,))
         if shape is not None and shape.accepts(document):
             return True
         self._is_plain = True
@@ -91,14 +91,14 @@ class Inference:
         elif not shape.stays_useful():
             shape.settle()
             del self._shapes[keys]
-        self._only_shape = next(iter(self._shapes.values())) if len(self._shapes) == 1 else None
+        self.only_shape = next(iter(self._shapes.values())) if len(self._shapes) == 1 else None
 
     def _forget_shapes(self) -> None:
         """Begin anew when something new was learned, or when the counts are wanted."""
         for shape in self._shapes.values():
             shape.settle()
         self._shapes.clear()
-        self._only_shape = None
+        self.only_shape = None
 
     # The hot loop: what is already known of a field is recognised here, everything else is learned below.
     def _learn_fields(self, parent: Field, document: dict[str, Json]) -> None:  # noqa: C901, PLR0912 - one call a document

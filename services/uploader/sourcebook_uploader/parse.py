@@ -67,7 +67,7 @@ class RecordMaker:
     """Turns what a parser yields into records, and infers the mapping on the way."""
 
     def __init__(self, inference: Inference, *, drop_nan: bool, warn: Callable[[str], None]) -> None:
-        self._learn = inference.learn
+        self._inference = inference
         self._drop_nan = drop_nan
         self._warn = warn
         self._warned_of_number = False
@@ -79,39 +79,42 @@ class RecordMaker:
             DocumentError: it breaks a rule; the message has its number, id and the path.
             MappingError: a field is an object here and a scalar in another document.
         """
-        if type(document) is not dict:
-            document = self._take_object(document, number)
-        identifier = document.get("_id")
-        if type(identifier) is not str:
-            identifier, document = self._take_id(document, number)
         try:
-            key = identifier.encode()
+            # The short way, for most documents: what is like those before has an `_id`, and teaches nothing.
+            shape = self._inference.only_shape
+            if shape is None or type(document) is not dict or not shape.accepts(document):
+                document = self._take(document, number)
+                if not self._inference.learn(document["_id"], document):
+                    document = self._copy(document, number, document["_id"])
+            key = document["_id"].encode()
             if not 0 < len(key) <= _MAX_PLAIN_KEY:
-                key = record_key(check_id(identifier, number))
-            if not self._learn(identifier, document):
-                document = self._copy(document, number, identifier)
+                key = record_key(check_id(document["_id"], number))
             return key, make_value(document)
         except (InvalidValueError, TypeError, UnicodeEncodeError, RecursionError) as error:
-            key = record_key(check_id(identifier, number))
-            return key, self._retry(document, number, identifier, error)
+            document = self._take(document, number)
+            identifier = check_id(document["_id"], number)
+            return record_key(identifier), self._retry(document, number, identifier, error)
 
-    def _take_object(self, document: Any, number: int) -> dict[str, Json]:
-        if not isinstance(document, dict):
-            raise DocumentError(
-                f"Document {number} is a {type(document).__name__}: a parser must yield dicts, one for each document.",
-                number=number,
-            )
-        return self._copy(document, number, document.get("_id"))
-
-    def _take_id(self, document: dict[str, Json], number: int) -> tuple[str, dict[str, Json]]:
-        given = document.get("_id")
+    def _take(self, document: Any, number: int) -> dict[str, Json]:
+        """Return a document as a dict whose `_id` is a string."""
+        if type(document) is not dict:
+            if not isinstance(document, dict):
+                raise DocumentError(
+                    f"Document {number} is a {type(document).__name__}: a parser must yield dicts, one for each document.",
+                    number=number,
+                )
+            document = self._copy(document, number, document.get("_id"))
+        taken: dict[str, Json] = document
+        given = taken.get("_id")
+        if type(given) is str:
+            return taken
         identifier = check_id(given, number)
         if not isinstance(given, str) and not self._warned_of_number:
             self._warned_of_number = True
             self._warn(
                 f"Document {number} has the number {given!r} as _id: it became a string, as all others of this upload."
             )
-        return identifier, {**document, "_id": identifier}
+        return {**taken, "_id": identifier}
 
     def _copy(self, document: dict[str, Json], number: int, identifier: Any) -> dict[str, Json]:
         try:
@@ -176,6 +179,7 @@ class Parser:
         make, run_bytes = maker.make, self._spec.run_bytes
         records: list[Record] = []
         append = records.append
+        record: Record = (b"", b"")
         number = size = 0
         report_at = 1
         try:
@@ -193,7 +197,7 @@ class Parser:
                     report_at = number + self._report(number)
         finally:
             self.documents = number
-            self._last_id = self.inference.document_id
+            self._last_id = record[0].decode(errors="replace")
         if records:
             self._write_run(records, number)
         self._send({"kind": "progress", "documents": number})
