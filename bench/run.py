@@ -31,7 +31,7 @@ ROUNDS = 5
 class Run:
     """The measurements on one number of documents, in a folder of their own."""
 
-    def __init__(self, documents: int, folder: Path, *, peer: bool) -> None:
+    def __init__(self, documents: int, folder: Path, *, peer: bool = False) -> None:
         self.documents = documents
         self.folder = folder
         self.peer = peer
@@ -86,7 +86,7 @@ class Run:
         rounds = []
         for _ in range(ROUNDS):
             self._script("limits.py", "merge limit", 2 * self.documents, *merge)
-            self._stage("build", 2 * self.documents)
+            self._stage("build", 2 * self.documents, "--full")
             pair = {name: self.measured[name] for name in ("merge limit", "build")}
             rounds.append((ratio(pair["build"], pair["merge limit"]), pair))
         self.measured |= middle(rounds)

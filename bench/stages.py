@@ -1,6 +1,7 @@
 """One stage of Sourcebook in a process of its own, for `run.py` to measure. SOURCEBOOK_HOME says where the data are.
 
-python bench/stages.py register FOLDER | dump | upload SOURCE | uploads | build [CONFIG] | index [CONFIG] | get N | query N
+python bench/stages.py register FOLDER | dump | upload SOURCE | uploads | build [CONFIG] [--full] | index [CONFIG]
+python bench/stages.py get N | query N
 
 `uploads` has the workers of the broker that the settings name upload all sources at once.
 """
@@ -162,13 +163,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stage", choices=["register", "dump", "upload", "uploads", "build", "index", "get", "query"])
     parser.add_argument("argument", nargs="?", default="")
+    parser.add_argument(
+        "--full", action="store_true", help="build in full even if little changed since the build before"
+    )
     arguments = parser.parse_args()
     stages: dict[str, Callable[[], Awaitable[None]]] = {
         "register": lambda: register(Path(arguments.argument)),
         "dump": lambda: run_jobs(dump),
         "upload": lambda: run_jobs(lambda context: start_upload(context, arguments.argument)),
         "uploads": uploads,
-        "build": lambda: run_jobs(lambda context: start_build(context, arguments.argument or CONFIG, mode="full")),
+        "build": lambda: run_jobs(
+            lambda context: start_build(
+                context, arguments.argument or CONFIG, mode="full" if arguments.full else "auto"
+            )
+        ),
         "index": lambda: run_jobs(lambda context: index(context, arguments.argument or CONFIG)),
         "get": lambda: get(int(arguments.argument)),
         "query": lambda: query(int(arguments.argument)),
