@@ -304,6 +304,42 @@ def test_a_queued_job_whose_message_was_lost_is_sent_again(tmp_path: Path, monke
     play(tmp_path, monkeypatch, succeed, scenario)
 
 
+def test_nobody_writes_the_record_of_a_job_once_it_is_on_its_queue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(context: Context) -> None:
+        seen: list[Job] = []
+
+        async def look(_stage: str, job_id: str) -> None:
+            seen.append(await jobs.get_job(context, job_id))
+
+        monkeypatch.setattr(context.bus, "send", look)
+        job = await jobs.submit(context, DumpSource(source="s"))
+        assert seen == [job] == [await jobs.get_job(context, job.id)]
+        assert job.sent_at
+
+    play(tmp_path, monkeypatch, succeed, scenario)
+
+
+def test_a_job_that_the_broker_did_not_take_is_sent_with_the_next_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(_stage: str, _job_id: str) -> None:
+        raise EngineUnavailable("The broker does not answer.")
+
+    async def scenario(context: Context) -> None:
+        with monkeypatch.context() as away:
+            away.setattr(context.bus, "send", refuse)
+            with pytest.raises(EngineUnavailable):
+                await jobs.submit(context, DumpSource(source="s"))
+        (job,) = await jobs.list_jobs(context)
+        assert await jobs.recover_jobs(context) == [job.id]
+        await worker.run_queued_jobs(context, cast("Any", context.bus))
+        assert (await jobs.get_job(context, job.id)).state is JobState.SUCCEEDED
+
+    play(tmp_path, monkeypatch, succeed, scenario)
+
+
 def test_a_cancelled_job_whose_worker_died_ends_cancelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(context: Context) -> None:
         job = await jobs.submit(context, DumpSource(source="s"))

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import shutil
 import time
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from typing import Any
 
 from sourcebook.context import Context
@@ -84,9 +84,25 @@ async def submit_children(context: Context, parent: Job, commands: list[Message]
 
 
 async def send(context: Context, job: Job) -> Job:
-    """Put a job on its queue and note when."""
-    await context.bus.send(job.kind, job.id)
-    return await context.catalog.update(Job, job.id, lambda j: j.model_copy(update={"sent_at": time.time()}))
+    """Note when, and put a job on its queue.
+
+    In this order, because a worker may have the job the moment it is on its queue: nobody else is to write its record then.
+    (FerretDB has lost a worker's write to one that began before it.)
+
+    Raises:
+        EngineUnavailable: the broker does not answer.
+    """
+
+    def sent_at(when: float | None) -> Callable[[Job], Job]:
+        return lambda known: known.model_copy(update={"sent_at": when})
+
+    job = await context.catalog.update(Job, job.id, sent_at(time.time()))
+    try:
+        await context.bus.send(job.kind, job.id)
+    except EngineUnavailable:
+        await context.catalog.update(Job, job.id, sent_at(None))
+        raise
+    return job
 
 
 async def get_job(context: Context, job_id: str) -> Job:
