@@ -15,8 +15,7 @@ from sourcebook.ports.locks import Locks
 from sourcebook.ports.search import SearchEngine
 from sourcebook.settings import Settings
 
-# Stages hold many records and make hardly any cycles: with Python's own threshold, a tenth of their time would go into
-# looking for those.
+# Stages hold many records and make hardly any cycles: Python's own threshold has it look for those all the time.
 _GARBAGE_THRESHOLD = 50_000
 
 

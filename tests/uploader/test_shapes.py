@@ -89,6 +89,23 @@ def test_a_date_object_is_stored_as_its_copy_is(value: dt.date) -> None:
     assert make({"_id": "x", "d": value}, 4) == make({"_id": "x", "d": value.isoformat()}, 5)
 
 
+@pytest.mark.parametrize("kinds", [1, 2])
+def test_no_document_is_compared_twice(monkeypatch: pytest.MonkeyPatch, kinds: int) -> None:
+    compared = []
+    accepts = Shape.accepts
+
+    def record(self: Shape, document: dict[str, Any]) -> bool:
+        compared.append(document["_id"])
+        return accepts(self, document)
+
+    monkeypatch.setattr(Shape, "accepts", record)
+    make = RecordMaker(Inference(), drop_nan=False, warn=print).make
+    for number in range(20):
+        odd = {"k": None} if number % 5 == 4 else {"k": "word"}
+        make({"_id": str(number), **odd, **({"other": 1} if number % kinds else {})}, number)
+    assert len(compared) == len(set(compared)) >= 15
+
+
 def test_a_shape_that_few_documents_have_is_given_up() -> None:
     inference = Inference()
     inference.learn("0", {"a": "word", "b": "two words"})

@@ -37,7 +37,8 @@ _MAX_SHAPES = 500  # that are described: a few for each field that changes, or a
 class Inference:
     """The types of all fields so far.
 
-    Call `learn` with each document; it says whether the document can be stored as it is. If not, `validate.to_plain` copies it.
+    Call `learn` with each document (or `learn_new`, if its shape does not accept it); it says whether the document can be stored
+    as it is. If not, `validate.to_plain` copies it.
     """
 
     def __init__(self, *, drop_nan: bool = False) -> None:
@@ -69,10 +70,16 @@ class Inference:
             InvalidValueError: a key or value is no JSON, or it is nested too deeply.
             MappingError: a field is an object here and a scalar elsewhere.
         """
+        shape = self.only_shape or self.find_shape(document)
+        return (shape is not None and shape.accepts(document)) or self.learn_new(document_id, document)
+
+    def find_shape(self, document: dict[str, Json]) -> Shape | None:
+        """Return the shape of the documents with the same root keys, if it is known."""
+        return self._shapes.get((*document,))
+
+    def learn_new(self, document_id: str, document: dict[str, Json]) -> bool:
+        """As `learn`, for a document that no shape accepts."""
         self.document_id = document_id
-        shape = self._shapes.get((*document,))
-        if shape is not None and shape.accepts(document):
-            return True
         self._is_plain = True
         self._learn_fields(self.root, document)
         if self._is_plain:
@@ -91,7 +98,7 @@ class Inference:
         elif not shape.stays_useful():
             shape.settle()
             del self._shapes[keys]
-        self.only_shape = next(iter(self._shapes.values())) if len(self._shapes) == 1 else None
+        self.only_shape = self._shapes.get(keys) if len(self._shapes) == 1 else None
 
     def _forget_shapes(self) -> None:
         """Begin anew when something new was learned, or when the counts are wanted."""

@@ -81,10 +81,11 @@ class RecordMaker:
         """
         try:
             # The short way, for most documents: what is like those before has an `_id`, and teaches nothing.
-            shape = self._inference.only_shape
-            if shape is None or type(document) is not dict or not shape.accepts(document):
+            inference = self._inference
+            shape = (inference.only_shape or inference.find_shape(document)) if type(document) is dict else None
+            if shape is None or not shape.accepts(document):
                 document = self._take(document, number)
-                if not self._inference.learn(document["_id"], document):
+                if not inference.learn_new(document["_id"], document):
                     document = self._copy(document, number, document["_id"])
             key = document["_id"].encode()
             if not 0 < len(key) <= _MAX_PLAIN_KEY:
