@@ -6,8 +6,15 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
+import hypothesis
 import pytest
 from support.search_engines import SEARCH_ENGINES, SearchServers
+
+# A loaded machine is no failure of a property.
+hypothesis.settings.register_profile(
+    "no_deadline", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("no_deadline")
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ and from what is to be done, so that a job that begins again finds what its part
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sourcebook.context import Context
 from sourcebook.errors import Cancelled, EngineUnavailable, JobFailed, TransientError, rebuild_error
@@ -22,14 +22,28 @@ _LOOK_SECONDS = 0.3
 
 
 async def run_parts(
-    context: Context, run: JobRun, commands: Sequence[PartCommand], *, step: str, total: int | None = None
+    context: Context,
+    run: JobRun,
+    commands: Sequence[PartCommand],
+    *,
+    step: str,
+    total: int | None = None,
+    is_last: Callable[[Job], bool] = lambda _: False,
 ) -> list[Job]:
     """Have the parts of a job done; return their records, all of them succeeded, in the order of the commands.
 
     What they make stays until the job has ended. The progress of the job is that of its parts together.
 
+    Args:
+        context: the engines.
+        run: the job.
+        commands: what the parts are to do.
+        step: what the job's progress calls this.
+        total: documents of all parts.
+        is_last: whether what a part made leaves nothing to do for those behind it, which are not waited for.
+
     Raises:
-        SourcebookError: a part failed; it is the error of that part.
+        SourcebookError: a part failed, and those before it did not; it is the error of that part.
         Cancelled: someone cancelled a part.
     """
     ids = await _submit_parts(context, run.id, commands)
@@ -38,10 +52,8 @@ async def run_parts(
         while True:
             parts = [await get_job(context, part_id) for part_id in ids]
             await run.progress(step, sum(part.progress.done for part in parts), total, "documents")
-            for part in parts:
-                _raise_if_failed(part)
-            if all(part.state is JobState.SUCCEEDED for part in parts):
-                return parts
+            if ended := _find_end(parts, is_last):
+                return ended
             if mine is not None and mine.has_ended():
                 mine = None
             if mine is None and (free := await _find_free(context, parts)):
@@ -85,9 +97,21 @@ async def _submit_part(context: Context, part: Job) -> None:
         log.warning("part_not_sent", part=part.id, error=error.message)
 
 
+def _find_end(parts: list[Job], is_last: Callable[[Job], bool]) -> list[Job]:
+    """Return the parts if enough of them have succeeded. The first failure in their order counts, not the first in time."""
+    for part in parts:
+        if part.state is JobState.CANCELLED:
+            raise Cancelled(f"Part {part.id} was cancelled.", job=part.id)
+    for number, part in enumerate(parts, start=1):
+        _raise_if_failed(part)
+        if part.state is not JobState.SUCCEEDED:
+            return []
+        if is_last(part):
+            return parts[:number]
+    return parts
+
+
 def _raise_if_failed(part: Job) -> None:
-    if part.state is JobState.CANCELLED:
-        raise Cancelled(f"Part {part.id} was cancelled.", job=part.id)
     if part.state is not JobState.FAILED or part.error is None:
         return
     details = {"job": part.id} | part.error.details

@@ -9,13 +9,13 @@ from typing import Any, cast
 import pytest
 from support.context import run_in_context
 
-from sourcebook import worker
+from sourcebook import parts, worker
 from sourcebook.context import Context
-from sourcebook.errors import DownloadInterrupted, EngineUnavailable, NotFound
+from sourcebook.errors import Cancelled, DownloadInterrupted, EngineUnavailable, NotFound
 from sourcebook.flow.messages import BuildDocuments, BuildReady, MergeRange, Message, RangeMerged
 from sourcebook.hub import jobs
 from sourcebook.model.document import make_record
-from sourcebook.model.job import Job, JobState
+from sourcebook.model.job import Job, JobError, JobState
 from sourcebook.model.names import build_part_collection_name, build_part_files_key
 from sourcebook.parts import run_parts
 from sourcebook.worker import JobRun, Outcome, StopSign, execute_job
@@ -182,6 +182,23 @@ def test_a_part_that_fails_fails_the_job_with_its_error_and_ends_the_others(
         await run_queue(context)
 
     play(tmp_path, monkeypatch, Split(fail), scenario)
+
+
+def test_the_first_failure_in_order_counts_and_a_cancelled_part_at_once() -> None:
+    def part(state: JobState) -> Job:
+        error = JobError(code="not_found", message=f"Part {state} is missing.")
+        return Job(kind="merge", target="a", lock="merge:a", state=state, error=error)
+
+    running, done, failed, cancelled = (
+        part(JobState(state)) for state in ("running", "succeeded", "failed", "cancelled")
+    )
+    assert parts._find_end([running, failed], lambda _: False) == []
+    assert parts._find_end([done, running, failed], lambda _: False) == []
+    assert parts._find_end([done, running], lambda _: True) == [done]
+    with pytest.raises(NotFound):
+        parts._find_end([done, failed, running], lambda _: False)
+    with pytest.raises(Cancelled):
+        parts._find_end([running, cancelled], lambda _: False)
 
 
 def test_a_transient_error_costs_the_part_an_attempt_and_not_the_job(

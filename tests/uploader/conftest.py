@@ -9,7 +9,6 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any, TypeVar, cast
 
-import hypothesis
 import pytest
 
 from sourcebook.backends import open_catalog, open_documents, open_files, open_inline_bus, open_locks
@@ -25,12 +24,6 @@ from sourcebook.model.upload import Upload
 from sourcebook.settings import Settings
 from sourcebook.worker import JobRun
 from sourcebook_uploader.tasks import upload
-
-# A loaded machine is no failure of a property.
-hypothesis.settings.register_profile(
-    "no_deadline", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
-)
-hypothesis.settings.load_profile("no_deadline")
 
 ResultT = TypeVar("ResultT")
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sourcebook.errors import DuplicateId, MappingError, ParserError, SourcebookError
+from sourcebook.errors import DocumentError, DuplicateId, MappingError, ParserError, SourcebookError
 from sourcebook.flow.messages import ParseArguments, UploadDump
 from sourcebook.hub import jobs
 from sourcebook.model.job import Job, JobState
@@ -116,6 +116,52 @@ def test_errors_are_those_of_one_go(
     one, many = upload_with(bench, 1), upload_with(bench, 2)
     assert type(one) is type(many) is kind
     assert told(one) == told(many)
+
+
+A, B, BAD = {"_id": "a"}, {"_id": "b"}, {"name": "no id"}
+
+
+@pytest.mark.parametrize(
+    ("groups", "kind", "words"),
+    [
+        ([[A, A], [BAD]], DuplicateId, "'a' more than once (documents 1, 2)"),
+        ([[BAD], [A, A]], DocumentError, "Document 1 has no _id"),
+        ([[A], [A, BAD]], DuplicateId, "'a' more than once"),
+        ([[A], [BAD, A]], DocumentError, "Document 1 has no _id"),
+        ([[A], [B, A, A], [BAD]], DuplicateId, "'a' more than once (documents 2, 3)"),
+        ([[A, B], [B], [BAD]], DuplicateId, "'b' more than once"),
+        ([[A, A, BAD]], DuplicateId, "'a' more than once (documents 1, 2)"),
+        ([[A, BAD, A]], DocumentError, "Document 2 has no _id"),
+        ([[B, A, A, B]], DuplicateId, "'a' more than once (documents 2, 3)"),
+    ],
+)
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_the_first_error_in_document_order_counts(
+    bench: SourceBench, groups: list[list[dict[str, Any]]], kind: type[Exception], words: str, parts: int
+) -> None:
+    write(bench, groups)
+    error = upload_with(bench, parts)
+    assert type(error) is kind
+    assert words in str(error)
+
+
+def test_a_process_that_fails_first_waits_for_those_before_it(
+    bench: SourceBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    write(bench, [[A], [BAD]])
+    text = (bench.plugin / "parser.py").read_text()
+    meet = """
+    import time
+    if number == 1:
+        (HERE / "second").touch()
+        raise KeyError("second")
+    while not (HERE / "second").exists():
+        time.sleep(0.01)
+    raise KeyError("first")
+"""
+    (bench.plugin / "parser.py").write_text(text.replace("    assert len", f"{meet}    assert len"))
+    assert "KeyError: 'first'" in str(upload_with(bench, 1))
 
 
 def test_an_exception_in_a_part_fails_the_upload_with_the_plugins_traceback(bench: SourceBench) -> None:

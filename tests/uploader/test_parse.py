@@ -173,7 +173,7 @@ def test_nan_is_refused_or_dropped(value: Any) -> None:
 @pytest.mark.parametrize("value", [0, 17, -5, 2**70])
 def test_a_number_as_id_is_warned_of_once(value: int) -> None:
     warnings: list[str] = []
-    maker = RecordMaker(Inference(), drop_nan=False, warn=warnings.append)
+    maker = RecordMaker(Inference(), drop_nan=False, warn=lambda _, text: warnings.append(text))
     original = {"_id": value, "a": 1}
     if value >= 2**63:
         with pytest.raises(DocumentError, match="_id is an integer of 71 bits"):

@@ -8,16 +8,18 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from sourcebook.context import Context
-from sourcebook.errors import Conflict, NotFound
+from sourcebook.errors import Conflict, NotFound, SourcebookError, TransientError, rebuild_error
 from sourcebook.flow.messages import ArgumentsParsed, ParseArguments
 from sourcebook.hub.sources import get_plugin
 from sourcebook.model.dump import Dump
+from sourcebook.model.job import Job
 from sourcebook.model.names import build_part_files_key
 from sourcebook.parts import run_parts
 from sourcebook.worker import JobRun
@@ -31,7 +33,7 @@ _RESULTS_FILE = "results.json"
 async def parse_tuples(
     context: Context, run: JobRun, spec: ParserSpec, tuples: list[Any], command: ParseArguments
 ) -> list[ParserResult]:
-    """Call a parser with each argument tuple; return the results in the order of the tuples.
+    """Call a parser with each argument tuple; return the results in the order of the tuples, up to the first that failed.
 
     Args:
         context: the engines.
@@ -41,7 +43,7 @@ async def parse_tuples(
         command: the command of a part, without its number and its arguments.
 
     Raises:
-        PluginError: the parallelizer, a parser or a document is wrong.
+        ParserError: the parallelizer returned something else than lists of arguments.
     """
     specs = make_parallel_specs(spec, tuples)
     parts = min(context.settings.parts, len(specs))
@@ -50,38 +52,53 @@ async def parse_tuples(
     commands = []
     for number in range(parts):
         group = specs[len(specs) * number // parts : len(specs) * (number + 1) // parts]
-        changes = {"number": number + 1, "arguments": tuple(item.args for item in group)}
+        arguments = tuple(item.args for item in group)
+        changes = {"number": number + 1, "arguments": arguments, "run_bytes": specs[0].run_bytes}
         commands.append(command.model_copy(update=changes))
     results: list[ParserResult] = []
-    for part in await run_parts(context, run, commands, step="parse"):
+    for part in await run_parts(context, run, commands, step="parse", is_last=_has_failed):
         folder = await context.files.local_folder(build_part_files_key(part.id))
         results += await asyncio.to_thread(_read_results, folder)
     return results
 
 
+def _has_failed(part: Job) -> bool:
+    return ArgumentsParsed.model_validate(part.result).failed
+
+
 async def parse_arguments(context: Context, run: JobRun, command: ParseArguments) -> ArgumentsParsed:
     """Call the parser with the argument tuples of a part, and publish the results.
 
+    An error of the parser or of a document is a result too: which one counts, the upload knows when the parts before have ended.
+
     Raises:
         NotFound: the plugin or the dump is gone.
-        PluginError: the parser or a document is wrong.
+        TransientError: another attempt may succeed.
     """
     key = build_part_files_key(run.id)
     if await context.files.exists(key):  # this part ran before and died after its last write
         results = await asyncio.to_thread(_read_results, await context.files.local_folder(key))
-        return ArgumentsParsed(documents=sum(result.documents for result in results))
+        return _sum_up(results)
     await context.files.discard(key)
     folder = await context.files.staging(key)
     scratch = folder / secrets.token_hex(4)  # a worker that was taken for dead may still write to its own
     scratch.mkdir()
-    specs = make_parallel_specs(await _make_spec(context, command, scratch), await _localize(context, command))
+    spec = await _make_spec(context, command, scratch)
+    specs = [replace(spec, number=number, args=args) for number, args in enumerate(await _localize(context, command))]
     results = await run_parsers(specs, lambda done: run.progress("parse", done, None, "documents"))
-    documents = sum(result.documents for result in results)
-    await run.progress("parse", documents, documents, "documents")
+    if isinstance(results[-1].error, TransientError):
+        raise results[-1].error
+    told = _sum_up(results)
+    await run.progress("parse", told.documents, told.documents, "documents")
     await asyncio.to_thread(_write_results, folder, results)
     with contextlib.suppress(Conflict):  # a worker that was taken for dead was faster, with the same results
         await context.files.publish(key)
-    return ArgumentsParsed(documents=documents)
+    return told
+
+
+def _sum_up(results: Sequence[ParserResult]) -> ArgumentsParsed:
+    documents = sum(result.documents for result in results)
+    return ArgumentsParsed(documents=documents, failed=any(result.error for result in results))
 
 
 async def _make_spec(context: Context, command: ParseArguments, scratch: Path) -> ParserSpec:
@@ -94,7 +111,7 @@ async def _make_spec(context: Context, command: ParseArguments, scratch: Path) -
         kwargs=command.kwargs,
         drop_nan=command.drop_nan,
         refuse_duplicates=command.refuse_duplicates,
-        run_bytes=context.settings.run_bytes,
+        run_bytes=command.run_bytes or context.settings.run_bytes,
         memory_bytes=context.settings.parser_memory_bytes,
     )
 
@@ -129,10 +146,15 @@ def _write_results(folder: Path, results: Sequence[ParserResult]) -> None:
             "documents": result.documents,
             "warnings": result.warnings,
             "inferred": result.inferred,
+            "error": _describe_error(result.error),
         }
         for result in results
     ]
-    (folder / _RESULTS_FILE).write_bytes(orjson.dumps(told))
+    (folder / _RESULTS_FILE).write_bytes(orjson.dumps(told, default=str))
+
+
+def _describe_error(error: SourcebookError | None) -> dict[str, Any] | None:
+    return None if error is None else {"code": error.code, "message": error.message, "details": error.details}
 
 
 def _describe_run(folder: Path, run: Run) -> dict[str, Any]:
@@ -144,7 +166,8 @@ def _read_results(folder: Path) -> list[ParserResult]:
     results = []
     for told in orjson.loads((folder / _RESULTS_FILE).read_bytes()):
         runs = [_read_run(folder, item) for item in told.pop("runs")]
-        results.append(ParserResult(runs=runs, **told))
+        error = told.pop("error")
+        results.append(ParserResult(runs=runs, error=error and rebuild_error(**error), **told))
     return results
 
 

@@ -31,7 +31,7 @@ from sourcebook.sdk.plugins import format_plugin_traceback, load_function
 from sourcebook.sdk.sandbox import enter_sandbox
 from sourcebook_uploader.infer import Inference
 from sourcebook_uploader.runs import write_run
-from sourcebook_uploader.validate import InvalidValueError, check_id, find_duplicate, to_plain
+from sourcebook_uploader.validate import InvalidValueError, check_id, to_plain
 
 REPORT_SECONDS = 0.5
 _RECORD_OVERHEAD = 170  # bytes that Python needs for a record beside its content
@@ -66,7 +66,7 @@ class ParserSpec:
 class RecordMaker:
     """Turns what a parser yields into records, and infers the mapping on the way."""
 
-    def __init__(self, inference: Inference, *, drop_nan: bool, warn: Callable[[str], None]) -> None:
+    def __init__(self, inference: Inference, *, drop_nan: bool, warn: Callable[[str, str], None]) -> None:
         self._inference = inference
         self._drop_nan = drop_nan
         self._warn = warn
@@ -113,7 +113,8 @@ class RecordMaker:
         if not isinstance(given, str) and not self._warned_of_number:
             self._warned_of_number = True
             self._warn(
-                f"Document {number} has the number {given!r} as _id: it became a string, as all others of this upload."
+                "number_as_id",
+                f"Document {number} has the number {given!r} as _id: it became a string, as all others of this upload.",
             )
         return {**taken, "_id": identifier}
 
@@ -182,7 +183,7 @@ class Parser:
         append = records.append
         record: Record = (b"", b"")
         number = size = 0
-        report_at = 1
+        report_at = first = 1
         try:
             for document in documents:
                 number += 1
@@ -190,17 +191,24 @@ class Parser:
                 append(record)
                 size += len(record[1]) + _RECORD_OVERHEAD
                 if size >= run_bytes:
-                    self._write_run(records, number)
+                    self._write_run(records, first)
                     self._held = records[::_HELD]
                     records.clear()
-                    size = 0
+                    size, first = 0, number + 1
                 if number >= report_at:
                     report_at = number + self._report(number)
+        except (DuplicateId, EngineUnavailable):
+            raise
+        except (Exception, SystemExit):
+            # An `_id` that stands twice among the documents before this one counts, not what is wrong here.
+            if records and self._spec.refuse_duplicates:
+                self._write_run(records, first)
+            raise
         finally:
             self.documents = number
             self._last_id = record[0].decode(errors="replace")
         if records:
-            self._write_run(records, number)
+            self._write_run(records, first)
         self._send({"kind": "progress", "documents": number})
 
     def _report(self, number: int) -> int:
@@ -211,7 +219,8 @@ class Parser:
         self._send({"kind": "progress", "documents": number})
         return min(max(1, int(rate * REPORT_SECONDS)), 100_000)
 
-    def _write_run(self, records: list[Record], number: int) -> None:
+    def _write_run(self, records: list[Record], first: int) -> None:
+        """Write records, of which the first was made of document number `first`."""
         ordered = sorted(records, key=itemgetter(0))
         path = Path(self._spec.scratch) / f"run-{self._spec.number}-{self._runs}"
         self._runs += 1
@@ -222,17 +231,26 @@ class Parser:
                 f"Sorted documents cannot be written to {path.parent}: {error.strerror}. Is the disk full?"
             ) from error
         if run.has_duplicates and self._spec.refuse_duplicates:
-            repeated, first = find_duplicate(ordered) or b"", number - len(records) + 1
+            repeated = _find_first_repeated(records)
             raise duplicate_error(repeated, [first + i for i, record in enumerate(records) if record[0] == repeated])
         told = {"path": str(path), "total": run.total, "first": run.first.hex(), "last": run.last.hex()}
         self._send({"kind": "run", **told, "has_duplicates": run.has_duplicates})
 
-    def _warn(self, text: str) -> None:
-        self._send({"kind": "warning", "text": text})
+    def _warn(self, kind: str, text: str) -> None:
+        self._send({"kind": "warning", "of": kind, "text": text})
 
     def describe_position(self) -> str:
         """Return how far the parser came, for an error message."""
         return f"after {self.documents} documents (the last _id was {self._last_id!r})" if self.documents else "at once"
+
+
+def _find_first_repeated(records: list[Record]) -> bytes:
+    seen: set[bytes] = set()
+    for key, _ in records:
+        if key in seen:
+            break
+        seen.add(key)
+    return key
 
 
 def duplicate_error(key: bytes, numbers: list[int]) -> DuplicateId:

@@ -31,11 +31,14 @@ ProgressListener = Callable[[int], Awaitable[None]]
 
 @dataclass(slots=True)
 class ParserResult:
-    """What a parser process has made: its runs in the parser's order, how many documents, and the inference."""
+    """What a parser process has made: its runs in the parser's order, how many documents, and the inference.
+
+    With an `error` it stopped there; its runs hold the documents before.
+    """
 
     runs: list[Run] = field(default_factory=list)
     documents: int = 0
-    warnings: list[str] = field(default_factory=list)
+    warnings: dict[str, str] = field(default_factory=dict)  # one of each kind
     inferred: dict[str, Json] | None = None
     error: SourcebookError | None = None
 
@@ -43,13 +46,11 @@ class ParserResult:
 async def run_parsers(specs: Sequence[ParserSpec], progress: ProgressListener) -> list[ParserResult]:
     """Run parser processes, as many side by side as there are processors, and return their results in the same order.
 
+    The first that failed, in this order and not in time, is the last result: what comes after it is ended.
+
     Args:
         specs: one for each process.
         progress: awaited with the number of documents of all processes together; what it raises ends them.
-
-    Raises:
-        ParserError: a parser raised or its process ended before it was done.
-        PluginError: a parser yielded what cannot be stored.
     """
     counts = [0] * len(specs)
     slots = asyncio.Semaphore(os.cpu_count() or 1)
@@ -65,9 +66,16 @@ async def run_parsers(specs: Sequence[ParserSpec], progress: ProgressListener) -
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(run(index, spec)) for index, spec in enumerate(specs)]
+            results = []
+            for task in tasks:
+                results.append(await task)
+                if results[-1].error is not None:
+                    break
+            for later in tasks[len(results) :]:
+                later.cancel()
     except BaseExceptionGroup as failed:
         raise failed.exceptions[0] from None
-    return [task.result() for task in tasks]
+    return results
 
 
 async def _run_parser(spec: ParserSpec, listen: ProgressListener) -> ParserResult:
@@ -141,7 +149,7 @@ async def _read_reports(reports: asyncio.StreamReader, result: ParserResult, lis
                 result.documents = report["documents"]
                 await listen(result.documents)
             case "warning":
-                result.warnings.append(report["text"])
+                result.warnings.setdefault(report["of"], report["text"])
             case "run":
                 first, last = bytes.fromhex(report["first"]), bytes.fromhex(report["last"])
                 result.runs.append(Run(Path(report["path"]), report["total"], first, last, report["has_duplicates"]))
@@ -154,11 +162,11 @@ async def _read_reports(reports: asyncio.StreamReader, result: ParserResult, lis
 
 
 def _judge(spec: ParserSpec, result: ParserResult, exit_code: int, output: str) -> ParserResult:
-    """Return a complete result, or raise what the process reported or died of."""
+    """Return a result that is complete, or has the error that the process reported or died of."""
     if result.error is not None:
         if output and isinstance(result.error, ParserError):
             result.error.details["output"] = output
-        raise result.error
+        return result
     if result.inferred is not None and exit_code == 0:
         return result
     limit = f"{spec.memory_bytes // 1024**2} MiB"
@@ -167,13 +175,14 @@ def _judge(spec: ParserSpec, result: ParserResult, exit_code: int, output: str) 
         if exit_code < 0
         else " Did it call os._exit?"
     )
-    raise ParserError(
+    result.error = ParserError(
         f"The process of {spec.parser!r} ended with {describe_exit(exit_code)} after {result.documents} documents or a few "
         f"more.{hint}",
         exit=exit_code,
         documents=result.documents,
         output=output,
     )
+    return result
 
 
 class _Output:

@@ -5,14 +5,22 @@ import contextlib
 import secrets
 import shutil
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from sourcebook.context import Context
-from sourcebook.errors import Cancelled, MissingUpload, NotFound, ParserError, SourcebookError
+from sourcebook.errors import (
+    Cancelled,
+    DocumentError,
+    MappingError,
+    MissingUpload,
+    NotFound,
+    ParserError,
+    SourcebookError,
+)
 from sourcebook.flow.messages import ParseArguments, UploadDump, UploadReady
 from sourcebook.hub.sources import read_manifest
 from sourcebook.model.build import Build
@@ -35,6 +43,7 @@ from sourcebook_uploader.parser_process import ParserResult, run_parsers
 from sourcebook_uploader.runs import Run, merge_runs
 from sourcebook_uploader.validate import find_duplicate, merge_duplicates
 
+_LOOK_DOCUMENTS = 2000
 _HOOK_TIMEOUT = timedelta(minutes=10)  # for `mapping` and `parallelizer`, which only list things
 
 
@@ -191,8 +200,9 @@ async def _parse(context: Context, run: JobRun, plan: _Plan) -> list[ParserResul
         argument = _uploader_object(uploader, plan.data_folder, as_class=False)
         tuples = await _call_hook(context, plan.folder, uploader.parallelizer, argument)
         results = await parse_tuples(context, run, spec, tuples, _make_part_command(run, plan, spec))
-    for warning in dict.fromkeys(warning for result in results for warning in result.warnings):
+    for warning in _first_of_each_kind(results):
         run.warn(warning)
+    await asyncio.to_thread(_raise_first_error, results, uploader.on_duplicates)
     if not any(result.runs for result in results):
         raise ParserError(
             f"{uploader.parser!r} yielded no documents from {plan.dump.release!r} (files: "
@@ -200,6 +210,24 @@ async def _parse(context: Context, run: JobRun, plan: _Plan) -> list[ParserResul
             parser=uploader.parser,
         )
     return results
+
+
+def _first_of_each_kind(results: Sequence[ParserResult]) -> Iterable[str]:
+    warnings: dict[str, str] = {}
+    for result in results:
+        warnings.update({kind: text for kind, text in result.warnings.items() if kind not in warnings})
+    return warnings.values()
+
+
+def _raise_first_error(results: Sequence[ParserResult], on_duplicates: str) -> None:
+    """Raise what is wrong first in the order of the documents, however many processes and workers there were."""
+    error = results[-1].error if results else None
+    if isinstance(error, DocumentError | MappingError | ParserError) and on_duplicates == "error":
+        runs = [item for result in results for item in result.runs]
+        for _ in iter_merged_batches(runs, on_duplicates=on_duplicates, size=_LOOK_DOCUMENTS):
+            pass  # an `_id` that stands twice is raised
+    if error is not None:
+        raise error
 
 
 def _make_part_command(run: JobRun, plan: _Plan, spec: ParserSpec) -> ParseArguments:

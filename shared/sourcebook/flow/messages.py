@@ -79,13 +79,15 @@ class ParseArguments(PartCommand):
     kwargs: dict[str, Any]
     drop_nan: bool
     refuse_duplicates: bool
+    run_bytes: int = 0
     arguments: tuple[list[Any], ...] = ()
 
 
 class ArgumentsParsed(Message):
-    """The runs of a part are published; `documents` is how many the parser yielded."""
+    """The runs of a part are published; `documents` is how many the parser yielded before it ended, or `failed`."""
 
     documents: int
+    failed: bool = False
 
 
 class InspectUpload(Message):
