@@ -1,14 +1,13 @@
 """The contract of search engines, on every engine: what a query means, sorts, pages, facets, how an index comes and goes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
+from support.search_corpus import Corpus, fill, open_engines
 from support.search_engines import (
     NO_ID_TERMS,
     NO_NORMALIZER,
@@ -19,13 +18,9 @@ from support.search_engines import (
     skip_on_osmem,
 )
 
-from sourcebook.backends import open_documents, open_search
 from sourcebook.errors import EngineUnavailable, NotFound, QuerySyntaxError
 from sourcebook.model.document import make_record
 from sourcebook.model.query import Facet, FacetRequest, MatchQuery, SearchRequest, SearchResult, SortKey
-from sourcebook.ports.documents import DocumentStore
-from sourcebook.ports.search import SearchEngine
-from sourcebook.settings import Settings
 
 KEYWORD: dict[str, Any] = {"type": "keyword", "normalizer": "keyword_lowercase_normalizer"}
 PROPERTIES: dict[str, dict[str, Any]] = {
@@ -93,46 +88,7 @@ DOCUMENTS: list[dict[str, Any]] = [
 ]
 
 
-@dataclass
-class Corpus:
-    engine: SearchEngine
-    documents: DocumentStore
-    index: str
-    collection: str = "collection"
-
-    async def find(self, query: Any, **options: Any) -> SearchResult:
-        return await self.engine.search(self.index, SearchRequest(query=query, **options))
-
-    async def ids(self, query: Any, **options: Any) -> list[str]:
-        return [hit.id for hit in (await self.find(query, **{"size": 1000, **options})).hits]
-
-
 Scenario = Callable[[Corpus], Coroutine[Any, Any, None]]
-
-
-@asynccontextmanager
-async def open_engines(home: Path, **given: Any) -> AsyncIterator[tuple[SearchEngine, DocumentStore]]:
-    settings = Settings(home=home, **given)
-    documents = await open_documents(settings)
-    engine = await open_search(settings, documents)
-    try:
-        yield engine, documents
-    finally:
-        await engine.close()
-        await documents.close()
-
-
-async def fill(corpus: Corpus, contents: Sequence[dict[str, Any]], properties: dict[str, Any], batch: int = 2) -> int:
-    records = sorted(make_record(document) for document in contents)
-    async with corpus.documents.create(corpus.collection) as collection:
-        await collection.write(records)
-        await collection.commit()
-    async with corpus.engine.create(
-        corpus.index, collection=corpus.collection, properties=properties, settings={}
-    ) as writer:
-        for start in range(0, len(records), batch):
-            await writer.add(records[start : start + batch])
-        return await writer.commit()
 
 
 class Runner:

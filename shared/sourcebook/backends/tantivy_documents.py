@@ -23,7 +23,7 @@ from sourcebook.backends.tantivy_fields import (
     Kind,
     Leaf,
 )
-from sourcebook.backends.tantivy_values import ENCODERS, encode_keyword, plain_text
+from sourcebook.backends.tantivy_values import ENCODERS, encode_keyword, order_float, plain_text
 from sourcebook.model.document import HASH_BYTES
 from sourcebook.model.query import ALL_FIELD
 
@@ -146,7 +146,7 @@ def _walk(document: dict[str, Any], plan: _Plan, out: dict[str, Any]) -> None:  
                 continue
         elif kind is float:
             if usual == _FRACTION and name not in out:
-                out[name] = value
+                out[name] = order_float(value)
                 continue
         elif kind is bool:
             if usual == _FLAG and name not in out:

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tantivy import Occur, Query
+from tantivy import FieldType, Occur, Query
 
-from sourcebook.backends.tantivy_fields import Kind, Leaf
+from sourcebook.backends.tantivy_fields import RANGED, Kind, Leaf
 from sourcebook.backends.tantivy_index import OpenIndex
 from sourcebook.backends.tantivy_values import decode_value
 from sourcebook.errors import QuerySyntaxError
@@ -103,8 +103,9 @@ class _Counter:
         return FacetTerm(term=decode_value(leaf.kind, key), count=count, inner=inner)
 
     def _with_term(self, leaf: Leaf, key: Any) -> Query:
-        term = float(key) if leaf.kind is Kind.FLOAT else key
-        return Query.term_query(self._index.schema, leaf.name, term)
+        if leaf.kind in RANGED:
+            return Query.range_query(self._index.schema, leaf.name, FieldType.Integer, key, key)
+        return Query.term_query(self._index.schema, leaf.name, key)
 
     def _first_terms(self, query: Query, request: FacetRequest, leaf: Leaf, terms: dict[str, Any]) -> list[Bucket]:
         """Return the buckets to show: by count, then by term, also where many terms share the last count shown."""

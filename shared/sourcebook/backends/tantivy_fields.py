@@ -60,6 +60,7 @@ SPARE_FIELDS = {
     Kind.FLOAT: tuple(f"sf{number}" for number in range(3)),
 }
 _SPARE_KINDS = {Kind.DATE: Kind.INTEGER, Kind.BOOLEAN: Kind.INTEGER}
+RANGED = {Kind.FLOAT, Kind.DATE}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -251,11 +252,8 @@ def _add_field(builder: SchemaBuilder, leaf: Leaf) -> None:
     elif leaf.kind is Kind.KEYWORD:
         builder.add_text_field(leaf.name, fast=True, tokenizer_name="raw", index_option="basic")
         builder.add_text_field(leaf.greatest, fast=True, tokenizer_name="raw", index_option="basic")
-    elif leaf.kind is Kind.FLOAT:
-        builder.add_float_field(leaf.name, fast=True)
-        builder.add_float_field(leaf.greatest, fast=True)
     else:
         # Fractions and dates are asked for by range, which the column answers; a list of documents for each of their many values
         # would cost a tenth of the indexing. Whole numbers are identifiers often enough: those are looked up one by one.
-        builder.add_integer_field(leaf.name, indexed=leaf.kind is not Kind.DATE, fast=True)
+        builder.add_integer_field(leaf.name, indexed=leaf.kind not in RANGED, fast=True)
         builder.add_integer_field(leaf.greatest, fast=True)

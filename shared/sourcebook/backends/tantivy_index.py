@@ -13,7 +13,7 @@ from sourcebook.backends.tantivy_query import QueryTranslator
 from sourcebook.errors import EngineUnavailable, IndexDamaged
 from sourcebook.model.document import content_hash
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST_FILE = "sourcebook.json"
 META_FILE = "meta.json"
 

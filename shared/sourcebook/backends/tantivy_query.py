@@ -14,7 +14,7 @@ from sourcebook.backends.dates import read_moment
 from sourcebook.backends.lucene_regex import lucene_regex
 from sourcebook.backends.tantivy_fields import ID_FIELD, MAX_LONG, MIN_LONG, PRESENT_FIELD, FieldTable, Kind, Leaf
 from sourcebook.backends.tantivy_strings import range_regex, wildcard_regex
-from sourcebook.backends.tantivy_values import encode_boolean, read_number
+from sourcebook.backends.tantivy_values import encode_boolean, encode_float, read_number
 from sourcebook.errors import QuerySyntaxError
 from sourcebook.model.query import ALL_FIELD, MatchQuery
 
@@ -144,15 +144,12 @@ class QueryTranslator:
         if leaf.kind is Kind.DATE:
             span = read_moment(text)
             return Query.empty_query() if span is None else self._number_range(leaf, *span)
-        value: int | float | None
-        value = encode_boolean(leaf, text) if leaf.kind is Kind.BOOLEAN else read_number(text)
-        if leaf.kind is Kind.INTEGER and value is not None:
-            value = int(value) if value == int(value) and MIN_LONG <= value <= MAX_LONG else None
+        if leaf.kind is Kind.FLOAT:
+            place = encode_float(leaf, text)
+            return Query.empty_query() if place is None else self._number_range(leaf, place, place)
+        value = encode_boolean(leaf, text) if leaf.kind is Kind.BOOLEAN else _read_whole(text)
         if value is None:
             return Query.empty_query()
-        if leaf.kind is Kind.FLOAT:
-            number = float(value)
-            return _of_one_score(Query.range_query(self._schema, leaf.name, FieldType.Float, number, number))
         return _of_one_score(Query.term_query(self._schema, leaf.name, value))
 
     def _regex(self, leaf: Leaf, expression: str | None) -> Query:
@@ -180,8 +177,6 @@ class QueryTranslator:
             low, high = (None if bound is None else _fold(leaf, bound) for bound in (node.low, node.high))
             expression = range_regex(low, high, include_low=node.include_low, include_high=node.include_high)
             return self._regex(leaf, expression)
-        if leaf.kind is Kind.FLOAT:
-            return self._float_range(leaf, node)
         bounds = _whole_bounds(leaf, node)
         return Query.empty_query() if bounds is None else self._number_range(leaf, *bounds)
 
@@ -190,28 +185,6 @@ class QueryTranslator:
             return Query.empty_query()
         clipped = max(low, MIN_LONG), min(high, MAX_LONG)
         return _of_one_score(Query.range_query(self._schema, leaf.name, FieldType.Integer, clipped[0], clipped[1]))
-
-    def _float_range(self, leaf: Leaf, node: lucene.Range) -> Query:
-        bounds = [None if text is None else read_number(text) for text in (node.low, node.high)]
-        if (bounds[0] is None) != (node.low is None) or (bounds[1] is None) != (node.high is None):
-            return Query.empty_query()
-        try:
-            low, high = (None if bound is None else float(bound) for bound in bounds)
-        except OverflowError:
-            return Query.empty_query()
-        # An open side has to be called inclusive.
-        include_low, include_high = low is None or node.include_low, high is None or node.include_high
-        return _of_one_score(
-            Query.range_query(
-                self._schema,
-                leaf.name,
-                FieldType.Float,
-                low,
-                high,
-                include_lower=include_low,
-                include_upper=include_high,
-            )
-        )
 
 
 def _of_one_score(query: Query) -> Query:
@@ -265,12 +238,18 @@ def _whole_bounds(leaf: Leaf, node: lucene.Range) -> tuple[int, int] | None:
     return low, high
 
 
+def _read_whole(text: str) -> int | None:
+    number = read_number(text)
+    whole = None if number is None or number != int(number) else int(number)
+    return whole if whole is not None and MIN_LONG <= whole <= MAX_LONG else None
+
+
 def _read_bound(leaf: Leaf, text: str) -> tuple[int, int] | None:
     """Return the first and last whole number that a bound stands for: a date's span; for 1.5 none (2 to 1)."""
     if leaf.kind is Kind.DATE:
         return read_moment(text)
-    if leaf.kind is Kind.BOOLEAN:
-        value = encode_boolean(leaf, text)
-        return None if value is None else (value, value)
-    number = read_number(text)
-    return None if number is None else (math.ceil(number), math.floor(number))
+    if leaf.kind is Kind.INTEGER:
+        number = read_number(text)
+        return None if number is None else (math.ceil(number), math.floor(number))
+    value = encode_boolean(leaf, text) if leaf.kind is Kind.BOOLEAN else encode_float(leaf, text)
+    return None if value is None else (value, value)

@@ -148,8 +148,7 @@ class Sorter:
         if leaf.kind is Kind.KEYWORD:
             equal = Query.term_query(schema, leaf.name, value)
         else:
-            kind = FieldType.Float if leaf.kind is Kind.FLOAT else FieldType.Integer
-            equal = Query.range_query(schema, leaf.name, kind, value, value)
+            equal = Query.range_query(schema, leaf.name, FieldType.Integer, value, value)
         tied = _both(query, equal)
         if better and self._index.has_several_values(leaf):
             # A document with several values may have this one too, but is sorted by a better one.

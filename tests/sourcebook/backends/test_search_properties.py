@@ -36,8 +36,10 @@ def one_or_more(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 
 names = st.text(LETTERS, max_size=3)
-numbers = st.integers(-3, 3) | st.sampled_from([-(2**63), 2**63 - 1, 2**40])
-fractions = st.sampled_from([-1e300, -1.5, 0.0, 0.1, 2.0, 1e300])
+numbers = st.integers(-3, 3) | st.sampled_from([-(2**63), 2**63 - 1, 2**40, 2**53, 2**53 + 1, -(2**53) - 1])
+fractions = st.sampled_from([-1e300, -1.5, -0.0, 0.1, 2.0, 5e-324, 1e308]) | st.floats(
+    allow_nan=False, allow_infinity=False
+)
 texts = st.lists(st.sampled_from(WORDS), max_size=5).map(" ".join)
 inner = st.fixed_dictionaries({}, optional={"k": one_or_more(names), "n": one_or_more(st.integers(-3, 3))})
 bodies = st.fixed_dictionaries(
@@ -148,7 +150,8 @@ leaf_queries = st.one_of(
     ),
     st.just(("_exists_:o", lambda document: bool(values(document, "o.k") or values(document, "o.n")))),
     st.just(("_exists_:t", lambda document: any(item is not None for item in flat(document.get("t"))))),
-    st.integers(-3, 3).map(lambda number: (f'n:"{number}"', lambda document: number in values(document, "n"))),
+    numbers.map(lambda number: (f'n:"{number}"', lambda document: number in values(document, "n"))),
+    fractions.map(lambda number: (f'f:"{number}"', lambda document: number in values(document, "f"))),
 )
 
 
@@ -315,6 +318,36 @@ def check_order_and_pages(index: Indexed, query: str, wanted: list[Document], ke
         token, is_last = page.next_page, page.next_page is None
         assert page.total == len(wanted)
     assert walked == [document["_id"] for document in wanted]
+
+
+PRECISE = st.one_of(
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.floats(0, 1).map(lambda share: share / 3),
+    st.sampled_from([0.42291764838969603, 5e-324, -2.2250738585072014e-308, 1e308, -1.7976931348623157e308, 0.1 + 0.2]),
+)
+
+
+@QUICK
+@given(fractions_given=st.lists(PRECISE, min_size=20, max_size=200, unique=True))
+def test_fractions_are_found_counted_and_sorted_to_their_last_digit(
+    home: Path, runner: asyncio.Runner, fractions_given: list[float]
+) -> None:
+    documents = [{"_id": f"d{number:03}", "f": value} for number, value in enumerate(fractions_given)]
+    index = Indexed(home, "fractions", documents, runner)
+    try:
+        for document in documents[:20]:
+            value = document["f"]
+            equal = [other["_id"] for other in documents if other["f"] == value]
+            above = [other["_id"] for other in documents if other["f"] > value]
+            assert index.ids(f'f:"{value!r}"') == equal
+            assert index.ids(f"f:>{value!r}") == above
+            assert index.ids(f"f:[{value!r} TO {value!r}]") == equal
+        size = len(documents)
+        check_facet(index.search("*", facets=(FacetRequest("f"),), facet_size=size).facets["f"], documents, "f", size)
+        ordered = sorted(documents, key=lambda document: document["f"])
+        assert index.ids("*", sort=(SortKey("f"),)) == [document["_id"] for document in ordered]
+    finally:
+        index.close()
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,14 @@
 """Values of documents and of queries, as the index holds them."""
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sourcebook.backends.tantivy_fields import FieldTable, Kind
-from sourcebook.backends.tantivy_values import ENCODERS, decode_value, plain_text, read_number
+from sourcebook.backends.tantivy_values import ENCODERS, decode_value, float_at, order_float, plain_text, read_number
 from sourcebook.errors import MappingError
 
 DAY = 86_400_000
@@ -25,8 +28,13 @@ ENCODED = [
     ("integer", True, None),
     ("integer", 2**63, None),
     ("integer", "1e400", None),
-    ("float", 1, 1.0),
-    ("float", "1.5", 1.5),
+    ("integer", "9007199254740993.0", 9007199254740993),
+    ("integer", "1_000", None),
+    ("integer", "\u0663", None),
+    ("float", 1, order_float(1.0)),
+    ("float", "1.5", order_float(1.5)),
+    ("float", -0.0, 0),
+    ("float", "1e400", None),
     ("float", "nan", None),
     ("float", 10**400, None),
     ("float", [], None),
@@ -57,7 +65,18 @@ def test_facet_terms_are_json_values() -> None:
     assert decode_value(Kind.KEYWORD, "a") == "a"
 
 
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=2))
+def test_the_order_of_fractions_is_that_of_their_places_and_loses_nothing(numbers: list[float]) -> None:
+    places = [order_float(number) for number in numbers]
+    assert [float_at(place) for place in places] == numbers
+    assert [float_at(place) for place in sorted(places)] == sorted(numbers)
+    assert all(-(2**63) <= place < 2**63 for place in places)
+
+
 def test_numbers_of_queries() -> None:
+    assert read_number("9007199254740993") == 9007199254740993
+    assert read_number("9007199254740993.5") == Decimal("9007199254740993.5")
+    assert [read_number(text) for text in ("1_0", "infinity", "nan", "1e400", "", "0x10", "9" * 400)] == [None] * 7
     assert [read_number(text) for text in ("5", "-5", "5.5", "1e3", "x", "inf")] == [5, -5, 5.5, 1000.0, None, None]
     assert [plain_text(value) for value in (False, True, 1.5, "x")] == ["false", "true", "1.5", "x"]
 

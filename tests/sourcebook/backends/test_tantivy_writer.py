@@ -13,7 +13,7 @@ from sourcebook.backends.search_tantivy import TantivySearchEngine
 from sourcebook.backends.tantivy_documents import DocumentFlattener
 from sourcebook.backends.tantivy_fields import FieldTable
 from sourcebook.backends.tantivy_ids import build_number
-from sourcebook.backends.tantivy_index import MANIFEST_FILE
+from sourcebook.backends.tantivy_index import FORMAT, MANIFEST_FILE
 from sourcebook.errors import Conflict, EngineUnavailable, InvalidName
 from sourcebook.model.document import make_record
 from sourcebook.model.query import SearchRequest
@@ -222,7 +222,7 @@ def test_an_index_of_another_format_is_not_read(tmp_path: Path) -> None:
         engine = make_engine(tmp_path)
         await fill(engine, "one", "a")
         manifest = tmp_path / "one" / MANIFEST_FILE
-        manifest.write_bytes(manifest.read_bytes().replace(b'"format": 2', b'"format": 99'))
+        manifest.write_bytes(manifest.read_bytes().replace(b'"format": %d' % FORMAT, b'"format": 99'))
         with pytest.raises(EngineUnavailable, match=r"format 99.*release apply"):
             await engine.search("one", SearchRequest())
 
