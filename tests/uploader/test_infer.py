@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sourcebook.errors import MappingError
 from sourcebook_uploader import infer
 from sourcebook_uploader.describe import count_fields, describe_properties, list_warnings
+from sourcebook_uploader.fields import LONG_STRING
 from sourcebook_uploader.infer import Inference
 from sourcebook_uploader.validate import InvalidValueError
 
@@ -85,11 +85,84 @@ def test_empty_values_say_nothing() -> None:
 
 
 @pytest.mark.parametrize(("first", "second"), [({"b": 1}, "x"), ("x", {"b": 1}), ([{"b": 1}], [2]), (True, [{"b": 1}])])
-def test_an_object_and_a_scalar_are_a_conflict(first: Any, second: Any) -> None:
-    with pytest.raises(
-        MappingError, match=r"Field 'x\.a' is an object in document 'id.' and (a|an) \w+ in document 'id.'"
-    ):
-        learn({"x": {"a": first}}, {"x": {"a": second}})
+def test_an_object_here_and_a_value_there_is_stored_and_not_indexed(first: Any, second: Any) -> None:
+    inference = learn({"x": {"a": first}}, {"x": {"a": second, "c": 1}})
+    assert describe_properties(inference) == {
+        "x": {"properties": {"a": {"type": "object", "enabled": False}, "c": {"type": "integer"}}}
+    }
+    [warning] = list_warnings(inference)
+    assert "Field 'x.a' is an object in some documents and a value in others" in warning
+    assert "'id0'" in warning
+    assert "'id1'" in warning
+
+
+def test_a_column_of_categories_can_be_searched_by_word_and_counted_whole() -> None:
+    category = {"type": "text", "fields": {"keyword": KEYWORD}}
+    assert describe_properties(learn({"a": "breast cancer"}, {"a": "asthma"})) == {"a": category}
+    assert describe_properties(learn({"a": "asthma"}, {"a": ["breast cancer"]})) == {"a": category}
+    assert describe_properties(learn({"a": "breast cancer " + "x" * 100})) == {"a": {"type": "text"}}
+
+
+def test_many_different_texts_are_no_categories() -> None:
+    many = [{"a": f"number {number}"} for number in range(infer.MAX_PHRASES)]
+    assert "fields" in describe_properties(learn(*many, *many))["a"]
+    inference = learn(*many, {"a": "one more"}, *many)
+    assert describe_properties(inference) == {"a": {"type": "text"}}
+    assert count_fields(inference) == {"a": 2 * infer.MAX_PHRASES + 1}
+
+
+def test_the_phrases_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(infer, "_MAX_PHRASES", 10)
+    inference = learn(*({f"k{number}": f"number {number}"} for number in range(20)))
+    assert sum(len(field.phrases) for field in inference.fields()) == 10
+
+
+def test_categories_of_two_processes_are_counted_together() -> None:
+    parts = [learn(*({"a": f"{side} {number}"} for number in range(600))) for side in ("left", "right")]
+    merged = Inference()
+    for part in parts:
+        merged.absorb(orjson.loads(orjson.dumps(part.dump())))
+    assert describe_properties(merged) == {"a": {"type": "text"}}
+    assert not any(field.phrases for field in merged.fields())
+
+
+def test_a_value_that_no_term_can_hold_is_named_at_the_upload() -> None:
+    titin = "M" * 34_350
+    [warning] = list_warnings(learn({"p": "MKV"}, {"p": titin}, {"p": titin}))
+    assert warning.startswith("Field 'p' has values of more than 32,766 bytes (the first in 'id1')")
+    assert list_warnings(learn({"p": "M" * 32_766}, {"p": "Ä" * 16_383})) == []
+    assert len(list_warnings(learn({"p": "MKV"}, {"p": "Ä" * 16_384}))) == 1
+    assert len(list_warnings(learn({"p": ["MKV"]}, {"p": ["MKV", titin]}))) == 1
+    assert list_warnings(learn({"p": "two words"}, {"p": titin})) == []  # a text is indexed word by word
+
+
+@pytest.mark.parametrize("words", ["x", "two words", "many different " * 8], ids=["keyword", "category", "text"])
+def test_long_strings_are_noticed_however_common_the_short_ones_are(words: str) -> None:
+    inference = learn(*[{"a": words}] * 3)
+    assert not inference.root.children["a"].seen & LONG_STRING
+    learn({"a": words}, {"a": "y" * 257}, {"a": words}, inference=inference)
+    assert inference.root.children["a"].seen & LONG_STRING
+    assert count_fields(inference) == {"a": 6}
+
+
+@pytest.mark.parametrize("odd", [float("nan"), float("inf"), float("-inf")], ids=str)
+@pytest.mark.parametrize("known", [0.5, 1, "x", True, {"b": 1.5}, None], ids=str)
+@pytest.mark.parametrize("place", ["field", "list", "object"])
+def test_a_number_that_json_cannot_hold_is_never_plain(odd: float, known: Any, place: str) -> None:
+    def make(value: Any) -> dict[str, Any]:
+        return {"a": value if place == "field" else [value] if place == "list" else {"c": value}}
+
+    inference = learn(make(known), make(known))
+    assert not inference.learn("odd", {"_id": "odd", **make(odd)})
+    assert not inference.learn_new("odd", {"_id": "odd", **make(odd)})
+
+
+@pytest.mark.parametrize("known", [1, 2**40, 0.5, "x"], ids=str)
+@pytest.mark.parametrize("odd", [2**63, -(2**63) - 1], ids=str)
+def test_an_integer_that_64_bits_cannot_hold_is_never_plain(odd: int, known: Any) -> None:
+    for document in ({"a": odd}, {"a": [odd]}):
+        inference = learn({"a": known}, {"a": [known]})
+        assert not inference.learn("odd", {"_id": "odd", **document})
 
 
 @pytest.mark.parametrize(
@@ -149,10 +222,11 @@ def test_nesting_is_bounded() -> None:
     learn(value["a"])
 
 
-def test_a_conflict_between_two_processes_is_found() -> None:
+def test_an_object_in_one_process_and_a_value_in_another_is_not_indexed() -> None:
     left, right = learn({"a": 1}), learn({"a": {"b": 1}})
-    with pytest.raises(MappingError, match="'a' is an object"):
-        left.absorb(right.dump())
+    left.absorb(right.dump())
+    assert describe_properties(left) == {"a": {"type": "object", "enabled": False}}
+    assert len(list_warnings(left)) == 1
 
 
 scalars = st.one_of(

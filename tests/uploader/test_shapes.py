@@ -16,9 +16,13 @@ DAY = "2024-01-31"
 scalars = st.sampled_from(
     [1, 2**40, 1.5, -3.0, True, "word", "two words", " edge", DAY, "2024-02-30", "2024-01-31T10:00:00Z", None, ""]
 )
-lists = st.lists(st.sampled_from(["word", "two words", "", 1, DAY]), max_size=3)
+LONG, LONG_TEXT, HUGE = "x" * 300, "two words " * 30, "x" * 33_000
+strings = st.sampled_from(["word", "two words", "three more words", "", DAY, LONG, LONG_TEXT, HUGE])
+lists = st.lists(st.sampled_from(["word", "two words", "", 1, DAY]), max_size=3) | st.lists(strings, max_size=3)
 objects = st.dictionaries(st.sampled_from(["p", "q"]), scalars | lists, max_size=2)
-documents = st.fixed_dictionaries({"a": scalars}, optional={"b": scalars, "c": lists, "d": objects, 'k"y': scalars})
+documents = st.fixed_dictionaries(
+    {"a": scalars}, optional={"s": strings, "b": scalars, "c": lists, "d": objects, 'k"y': scalars}
+)
 
 
 def learn_all(given: list[dict[str, Any]], *, with_shapes: bool) -> tuple[Any, list[bool]]:
@@ -57,6 +61,16 @@ def test_shapes_teach_the_same_as_walks(given: list[dict[str, Any]], repeats: in
         {"o": {"x": "two words"}},
         {"o": {"x": "word", "y": 1}},
         {"o": {}},
+        {"o": "word"},
+        {"k": {"x": "y"}},
+        {"k": LONG},
+        {"k": HUGE},
+        {"t": LONG},
+        {"t": LONG_TEXT},
+        {"t": "word"},
+        {"t": "other words"},
+        {"l": [LONG]},
+        {"l": [HUGE]},
         {"k": None},
     ],
     ids=str,

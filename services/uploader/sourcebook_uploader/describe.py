@@ -1,12 +1,26 @@
 """Describes an inference as a mapping: its properties, how often each field is there, and what authors should look at."""
 
 import re
+from typing import Any
 
-from sourcebook.model.mapping import KEYWORD_NORMALIZER, Properties
-from sourcebook_uploader.fields import BOOLEAN, NUMBERS, OBJECT, STRINGS, TYPE_NAMES, Field
+from sourcebook.model.mapping import EXACT, KEYWORD_NORMALIZER, Properties
+from sourcebook_uploader.fields import (
+    BOOLEAN,
+    MAX_TERM_BYTES,
+    NUMBERS,
+    OBJECT,
+    PHRASE,
+    SCALARS,
+    STRINGS,
+    TEXT,
+    TYPE_NAMES,
+    UNSEARCHABLE,
+    Field,
+)
 from sourcebook_uploader.infer import Inference, type_of
 
 _MAX_WARNINGS = 50
+_KEYWORD = {"type": "keyword", "normalizer": KEYWORD_NORMALIZER}
 _GOOD_KEY = re.compile(r"[a-z0-9_.]+\Z")
 _BAD_CHARACTER = re.compile(r"[^A-Za-z0-9_.\s]")
 
@@ -21,13 +35,21 @@ def _properties(parent: Field) -> Properties:
     for key, field in parent.children.items():
         if field.path == "_id" or not field.count:
             continue
-        if field.seen & OBJECT:
-            inner = _properties(field)
-            result[key] = {"properties": inner} if field.is_open else {"type": "object", "enabled": False}
-        else:
-            kind = type_of(field.seen)
-            result[key] = {"type": kind, **({"normalizer": KEYWORD_NORMALIZER} if kind == "keyword" else {})}
+        result[key] = _describe_field(field)
     return result
+
+
+def _describe_field(field: Field) -> dict[str, Any]:
+    if field.seen & OBJECT:
+        # An index has one type for a field: what is an object here and a value there is only stored.
+        is_indexed = field.is_open and not field.seen & SCALARS
+        return {"properties": _properties(field)} if is_indexed else {"type": "object", "enabled": False}
+    kind = type_of(field.seen)
+    if kind == "keyword":
+        return dict(_KEYWORD)
+    if field.seen & PHRASE and not field.seen & TEXT:
+        return {"type": kind, "fields": {EXACT: dict(_KEYWORD)}}
+    return {"type": kind}
 
 
 def count_fields(inference: Inference) -> dict[str, int]:
@@ -54,8 +76,18 @@ def _field_warnings(field: Field) -> list[str]:
         )
         named = " and ".join(name for name, is_there in problems if is_there)
         found.append(f"Field {field.path!r} has {named} in its key.")
-    groups = [group for group in (STRINGS, NUMBERS, BOOLEAN) if field.seen & group]
-    if len(groups) > 1:
-        examples = ", ".join(f"{TYPE_NAMES[kind]} in {example!r}" for kind, example in field.examples.items())
-        found.append(f"Field {field.path!r} has several types ({examples}); it is mapped as {type_of(field.seen)}.")
+    kinds = ", ".join(f"{name} in {field.examples[kind]!r}" for kind, name in TYPE_NAMES.items() if field.seen & kind)
+    if field.seen & OBJECT and field.seen & SCALARS:
+        found.append(
+            f"Field {field.path!r} is an object in some documents and a value in others ({kinds}): it is stored, but cannot be "
+            "searched. Give one of them another key in the parser."
+        )
+    elif sum(bool(field.seen & group) for group in (STRINGS, NUMBERS, BOOLEAN)) > 1:
+        found.append(f"Field {field.path!r} has several types ({kinds}); it is mapped as {type_of(field.seen)}.")
+    if field.seen & UNSEARCHABLE and type_of(field.seen) == "keyword":
+        first = field.examples[UNSEARCHABLE]
+        found.append(
+            f"Field {field.path!r} has values of more than {MAX_TERM_BYTES:,} bytes (the first in {first!r}): they are stored, "
+            f"but too long to be searched; the query `_ignored:{field.path}` finds their documents."
+        )
     return found

@@ -4,7 +4,6 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from sourcebook.errors import MappingError
 from sourcebook.model.document import Json
 from sourcebook_uploader.dates import KnownDates
 from sourcebook_uploader.fields import (
@@ -14,15 +13,23 @@ from sourcebook_uploader.fields import (
     INTEGER,
     KEYWORD,
     LONG,
+    LONG_STRING,
     MAX_INTEGER,
     MAX_LONG,
+    MAX_PHRASE_CHARACTERS,
+    MAX_PHRASES,
+    MAX_TERM_BYTES,
     MIN_INTEGER,
     MIN_LONG,
     NUMBERS,
     OBJECT,
+    PHRASE,
+    SHORT_CHARACTERS,
     STRINGS,
+    SURE_TERM_CHARACTERS,
     TEXT,
-    TYPE_NAMES,
+    UNSEARCHABLE,
+    WORDS,
     Field,
 )
 from sourcebook_uploader.shapes import Shape, UnknownShapeError
@@ -32,6 +39,7 @@ MAX_FIELDS = 5000  # OpenSearch allows 1000 by default; more are ids used as key
 
 _NONE_TYPE = type(None)
 _MAX_SHAPES = 500  # that are described: a few for each field that changes, or a few for each kind of document
+_MAX_PHRASES = 100_000  # of all fields together
 
 
 class Inference:
@@ -49,6 +57,7 @@ class Inference:
         self._shapes: dict[tuple[str, ...], Shape] = {}
         self.only_shape: Shape | None = None  # as long as there is one: many sources have documents of one kind
         self._shapes_left = _MAX_SHAPES
+        self._phrases_left = _MAX_PHRASES
         self._dates = KnownDates()
         self.root = Field("", "", 0)
         self.root.children["_id"] = _id_field()
@@ -68,7 +77,6 @@ class Inference:
 
         Raises:
             InvalidValueError: a key or value is no JSON, or it is nested too deeply.
-            MappingError: a field is an object here and a scalar elsewhere.
         """
         shape = self.only_shape or self.find_shape(document)
         return (shape is not None and shape.accepts(document)) or self.learn_new(document_id, document)
@@ -121,7 +129,13 @@ class Inference:
             kind = type(value)
             seen = field.seen
             if kind is str:
-                if seen == TEXT or (seen == KEYWORD and " " not in value) or (seen == DATE and value in dates):
+                size = len(value)
+                if (
+                    size <= field.known_text
+                    or (size <= field.known_word and " " not in value)
+                    or (seen == DATE and value in dates)
+                    or value in field.phrases
+                ):
                     field.count += 1
                 else:
                     self._learn_string(field, value)
@@ -157,26 +171,41 @@ class Inference:
         learner(field, value)
 
     def _learn_list(self, field: Field, items: list[Json]) -> None:
-        seen = field.seen
         for item in items:
-            if type(item) is str and (seen == TEXT or (seen == KEYWORD and " " not in item)):
+            if type(item) is str and (
+                len(item) <= field.known_text or (len(item) <= field.known_word and " " not in item)
+            ):
                 field.count += 1
             else:
                 self._learn_value(field, item)
-                seen = field.seen
 
     def _learn_string(self, field: Field, value: str) -> None:
         field.count += 1
         seen = field.seen
+        size = len(value)
+        kind = LONG_STRING if size > SHORT_CHARACTERS else 0
         if seen & TEXT:
-            return
-        kind = KEYWORD
-        if " " in value and " " in value.strip():
-            kind = TEXT
-        elif not seen & KEYWORD and self._dates.read(value):
-            kind = DATE
-        if not seen & kind:
-            self._see(field, kind)
+            pass
+        elif " " in value and " " in value.strip():
+            kind |= self._learn_phrase(field, value)
+        elif seen & (KEYWORD | PHRASE) or not self._dates.read(value):
+            kind |= KEYWORD
+            if size > SURE_TERM_CHARACTERS and len(value.encode(errors="replace")) > MAX_TERM_BYTES:
+                kind |= UNSEARCHABLE
+        else:
+            kind |= DATE
+        if kind & ~seen:
+            self._see(field, kind & ~seen)
+
+    def _learn_phrase(self, field: Field, value: str) -> int:
+        """Return what a text makes of a field: one of many, or a category that is remembered."""
+        known = field.phrases
+        if value not in known:
+            if len(value) > MAX_PHRASE_CHARACTERS or len(known) >= MAX_PHRASES or not self._phrases_left:
+                return TEXT
+            self._phrases_left -= 1
+            known.add(value)
+        return PHRASE
 
     def _learn_integer(self, field: Field, value: int) -> None:
         if not MIN_LONG <= value <= MAX_LONG:
@@ -213,10 +242,12 @@ class Inference:
 
     def _see(self, field: Field, kind: int) -> None:
         self._forget_shapes()
-        field.examples[kind] = self.document_id
-        field.seen |= kind
-        if field.seen & OBJECT and field.seen != OBJECT:
-            raise _conflict(field)
+        for bit in (1 << position for position in range(kind.bit_length())):
+            if kind & bit:
+                field.examples[bit] = self.document_id
+        self._phrases_left += len(field.phrases)
+        field.see(kind)
+        self._phrases_left -= len(field.phrases)
 
     def _add_field(self, parent: Field, key: Any, value: Any) -> Field | None:
         """Return the field of a new key, or None if its object has too many and `value` is only checked."""
@@ -269,22 +300,20 @@ class Inference:
         return {"notes": self.notes, "root": _dump_field(self.root)}
 
     def absorb(self, dumped: dict[str, Json]) -> None:
-        """Add what another Inference dumped.
-
-        Raises:
-            MappingError: a field is an object in one and a scalar in the other.
-        """
+        """Add what another Inference dumped."""
         self._forget_shapes()
         self.notes += [note for note in dumped["notes"] if note not in self.notes]
         self._absorb_field(self.root, dumped["root"])
 
     def _absorb_field(self, field: Field, dumped: dict[str, Json]) -> None:
         field.count += dumped["count"]
-        field.seen |= dumped["seen"]
+        before = len(field.phrases)
+        field.phrases.update(dumped["phrases"])
+        is_crowded = len(field.phrases) > MAX_PHRASES or len(field.phrases) - before > self._phrases_left
+        field.see(dumped["seen"] | (TEXT if is_crowded else 0))
+        self._phrases_left += before - len(field.phrases)
         for kind, example in dumped["examples"].items():
             field.examples.setdefault(int(kind), example)
-        if field.seen & OBJECT and field.seen != OBJECT:
-            raise _conflict(field)
         for key, child in dumped["children"].items():
             known = field.children.get(key) or self._add_field(field, key, None)
             if known is not None:
@@ -295,23 +324,12 @@ class Inference:
 
 def _id_field() -> Field:
     field = Field("_id", "_id", 1)
-    field.seen = TEXT  # so that nothing more is asked of it
+    field.see(TEXT | LONG_STRING)  # so that nothing more is asked of it
     return field
 
 
 def _learn_nothing(_field: Field, _value: None) -> None:
     """An empty value says nothing of a type."""
-
-
-def _conflict(field: Field) -> MappingError:
-    scalar = next(kind for kind in field.examples if kind != OBJECT)
-    return MappingError(
-        f"Field {field.path!r} is an object in document {field.examples[OBJECT]!r} and {TYPE_NAMES[scalar]} in document "
-        f"{field.examples[scalar]!r}. One field cannot be both: give one of them another key in the parser.",
-        field=field.path,
-        types=["object", type_of(field.seen & ~OBJECT)],
-        examples=[field.examples[OBJECT], field.examples[scalar]],
-    )
 
 
 def _iterate(field: Field) -> Iterator[Field]:
@@ -326,7 +344,7 @@ def _iterate(field: Field) -> Iterator[Field]:
 
 def type_of(seen: int) -> str:
     """Return the one type that holds everything seen: text beats keyword, float beats integer, a mix is written as strings."""
-    if seen & TEXT:
+    if seen & WORDS:
         return "text"
     groups = bool(seen & STRINGS) + bool(seen & NUMBERS) + bool(seen & BOOLEAN)
     if seen & KEYWORD or groups > 1:
@@ -340,8 +358,9 @@ def type_of(seen: int) -> str:
 def _dump_field(field: Field) -> dict[str, Json]:
     return {
         "count": field.count,
-        "seen": field.seen if field.path != "_id" else TEXT,
+        "seen": field.seen,
         "examples": {str(kind): example for kind, example in field.examples.items()},
         "is_open": field.is_open,
+        "phrases": sorted(field.phrases),
         "children": {key: _dump_field(child) for key, child in field.children.items()},
     }

@@ -23,7 +23,6 @@ async def inspect_upload(context: Context, run: JobRun, command: InspectUpload) 
 
     Raises:
         MissingUpload: there are no documents yet.
-        MappingError: a field is an object in one document and a scalar in another.
     """
     state = await context.catalog.get(SourceState, command.source)
     upload_id = state.uploads.get(command.uploader) if state is not None else None

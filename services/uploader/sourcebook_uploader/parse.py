@@ -22,7 +22,6 @@ from sourcebook.errors import (
     DocumentError,
     DuplicateId,
     EngineUnavailable,
-    MappingError,
     ParserError,
     SourcebookError,
 )
@@ -77,7 +76,6 @@ class RecordMaker:
 
         Raises:
             DocumentError: it breaks a rule; the message has its number, id and the path.
-            MappingError: a field is an object here and a scalar in another document.
         """
         try:
             # The short way, for most documents: what is like those before has an `_id`, and teaches nothing.
@@ -343,9 +341,7 @@ def _error_report(error: SourcebookError, parser: Parser, traceback: str | None)
     }
 
 
-REPORTED_ERRORS = {
-    kind.code: kind for kind in (ParserError, DocumentError, DuplicateId, MappingError, EngineUnavailable)
-}
+REPORTED_ERRORS = {kind.code: kind for kind in (ParserError, DocumentError, DuplicateId, EngineUnavailable)}
 
 
 if __name__ == "__main__":

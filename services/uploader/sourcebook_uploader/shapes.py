@@ -19,8 +19,13 @@ from sourcebook_uploader.fields import (
     INTEGER,
     KEYWORD,
     LONG,
+    LONG_STRING,
     MAX_INTEGER,
     MIN_INTEGER,
+    PHRASE,
+    SHORT_CHARACTERS,
+    STRINGS,
+    SURE_TERM_CHARACTERS,
     TEXT,
     Field,
 )
@@ -29,6 +34,8 @@ _TRIES = 64
 _WANTED = 0.75  # of the documents with these keys; fewer, and trying costs more than it saves
 _SMALL_INTEGER = Annotated[int, msgspec.Meta(ge=MIN_INTEGER, le=MAX_INTEGER)]
 _MAX_FLOAT = 1.7976931348623157e308
+_SHORT = Annotated[str, msgspec.Meta(max_length=SHORT_CHARACTERS)]
+_TERM = Annotated[str, msgspec.Meta(max_length=SURE_TERM_CHARACTERS)]
 # Not `float` alone, which would turn an integer into one; NaN is not in the range.
 _FLOAT = Annotated[float, msgspec.Meta(ge=-_MAX_FLOAT, le=_MAX_FLOAT)] | int
 
@@ -63,6 +70,7 @@ class Shape:
         self._words: list[str] = []
         self._get_word_lists: list[_Get] = []
         self._get_dates: list[_Get] = []
+        self._phrases: list[tuple[Field, _Get]] = []
         self._get_floats: list[_Get] = []
         self._type = self._describe_object(root, document, "")
         # With one name alone, `attrgetter` would not return a tuple.
@@ -88,6 +96,9 @@ class Shape:
                 return False
         for get in self._get_dates:
             if (value := get(values)) not in dates and not dates.read(value):
+                return False
+        for field, get in self._phrases:
+            if (value := get(values)) not in field.phrases and (" " in value or not field.seen & KEYWORD):
                 return False
         for get in self._get_floats:
             if type(get(values)) is not float:
@@ -118,11 +129,11 @@ class Shape:
         """Return the type of a value for msgspec, and note what that does not say."""
         if field is None or not field.is_open:
             raise UnknownShapeError
-        if type(value) is list and field.seen in {KEYWORD, TEXT}:
+        if type(value) is list and _is_list_of_strings(field):
             self._lists.append((field, attrgetter(path)))
-            if field.seen == KEYWORD:
+            if not field.seen & TEXT:
                 self._get_word_lists.append(attrgetter(path))
-            return list[str]
+            return list[_limit_length(field)]  # type: ignore[misc] # a type that is made here
         self._fields.append(field)
         if type(value) is dict and value:
             return self._describe_object(field, value, path + ".")
@@ -134,15 +145,30 @@ class Shape:
             return _FLOAT
         return _describe_number(field, value)
 
-    def _describe_string(self, field: Field, value: str, path: str) -> type:
+    def _describe_string(self, field: Field, value: str, path: str) -> Any:
         if not field.seen & TEXT:
-            if field.seen & KEYWORD:
+            if field.seen & PHRASE:
+                self._phrases.append((field, attrgetter(path)))
+            elif field.seen & KEYWORD:
                 self._words.append(path)
             elif len(value) == DAY_LENGTH:
                 return dt.date  # msgspec reads just what `dates` takes for a day; date objects are written as that, too
             else:
                 self._get_dates.append(attrgetter(path))
-        return str
+        return _limit_length(field)
+
+
+def _is_list_of_strings(field: Field) -> bool:
+    """Whether every item is known to be a string, and is judged by nothing but its spaces and its length."""
+    kinds = field.seen & ~LONG_STRING
+    return kinds == KEYWORD or (bool(kinds & TEXT) and not kinds & ~STRINGS)
+
+
+def _limit_length(field: Field) -> Any:
+    """Return the type of strings that are not longer than those that the field is known to have."""
+    if not field.seen & LONG_STRING:
+        return _SHORT
+    return str if field.seen & TEXT else _TERM
 
 
 def _describe_number(field: Field, value: Json) -> Any:

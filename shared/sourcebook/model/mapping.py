@@ -11,6 +11,8 @@ from sourcebook.errors import MappingError
 
 Properties = dict[str, dict[str, Any]]
 KEYWORD_NORMALIZER = "keyword_lowercase_normalizer"
+EXACT = "keyword"
+"""Name of the sub-field in which a text is one term, beside its words: what facets count and sorts sort by."""
 
 # A field that saw both types gets the second: text beats keyword, float beats integer (pipeline.md, section 4).
 _WIDER = {
