@@ -69,6 +69,19 @@ def test_the_api_moves_when_the_index_is_complete_and_keeps_the_last_for_rollbac
     play(tmp_path, scenario)
 
 
+def test_after_a_rollback_a_new_release_goes_back_to_what_was_served_before_it(tmp_path: Path) -> None:
+    async def scenario(context: Context) -> None:
+        for number in (1, 2):
+            await add_build(context, f"c_{number}", size=number * 10)
+            await index(context, f"c_{number}")
+        await rollback(context, "c")
+        await add_build(context, "c_3", size=30)
+        await index(context, "c_3")
+        assert (await rollback(context, "c")).release == "c_1"
+
+    play(tmp_path, scenario)
+
+
 def test_an_index_that_is_not_complete_is_never_served(tmp_path: Path) -> None:
     async def scenario(context: Context) -> None:
         await add_build(context, "c_1")

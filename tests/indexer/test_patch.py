@@ -99,7 +99,7 @@ def test_what_changed_is_added_replaced_and_taken_out(tmp_path: Path) -> None:
         assert (release.kind, release.base, release.changes) == ("incremental", "c_1", "changes/c_2/c_1")
         await rollback(context, "c")
         assert await served(context) == ("c_1", sorted(make_content()))
-        await rollback(context, "c")
+        await rollback(context, "c", "c_2")
         assert (await served(context, "word:new"))[1] == ["id003", "id0105"]
 
     play(tmp_path, scenario)

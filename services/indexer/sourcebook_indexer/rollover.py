@@ -67,8 +67,11 @@ async def switch_api(context: Context, api_name: str, release: Release) -> Api:
     keep = (config.keep.indices if config and config.keep.indices else context.settings.keep_indices) - 1
 
     def switch(api: Api) -> Api:
-        history = [name for name in (api.release, *api.history) if name and name != release.name]
-        return api.model_copy(update={"release": release.name, "history": history[:keep], "updated_at": time.time()})
+        names = [name for name in (api.release, *api.history) if name and name != release.name]
+        history = names[:keep]
+        rolled_back = [name for name in api.rolled_back if name in history]
+        changes = {"release": release.name, "history": history, "rolled_back": rolled_back, "updated_at": time.time()}
+        return api.model_copy(update=changes)
 
     fresh = Api(name=api_name, config=release.config)
     return await context.catalog.update(Api, api_name, switch, default=fresh)

@@ -76,7 +76,9 @@ def clean(
 def rollback(
     api: Annotated[str, typer.Argument(help="Name of the API.")],
     *,
-    to: Annotated[str | None, typer.Option(help="Release to go back to; default: the one before.")] = None,
+    to: Annotated[
+        str | None, typer.Option(help="Release to serve; default: the one before that was not rolled back.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Serve an earlier release again, at once."""

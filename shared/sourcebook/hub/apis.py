@@ -54,20 +54,39 @@ async def delete_api(context: Context, name: str) -> None:
 
 
 async def rollback(context: Context, name: str, to: str | None = None) -> Api:
-    """Serve an earlier release again (default: the one before), in one step. The present one stays for going forward again.
+    """Serve an earlier release again, in one step. The present one stays, so that `to` can lead back to it.
+
+    Without `to` it is the release that was served before the present one; a release that was rolled back itself is passed over,
+    so that going back twice goes back two releases.
 
     Raises:
         NotFound: there is no such API.
         Conflict: it has no such earlier release.
     """
+    ages = {release.name: release.released_at for release in await context.catalog.find(Release)}
 
     def move(api: Api) -> Api:
-        target = to or (api.history[0] if api.history else None)
+        target = to or next((item for item in api.history if item not in api.rolled_back), None)
         if target is None or target not in api.history:
-            kept = ", ".join(api.history) or "none"
-            raise Conflict(f"API {name!r} keeps no release {to or 'before this one'}; kept are: {kept}.", api=name)
+            raise Conflict(_say_what_is_kept(api, to), api=name, kept=api.history)
         history = [item for item in (api.release, *api.history) if item and item != target]
-        return api.model_copy(update={"release": target, "history": history, "updated_at": time.time()})
+        left = {*api.rolled_back} - {target}
+        # Going forward to a newer release says nothing against the one that is left.
+        if api.release and ages.get(target, 0.0) <= ages.get(api.release, 0.0):
+            left.add(api.release)
+        rolled_back = [item for item in history if item in left]
+        changes = {"release": target, "history": history, "rolled_back": rolled_back, "updated_at": time.time()}
+        return api.model_copy(update=changes)
 
     await get_api(context, name)
     return await context.catalog.update(Api, name, move)
+
+
+def _say_what_is_kept(api: Api, wanted: str | None) -> str:
+    if wanted is None and api.history:
+        return (
+            f"API {api.name!r} keeps no release before this one that was not rolled back already; "
+            f"say which to serve (--to): {', '.join(api.history)}."
+        )
+    kept = ", ".join(api.history) or "none"
+    return f"API {api.name!r} keeps no release {wanted or 'before this one'}; kept are: {kept}."

@@ -43,5 +43,7 @@ class Api(BaseModel):
     config: str
     release: str | None = None
     history: list[str] = Field(default_factory=list)
+    rolled_back: list[str] = Field(default_factory=list)
+    """Those of `history` that someone went back from; going back again passes them over."""
     max_age: int = Field(60, ge=0, description="Cache-Control max-age of answers, seconds")
     updated_at: float = Field(default_factory=time.time)

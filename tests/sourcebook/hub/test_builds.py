@@ -138,6 +138,8 @@ def test_rollback_goes_back_and_forth(tmp_path: Path) -> None:
         assert (api.release, api.history) == ("r1", ["r2", "r3"])
         with pytest.raises(Conflict, match="kept are: r2, r3"):
             await apis.rollback(context, "c", "r9")
+        with pytest.raises(Conflict, match=r"was not rolled back already; say which to serve \(--to\): r2, r3"):
+            await apis.rollback(context, "c")
         with pytest.raises(NotFound, match="There are: c"):
             await apis.rollback(context, "d")
         await context.catalog.put("new", Api(name="new", config="c"))
@@ -145,6 +147,35 @@ def test_rollback_goes_back_and_forth(tmp_path: Path) -> None:
             await apis.rollback(context, "new")
 
     play(tmp_path, scenario)
+
+
+def test_rolling_back_twice_goes_back_two_releases(tmp_path: Path) -> None:
+    async def scenario(context: Context) -> None:
+        await _put_releases(context, "r1", "r2", "r3")
+        await context.catalog.put("c", Api(name="c", config="c", release="r3", history=["r2", "r1"]))
+        assert (await apis.rollback(context, "c")).release == "r2"
+        api = await apis.rollback(context, "c")
+        assert (api.release, api.rolled_back) == ("r1", ["r2", "r3"])
+
+    play(tmp_path, scenario)
+
+
+def test_a_release_that_someone_chose_again_is_gone_back_to(tmp_path: Path) -> None:
+    async def scenario(context: Context) -> None:
+        await _put_releases(context, "r1", "r2", "r3")
+        await context.catalog.put("c", Api(name="c", config="c", release="r3", history=["r2", "r1"]))
+        await apis.rollback(context, "c", "r1")
+        api = await apis.rollback(context, "c", "r3")
+        assert (api.release, api.rolled_back) == ("r3", [])
+        assert (await apis.rollback(context, "c")).release == "r1"
+
+    play(tmp_path, scenario)
+
+
+async def _put_releases(context: Context, *names: str) -> None:
+    for number, name in enumerate(names):
+        release = Release(name=name, build=name, config="c", doc_type="d", collection=name, index=name, count=0)
+        await context.catalog.put(name, release.model_copy(update={"released_at": float(number)}))
 
 
 def test_putting_an_api_does_not_move_its_release(tmp_path: Path) -> None:

@@ -77,18 +77,27 @@ def _render(hit: Hit, shape: Shape, **head: Any) -> bytes | None:
 
 
 async def find_documents(call: Call, ids: list[str], size: int) -> list[list[Hit]]:
-    """Return the documents of each id: all those by `_id` in one look-up, `field:value` by a search each."""
-    curies = [split_curie(item, call.opened.indexed_fields) for item in ids]
-    direct = [term for scope, term in curies if scope == "_id"]
-    requests = [
-        SearchRequest((MatchQuery(term, (scope,)),), size=size, timeout_seconds=call.timeout_seconds)
-        for scope, term in curies
-        if scope != "_id"
-    ]
-    bodies = await call.context.documents.get_many(call.opened.release.collection, direct)
-    stored = ([] if body is None else [Hit(item, None, body)] for item, body in zip(direct, bodies, strict=True))
-    searched = (result.hits for result in await search_all(call, requests)) if requests else iter(())
-    return [next(stored) if scope == "_id" else next(searched) for scope, _ in curies]
+    """Return the documents of each id: the one that has it as `_id`; where there is none, those with `field:value`."""
+    found = await _look_up(call, ids)
+    curies = {item: split_curie(item, call.opened.indexed_fields) for item in ids if item not in found}
+    searched = {item: curie for item, curie in curies.items() if curie[0] != "_id"}
+    inner = {item: term for item, (scope, term) in curies.items() if scope == "_id" and term != item}
+    if inner:
+        documents = await _look_up(call, list(inner.values()))
+        found |= {item: documents[term] for item, term in inner.items() if term in documents}
+    if searched:
+        requests = [
+            SearchRequest((MatchQuery(term, (scope,)),), size=size, timeout_seconds=call.timeout_seconds)
+            for scope, term in searched.values()
+        ]
+        results = await search_all(call, requests)
+        found |= {item: result.hits for item, result in zip(searched, results, strict=True)}
+    return [found.get(item, []) for item in ids]
+
+
+async def _look_up(call: Call, ids: list[str]) -> dict[str, list[Hit]]:
+    bodies = await call.context.documents.get_many(call.opened.release.collection, ids)
+    return {item: [Hit(item, None, body)] for item, body in zip(ids, bodies, strict=True) if body is not None}
 
 
 def split_curie(text: str, indexed_fields: frozenset[str]) -> tuple[str, str]:

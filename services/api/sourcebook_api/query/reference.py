@@ -51,6 +51,11 @@ curl 'http://127.0.0.1:8000/apis/genes/gene/entrezgene:79001?fields=symbol'
 {{"_id": "VKORC1", "_version": 1, "symbol": "VKORC1"}}
 ```
 
+A document whose `_id` is all of `field:value` wins against others that have the value in the field. Ids may have slashes, also
+at the end (`http://example.org/x/`, or with `%2F`); `?`, `#` and `%` in an id are written `%3F`, `%23`, `%25`. Documents with the
+ids `query`, `metadata` and `metadata/fields` are behind `/gene?id=query`, `/gene/_id:query`, and in batches, since
+`/gene/query` is a search.
+
 Up to 1000 at once, in the order of the ids. `query` is the id as you sent it:
 
 ```sh

@@ -20,7 +20,7 @@ from sourcebook_api.query.annotation import get_document, post_documents
 from sourcebook_api.query.answer import HTML, Answer
 from sourcebook_api.query.call import Call
 from sourcebook_api.query.endpoint import AssetEndpoint, Endpoint, Service
-from sourcebook_api.query.errors import not_found
+from sourcebook_api.query.errors import QueryError, not_found
 from sourcebook_api.query.examples import Examples
 from sourcebook_api.query.metadata import get_fields, get_metadata, get_status
 from sourcebook_api.query.openapi import describe_api
@@ -29,6 +29,8 @@ from sourcebook_api.query.search import get_query, post_query
 FIXED_PATHS = frozenset({"", "docs", "metadata", "metadata/fields", "openapi.json", "query", "spec", "status"})
 """The paths below an API that do not depend on its documents."""
 _VERSION = "/v1"
+_SLASHES = "sourcebook.slashes"
+_NOT_FOUND = 404
 
 
 class _TypeConvertor(Convertor[str]):
@@ -89,10 +91,19 @@ def _make_routes(service: Service, prefix: str) -> Iterator[Route]:
 
 
 def _tidy_path(scope: Scope) -> Scope:
-    """Return the scope of the path without slashes at its end: `/query/?q=x` is written often."""
+    """Return the scope of the path without slashes at its end: `/query/?q=x` is written often.
+
+    A slash that the client wrote as `%2F` belongs to an id and stays. What was taken off is kept, since ids may be URLs.
+    """
     root = scope.get("root_path", "")
-    path = f"{root}/{scope['path'].removeprefix(root).strip('/')}"
-    return scope if path == scope["path"] else {**scope, "path": path}
+    rest = scope["path"].removeprefix(root)
+    if rest and not rest.endswith("/") and not rest.startswith("//"):
+        return scope
+    raw = scope.get("raw_path") or rest.encode()
+    written = len(raw) - len(raw.rstrip(b"/"))
+    kept = rest.lstrip("/")
+    kept = kept[: max(len(kept) - written, 0)]
+    return {**scope, "path": f"{root}/{kept}", _SLASHES: "/" * written}
 
 
 async def _refuse_path(_call: Call) -> Answer:
@@ -100,7 +111,14 @@ async def _refuse_path(_call: Call) -> Answer:
 
 
 async def _get_by_path(call: Call) -> Answer:
-    return await get_document(call, call.scope["path_params"]["id"])
+    document_id, slashes = call.scope["path_params"]["id"], call.scope.get(_SLASHES, "")
+    if slashes:
+        try:
+            return await get_document(call, document_id + slashes)
+        except QueryError as error:
+            if error.status != _NOT_FOUND:
+                raise
+    return await get_document(call, document_id)
 
 
 async def _get_spec(call: Call) -> Answer:

@@ -18,7 +18,7 @@ class EditedApi(Body):
 
 
 class Rollback(Body):
-    """The release to serve again; the default is the one before."""
+    """The release to serve again; the default is the one before that was not rolled back itself."""
 
     to: str | None = None
 
