@@ -9,6 +9,7 @@ from sourcebook.model.build import Build
 from sourcebook.model.document import make_record
 from sourcebook.model.source import SourceState
 from sourcebook.model.upload import Upload
+from sourcebook.worker import run_queued_jobs
 
 Hub = Callable[..., Any]
 
@@ -61,7 +62,9 @@ def test_builds_are_archived_and_cleaned_up(hub: Hub) -> None:
             build = Build.model_validate({**fields, "collection": info.name, "count": 1, "digest": info.digest})
             await gateway.context.catalog.put(build.name, build)
         archived = await gateway.ask("POST", "/hub/builds/c_1/archive")
-        assert (archived.status_code, archived.json()["archived_at"] is None) == (200, False)
+        assert (archived.status_code, archived.json()["kind"]) == (202, "archive")
+        assert (await gateway.ask("POST", "/hub/builds/c_1/archive")).json()["code"] == "busy"
+        await run_queued_jobs(gateway.context, gateway.context.bus)
         refused = await gateway.ask("POST", "/hub/builds/c_1/release")
         assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
         assert await gateway.context.documents.names() == ["build~c~2"]

@@ -17,6 +17,7 @@ from sourcebook.context import Context
 from sourcebook.errors import Busy, Conflict, DownloadInterrupted, EngineUnavailable, NotFound, ParserError
 from sourcebook.flow.messages import DumpReady, DumpSource, Message, UploadDump
 from sourcebook.hub import jobs
+from sourcebook.hub.queues import read_queues
 from sourcebook.model.job import Job, JobState
 from sourcebook.worker import JobRun, Outcome, StopSign, execute_job
 
@@ -300,6 +301,53 @@ def test_a_queued_job_whose_message_was_lost_is_sent_again(tmp_path: Path, monke
         assert await jobs.recover_jobs(context) == [job.id]
         await worker.run_queued_jobs(context, cast("Any", context.bus))
         assert (await jobs.get_job(context, job.id)).state is JobState.SUCCEEDED
+
+    play(tmp_path, monkeypatch, succeed, scenario)
+
+
+def test_a_lost_message_is_sent_again_though_its_queue_is_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(context: Context) -> None:
+        busy = await jobs.submit(context, DumpSource(source="busy"))
+        await context.catalog.update(Job, busy.id, lambda job: job.move_to(JobState.RUNNING))
+        await context.locks.acquire(busy.lock, f"{busy.id}/worker", timedelta(seconds=60))
+        lost = await jobs.submit(context, DumpSource(source="lost"))
+        await age(context, lost.id, queued=100, sent=100)
+        assert await jobs.recover_jobs(context) == [lost.id]
+
+    play(tmp_path, monkeypatch, succeed, scenario)
+
+
+def test_a_job_that_waits_behind_others_is_sent_again_ever_more_seldom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(context: Context) -> None:
+        job = await jobs.submit(context, DumpSource(source="s"))
+        await age(context, job.id, queued=1900, sent=900)
+        assert await jobs.recover_jobs(context) == []
+        await age(context, job.id, queued=1900, sent=1000)
+        assert await jobs.recover_jobs(context) == [job.id]
+
+    play(tmp_path, monkeypatch, succeed, scenario)
+
+
+async def age(context: Context, job_id: str, *, queued: float, sent: float) -> None:
+    times = {"queued_at": time.time() - queued, "sent_at": time.time() - sent}
+    await context.catalog.update(Job, job_id, lambda job: job.model_copy(update=times))
+
+
+def test_a_kind_of_job_that_this_version_does_not_know_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(context: Context) -> None:
+        for state in (JobState.QUEUED, JobState.RUNNING):
+            unknown = Job(id=f"new-{state}", kind="from_the_future", target="t", lock=f"new:{state}", state=state)
+            await context.catalog.put(unknown.id, unknown)
+        lost = await jobs.submit(context, DumpSource(source="s"))
+        await age(context, lost.id, queued=100, sent=100)
+        assert await jobs.recover_jobs(context) == [lost.id]
+        loads = await read_queues(context)
+        assert (loads["dump"].active, sum(load.active for load in loads.values())) == (1, 1)
+        assert await jobs.is_wanted(context, "new-running")
 
     play(tmp_path, monkeypatch, succeed, scenario)
 

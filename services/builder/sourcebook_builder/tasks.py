@@ -2,6 +2,8 @@
 
 from sourcebook.context import Context
 from sourcebook.flow.messages import (
+    ArchiveBuild,
+    BuildArchived,
     BuildDocuments,
     BuildReady,
     CleanedUp,
@@ -15,7 +17,7 @@ from sourcebook.flow.messages import (
     ReleaseInstalled,
     ReleasePublished,
 )
-from sourcebook.hub.cleanup import clean_up, plan_clean_up
+from sourcebook.hub.cleanup import archive_build, clean_up, plan_clean_up
 from sourcebook.worker import JobRun
 from sourcebook_builder.build import build_documents
 from sourcebook_builder.diff import diff_builds
@@ -42,6 +44,12 @@ async def publish(context: Context, run: JobRun, command: PublishRelease) -> Rel
 async def install(context: Context, run: JobRun, command: InstallRelease) -> ReleaseInstalled:
     """Fetch a published release as a build."""
     return await install_release(context, run, command)
+
+
+async def archive(context: Context, _run: JobRun, command: ArchiveBuild) -> BuildArchived:
+    """Remove the documents of a build."""
+    build = await archive_build(context, command.build)
+    return BuildArchived(build=build.name, archived=build.count)
 
 
 async def clean(context: Context, _run: JobRun, _command: CleanUp) -> CleanedUp:

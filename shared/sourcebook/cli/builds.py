@@ -7,7 +7,7 @@ import typer
 import yaml
 from pydantic import ValidationError
 
-from sourcebook.cli.progress import NoWaitOption, run_jobs
+from sourcebook.cli.progress import NoWaitOption, run_jobs, run_jobs_here
 from sourcebook.cli.terminal import JsonOption, make_table, run_command, show
 from sourcebook.context import Context
 from sourcebook.errors import InvalidRequest
@@ -53,8 +53,11 @@ def archive(
     as_json: JsonOption = False,
 ) -> None:
     """Remove a build's documents and keep its record; one that an API serves, or keeps for rollback, is refused."""
-    archived = run_command(lambda context: cleanup.archive_build(context, name), inline=True)
-    show(archived, as_json=as_json, table=lambda: f"Build {name} is archived: its documents are gone.")
+
+    async def start(context: Context) -> list[Job]:
+        return [await cleanup.start_archive(context, name)]
+
+    run_jobs_here(start, as_json=as_json)
 
 
 def clean(
@@ -64,13 +67,15 @@ def clean(
 ) -> None:
     """Remove what the keep rules let go: documents of old builds, and records that nothing needs any more."""
 
-    async def work(context: Context) -> cleanup.CleanUpPlan:
-        plan = await cleanup.plan_clean_up(context)
-        return plan if dry_run else await cleanup.clean_up(context, plan)
+    async def start(context: Context) -> list[Job]:
+        return [await cleanup.start_clean_up(context)]
 
-    done = run_command(work, inline=True)
-    rows = [(kind, len(names), ", ".join(names[:_SHOWN_NAMES])) for kind, names in done.model_dump().items()]
-    show(done, as_json=as_json, table=lambda: make_table(("to go" if dry_run else "removed", "", "first"), rows))
+    if not dry_run:
+        run_jobs_here(start, as_json=as_json)
+        return
+    plan = run_command(cleanup.plan_clean_up, inline=True)
+    rows = [(kind, len(names), ", ".join(names[:_SHOWN_NAMES])) for kind, names in plan.model_dump().items()]
+    show(plan, as_json=as_json, table=lambda: make_table(("to go", "", "first"), rows))
 
 
 def rollback(

@@ -1,8 +1,9 @@
 """Starts jobs for a command and follows them: a progress bar each, what they warned of, and how they ended."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.filesize import decimal
@@ -12,9 +13,10 @@ from rich.progress import Progress as Bars
 
 from sourcebook.cli.terminal import err, out, run_command, show, show_warning
 from sourcebook.context import Context
-from sourcebook.errors import Cancelled, rebuild_error
-from sourcebook.hub.jobs import watch_job
+from sourcebook.errors import Cancelled, Conflict, EngineUnavailable, NotFound, rebuild_error
+from sourcebook.hub.jobs import cancel_job, watch_job
 from sourcebook.model.job import Job, JobState, Progress
+from sourcebook.worker import run_queued_jobs
 
 NoWaitOption = Annotated[bool, typer.Option("--no-wait", help="Start the job and return.")]
 
@@ -38,12 +40,60 @@ def run_jobs(start: Callable[[Context], Awaitable[list[Job]]], *, no_wait: bool,
             err.print("The job goes on: `sourcebook jobs` lists it, `sourcebook jobs cancel ID` ends it.")
             raise
 
-    jobs = run_command(work)
+    _show_jobs(run_command(work), as_json=as_json)
+
+
+def run_jobs_here(start: Callable[[Context], Awaitable[list[Job]]], *, as_json: bool) -> None:
+    """Start jobs and run them in this process, for which no broker is needed, and print them."""
+
+    async def work(context: Context) -> list[Job]:
+        return await follow_here(context, await start(context), quiet=as_json)
+
+    _show_jobs(run_command(work, inline=True), as_json=as_json)
+
+
+def _show_jobs(jobs: list[Job], *, as_json: bool) -> None:
     if as_json:
         show(jobs, as_json=True)
         return
     for job in jobs:
-        out.print(escape(f"{job.kind} {job.target}: {job.state.value} ({job.id})"))
+        done = describe_end(job)
+        note = "" if done == job.state.value else f", {done}"
+        out.print(escape(f"{job.kind} {job.target}: {job.state.value}{note} ({job.id})"))
+
+
+async def follow_here(context: Context, jobs: Sequence[Job], *, quiet: bool = False) -> list[Job]:
+    """Run queued jobs of an inline bus in this process and follow them; when that is interrupted, end them in order.
+
+    Raises:
+        SourcebookError: a job did not succeed, or its end could not be recorded.
+    """
+    running = asyncio.create_task(run_queued_jobs(context, context.bus))  # type: ignore[arg-type] # the bus is inline
+    following = asyncio.create_task(follow_jobs(context, jobs, quiet=quiet))
+    try:
+        # Who follows a job waits for its end, which nobody records once the one who runs it has given up.
+        await asyncio.wait({running, following}, return_when=asyncio.FIRST_EXCEPTION)
+    except asyncio.CancelledError:
+        err.print("stopping")
+        try:
+            for job in jobs:
+                await cancel_if_active(context, job.id)
+        except EngineUnavailable:
+            running.cancel()
+        raise
+    finally:
+        if running.done() and (running.cancelled() or running.exception() is not None):
+            following.cancel()
+        # The engines are closed next: nothing of ours may still work with them.
+        await asyncio.wait({running, following})
+    running.result()
+    return following.result()
+
+
+async def cancel_if_active(context: Context, job_id: str) -> None:
+    """Cancel a job unless it has ended."""
+    with contextlib.suppress(Conflict, NotFound):
+        await cancel_job(context, job_id)
 
 
 async def follow_jobs(context: Context, jobs: Sequence[Job], *, quiet: bool = False) -> list[Job]:
@@ -85,19 +135,34 @@ def raise_if_failed(job: Job) -> None:
     raise rebuild_error(code, f"{job.kind} {job.target} failed: {why}{trace}", {**details, "job": job.id})
 
 
+# How the result of a job is told: by the keys that it has. The first that says something counts.
+_ENDS: tuple[tuple[set[str], Callable[[dict[str, Any]], str]], ...] = (
+    ({"unchanged"}, lambda r: "unchanged" if r["unchanged"] else ""),
+    ({"count", "kind", "reason"}, lambda r: r["reason"] and f"{r['count']:,} documents, {r['kind']}: {r['reason']}"),
+    ({"add", "update", "delete"}, lambda r: f"{r['add']:,} added, {r['update']:,} updated, {r['delete']:,} deleted"),
+    ({"builds", "uploads", "jobs", "changes"}, lambda r: f"removed {_list_amounts(r)}"),
+    ({"archived"}, lambda r: f"removed {r['archived']:,} documents"),
+    ({"count"}, lambda r: f"{r['count']:,} documents"),
+    ({"documents"}, lambda r: f"{r['documents']:,} documents"),
+    ({"fields", "differences"}, lambda r: f"{r['fields']:,} fields, {r['differences']:,} not as committed"),
+    ({"dump", "release"}, lambda r: f"release {r['release']}"),
+    ({"size", "address"}, lambda r: f"{decimal(r['size'])} to {r['address']}"),
+)
+
+
+def _list_amounts(amounts: dict[str, Any]) -> str:
+    """Say how many of what: "2 builds, 14 jobs"."""
+    return ", ".join(f"{number:,} {what}" for what, number in amounts.items() if number) or "nothing"
+
+
 def describe_end(job: Job) -> str:
-    """Say in a few words what a finished job did: "44,997 documents", "unchanged", "release 2026-06-20", "failed"."""
-    result = job.result or {}
-    if result.get("unchanged"):
-        return "unchanged"
-    if result.get("reason") and "kind" in result:
-        return f"{result['count']:,} documents, {result['kind']}: {result['reason']}"
-    if "changes" in result:
-        return f"{result['add']:,} added, {result['update']:,} updated, {result['delete']:,} deleted"
-    if "count" in result:
-        return f"{result['count']:,} documents"
-    if "dump" in result:
-        return f"release {result['release']}"
+    """Say in a few words what a finished job did: "44,997 documents", "unchanged", "release 2026-06-20", "failed".
+
+    A result is what it is, whichever version of Sourcebook wrote it: one that is not known is described by the job's state.
+    """
+    for keys, describe in _ENDS:
+        if job.result is not None and keys <= job.result.keys() and (text := describe(job.result)):
+            return text
     return job.state.value
 
 

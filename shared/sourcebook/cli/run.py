@@ -7,18 +7,16 @@ from typing import Annotated
 import typer
 
 from sourcebook.cli.plugins import FolderArgument
-from sourcebook.cli.progress import follow_jobs
+from sourcebook.cli.progress import cancel_if_active, follow_here
 from sourcebook.cli.stack import PortOption, serve_api, with_port
 from sourcebook.cli.terminal import err, out, run_command, show_warning
 from sourcebook.context import Context
 from sourcebook.errors import InvalidRequest
 from sourcebook.hub import builds, sources
-from sourcebook.hub.jobs import cancel_job
 from sourcebook.model.build import BuildConfig
 from sourcebook.model.job import ACTIVE_STATES, Job
 from sourcebook.sdk.manifest import Manifest, load_manifest
 from sourcebook.supervisor import broker_answers, check_port
-from sourcebook.worker import run_queued_jobs
 
 _LOOK_SECONDS = 0.5
 
@@ -49,8 +47,8 @@ def run(
 async def _run_plugin(context: Context, folder: Path, manifest: Manifest, *, force: bool) -> str:
     name = (await sources.add_plugin(context, folder)).name
     await _end_leftovers(context, name)
-    await _run_here(context, [await sources.start_dump(context, name, force=force, then_upload=False)])
-    await _run_here(context, await sources.start_upload(context, name, force=force))
+    await follow_here(context, [await sources.start_dump(context, name, force=force, then_upload=False)])
+    await follow_here(context, await sources.start_upload(context, name, force=force))
     config = BuildConfig(
         name=name,
         doc_type=manifest.biothing_type or "document",
@@ -58,24 +56,9 @@ async def _run_plugin(context: Context, folder: Path, manifest: Manifest, *, for
         builder="link" if len(manifest.uploader_list) == 1 else "merge",
     )
     await builds.put_build_config(context, config)
-    (built,) = await _run_here(context, [await builds.start_build(context, config.name)])
-    await _run_here(context, [await builds.start_release(context, str((built.result or {})["build"]))])
+    (built,) = await follow_here(context, [await builds.start_build(context, config.name)])
+    await follow_here(context, [await builds.start_release(context, str((built.result or {})["build"]))])
     return name
-
-
-async def _run_here(context: Context, jobs: list[Job]) -> list[Job]:
-    """Run queued jobs in this process while their progress is shown; when that is interrupted, end them in order."""
-    running = asyncio.create_task(run_queued_jobs(context, context.bus))  # type: ignore[arg-type] # run_command opened it inline
-    try:
-        finished = await follow_jobs(context, jobs)
-    except asyncio.CancelledError:
-        err.print("stopping")
-        for job in jobs:
-            await _cancel_if_active(context, job.id)
-        await running
-        raise
-    await running
-    return finished
 
 
 async def _end_leftovers(context: Context, name: str) -> None:
@@ -93,10 +76,4 @@ async def _end_leftovers(context: Context, name: str) -> None:
             await asyncio.sleep(_LOOK_SECONDS)
             waited += _LOOK_SECONDS
         if not await context.locks.holder(job.lock):
-            await _cancel_if_active(context, job.id)
-
-
-async def _cancel_if_active(context: Context, job_id: str) -> None:
-    job = await context.catalog.get(Job, job_id)
-    if job is not None and not job.is_finished:
-        await cancel_job(context, job_id)
+            await cancel_if_active(context, job.id)

@@ -157,6 +157,19 @@ class CleanedUp(Message):
     changes: int
 
 
+class ArchiveBuild(Message):
+    """Remove the documents of a build, and keep its record."""
+
+    build: str
+
+
+class BuildArchived(Message):
+    """The documents of a build are gone; `archived` is how many it had."""
+
+    build: str
+    archived: int
+
+
 class PublishRelease(Message):
     """Write a build to an address; `remote` is the id of its record."""
 

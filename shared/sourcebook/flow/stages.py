@@ -6,6 +6,7 @@ from typing import Any
 
 from sourcebook.flow.messages import (
     ApplyChanges,
+    ArchiveBuild,
     BuildDocuments,
     CleanUp,
     DiffBuilds,
@@ -103,6 +104,14 @@ _ALL = (
         lambda c: f"build:{c.config}",
         lambda c: c.config,
     ),
+    Stage(
+        "archive",
+        "build",
+        "sourcebook_builder.tasks:archive",
+        ArchiveBuild,
+        lambda c: f"archive:{c.build}",
+        lambda c: c.build,
+    ),
     Stage("clean", "build", "sourcebook_builder.tasks:clean", CleanUp, lambda _: "clean", lambda _: "home"),
     Stage(
         "diff",
@@ -132,6 +141,16 @@ BEAT_QUEUE = "beat"  # scheduled housekeeping; the worker of this queue is also 
 def stage_of(command: Message) -> Stage:
     """Return the stage that runs a command."""
     return next(stage for stage in _ALL if stage.command is type(command))
+
+
+def find_queue(kind: str) -> str | None:
+    """Return the queue of a kind of job; None for one that a newer version of Sourcebook left in the catalogue."""
+    return STAGES[kind].queue if kind in STAGES else None
+
+
+def is_part(kind: str) -> bool:
+    """Whether jobs of a kind are parts of other jobs."""
+    return kind in STAGES and STAGES[kind].is_part
 
 
 def next_commands(message: Message) -> list[Message]:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from sourcebook.context import Context
 from sourcebook.errors import Conflict
-from sourcebook.flow.messages import CleanUp
+from sourcebook.flow.messages import ArchiveBuild, CleanUp
 from sourcebook.hub.builds import get_build
 from sourcebook.hub.jobs import find_user, submit
 from sourcebook.model.build import Build, BuildConfig, KeepRules
@@ -38,7 +38,16 @@ class CleanUpPlan(BaseModel):
 
 async def start_clean_up_if_needed(context: Context, *, job_id: str | None = None) -> Job | None:
     """Start to carry out the keep rules, unless there is nothing to remove."""
-    return await submit(context, CleanUp(), job_id=job_id) if await plan_clean_up(context) else None
+    return await start_clean_up(context, job_id=job_id) if await plan_clean_up(context) else None
+
+
+async def start_clean_up(context: Context, *, job_id: str | None = None) -> Job:
+    """Start to carry out the keep rules.
+
+    Raises:
+        Busy: that is under way.
+    """
+    return await submit(context, CleanUp(), job_id=job_id)
 
 
 async def plan_clean_up(context: Context) -> CleanUpPlan:
@@ -69,6 +78,19 @@ async def clean_up(context: Context, plan: CleanUpPlan) -> CleanUpPlan:
     for key in plan.changes:
         await context.files.delete(key)
     return plan.model_copy(update={"builds": archived})
+
+
+async def start_archive(context: Context, name: str) -> Job:
+    """Start to remove the documents of a build.
+
+    Raises:
+        NotFound: there is no such build.
+        Conflict: an API serves it or keeps it for rollback, or a job works with it.
+        Busy: it is being archived.
+    """
+    build = await get_build(context, name)
+    await _check_unused(context, build.name)
+    return await submit(context, ArchiveBuild(build=build.name))
 
 
 async def archive_build(context: Context, name: str) -> Build:

@@ -10,7 +10,7 @@ from typing import Any
 from sourcebook.context import Context
 from sourcebook.errors import Busy, Conflict, EngineUnavailable, InvalidRequest, NotFound
 from sourcebook.flow.messages import Message
-from sourcebook.flow.stages import STAGES, stage_of
+from sourcebook.flow.stages import STAGES, is_part, stage_of
 from sourcebook.logging import get_logger
 from sourcebook.model.job import ACTIVE_STATES, Job, JobError, JobState, new_job_id
 from sourcebook.model.names import build_part_collection_name, build_part_files_key
@@ -19,6 +19,7 @@ log = get_logger(__name__)
 
 _RESEND_SECONDS = 30.0
 _WATCH_SECONDS = 0.2
+_ARCHIVE = "archive"  # the kind of job that takes a build away
 
 
 async def submit(context: Context, command: Message, *, job_id: str | None = None) -> Job:
@@ -134,9 +135,9 @@ async def list_jobs(context: Context, *, limit: int = 50, **where: str | None) -
 
 
 async def find_user(context: Context, build: str) -> Job | None:
-    """Return an active job that works with a build, or None."""
+    """Return an active job that needs a build, or None; one that archives it does not."""
     for job in await context.catalog.find(Job, {"state": tuple(ACTIVE_STATES)}):
-        if build in (job.target, *job.command.values()):
+        if job.kind != _ARCHIVE and build in (job.target, *job.command.values()):
             return job
     return None
 
@@ -168,7 +169,7 @@ async def is_wanted(context: Context, job_id: str) -> bool:
     job = await context.catalog.get(Job, job_id)
     if job is None or job.cancel_requested or job.is_finished:
         return False
-    return not STAGES[job.kind].is_part or job.parent is None or await is_wanted(context, job.parent)
+    return not is_part(job.kind) or job.parent is None or await is_wanted(context, job.parent)
 
 
 async def end_parts(context: Context, job_id: str, *, keep: Collection[str] = ()) -> None:
@@ -177,7 +178,7 @@ async def end_parts(context: Context, job_id: str, *, keep: Collection[str] = ()
     A part that a worker has at hand ends within seconds, and its worker removes what it made. One whose worker died
     meanwhile is met by the next call: beat makes one until nothing is left.
     """
-    parts = [job for job in await context.catalog.find(Job, {"parent": job_id}) if STAGES[job.kind].is_part]
+    parts = [job for job in await context.catalog.find(Job, {"parent": job_id}) if is_part(job.kind)]
     ended = [await _end_part(context, part) for part in parts if part.id not in keep]
     if all(ended) and not keep:
         await context.catalog.update(Job, job_id, lambda job: job.model_copy(update={"parts_open": False}))
@@ -222,17 +223,18 @@ async def watch_job(context: Context, job_id: str) -> AsyncIterator[Job]:
 async def recover_jobs(context: Context) -> list[str]:
     """Send again what was lost with a worker or the broker, give up what failed too often; return the ids touched.
 
-    A running job whose lock nobody holds has lost its worker. A queued job that no worker took although its queue is idle has
-    lost its message. Sending twice does no harm: a job is claimed by its lock. Parts whose job has ended end too.
+    A running job whose lock nobody holds has lost its worker. A queued job that waits may have lost its message, or wait behind
+    others: it is sent again after it waited 30 seconds, and then each time that it waited twice as long. Sending twice does no
+    harm: a job is claimed by its lock. Parts whose job has ended end too. A kind of job that this version does not know is left
+    alone.
     """
     touched = [
         job.id
         for job in await context.catalog.find(Job, {"state": JobState.RUNNING})
-        if await context.locks.holder(job.lock) is None and await _recover_running(context, job)
+        if job.kind in STAGES and await context.locks.holder(job.lock) is None and await _recover_running(context, job)
     ]
-    busy_queues = {STAGES[job.kind].queue for job in await context.catalog.find(Job, {"state": JobState.RUNNING})}
     for job in await context.catalog.find(Job, {"state": JobState.QUEUED}):
-        if STAGES[job.kind].queue not in busy_queues and _is_overdue(context, job):
+        if job.kind in STAGES and _is_overdue(context, job, _seconds_waited(job)):
             await send(context, job)
             touched.append(job.id)
     for job in await context.catalog.find(Job, {"parts_open": True}):
@@ -269,6 +271,11 @@ async def _end_parts_if_possible(context: Context, job: Job) -> None:
             await end_parts(context, job.id)
 
 
-def _is_overdue(context: Context, job: Job) -> bool:
-    patience = min(_RESEND_SECONDS, context.settings.lock_ttl.total_seconds())
-    return job.sent_at is None or time.time() - job.sent_at > patience
+def _seconds_waited(job: Job) -> float:
+    """How long a job had waited when it was last sent."""
+    return 0.0 if job.sent_at is None else job.sent_at - job.queued_at
+
+
+def _is_overdue(context: Context, job: Job, patience: float = 0.0) -> bool:
+    least = min(_RESEND_SECONDS, context.settings.lock_ttl.total_seconds())
+    return job.sent_at is None or time.time() - job.sent_at > max(least, patience)

@@ -6,7 +6,7 @@ from pydantic import BaseModel
 
 from sourcebook.context import Context
 from sourcebook.errors import EngineUnavailable
-from sourcebook.flow.stages import QUEUES, STAGES
+from sourcebook.flow.stages import QUEUES, find_queue
 from sourcebook.model.job import ACTIVE_STATES, Job, JobState
 
 
@@ -26,7 +26,9 @@ async def read_queues(context: Context) -> dict[str, QueueLoad]:
         lengths = await context.bus.lengths()
     loads = {queue: QueueLoad(waiting=lengths.get(queue)) for queue in QUEUES}
     for job in await context.catalog.find(Job, {"state": tuple(ACTIVE_STATES)}):
-        load = loads[STAGES[job.kind].queue]
+        load = loads.get(find_queue(job.kind) or "")
+        if load is None:  # a newer version of Sourcebook left it in the catalogue
+            continue
         load.active += 1
         if job.state is JobState.RUNNING:
             load.running += 1

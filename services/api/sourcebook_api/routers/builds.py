@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Response
 
 from sourcebook.hub.builds import delete_build, get_build, list_builds, start_build, start_release
-from sourcebook.hub.cleanup import archive_build
+from sourcebook.hub.cleanup import start_archive
 from sourcebook.model.build import Build, BuildMode
 from sourcebook.model.job import Job
 from sourcebook.model.release import ReleaseMode
@@ -50,10 +50,10 @@ async def delete(context: Engines, name: str) -> None:
     await delete_build(context, name)
 
 
-@router.post("/{name}/archive")
-async def archive(context: Engines, name: str) -> Build:
+@router.post("/{name}/archive", status_code=202)
+async def archive(context: Engines, name: str, response: Response) -> Job:
     """Remove the documents of a build that no API serves or keeps for rollback; its record stays."""
-    return await archive_build(context, name)
+    return accept_job(response, await start_archive(context, name))
 
 
 @router.post("/{name}/release", status_code=202)

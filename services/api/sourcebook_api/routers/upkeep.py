@@ -2,9 +2,7 @@
 
 from fastapi import APIRouter, Response
 
-from sourcebook.flow.messages import CleanUp
-from sourcebook.hub.cleanup import CleanUpPlan, plan_clean_up
-from sourcebook.hub.jobs import submit
+from sourcebook.hub.cleanup import CleanUpPlan, plan_clean_up, start_clean_up
 from sourcebook.hub.news import ConfigNews, find_news
 from sourcebook.hub.schedules import ScheduleView, list_schedules
 from sourcebook.model.job import Job
@@ -34,4 +32,4 @@ async def plan_cleaning(context: Engines) -> CleanUpPlan:
 @router.post("/clean", status_code=202)
 async def clean(context: Engines, response: Response) -> Job:
     """Remove what the keep rules let go."""
-    return accept_job(response, await submit(context, CleanUp()))
+    return accept_job(response, await start_clean_up(context))
