@@ -68,9 +68,10 @@ def test_the_earlier_release_of_cpic_has_fewer_columns_and_pairs(tmp_path: Path)
     earlier = {document["_id"]: document["cpic"]["pairs"] for document in module["load_data"](str(tmp_path))}
     now = documents_by_id("cpic")
     assert (earlier.keys(), len(earlier["CYP2D6"])) == (now.keys(), 73)
-    fields = [{key for pairs in found for pair in pairs for key in pair} for found in (
-        earlier.values(), (document["cpic"]["pairs"] for document in now.values())
-    )]
+    fields = [
+        {key for pairs in found for pair in pairs for key in pair}
+        for found in (earlier.values(), (document["cpic"]["pairs"] for document in now.values()))
+    ]
     assert fields[1] - fields[0] == {"rxnorm", "atc"}
     assert fields[0] <= fields[1]
     urls = {"cpic_pairs_2023.csv": "pypgx-0.20.0", "cpic_pairs.csv": "pypgx-0.27.0"}
