@@ -114,10 +114,10 @@ class SourceBench:
         await context.catalog.put(job.id, job)
         return JobRun(context, job)
 
-    async def upload(self, context: Context, *, job_id: str | None = None, force: bool = False) -> Outcome:
-        """Upload, and return what it left."""
+    async def upload(self, context: Context, *, job_id: str | None = None, **options: bool) -> Outcome:
+        """Upload, and return what it left; `options` are those of the command."""
         run = await self.start(context, job_id)
-        message = await upload(context, run, UploadDump(source="bench", uploader="bench", force=force))
+        message = await upload(context, run, UploadDump(source="bench", uploader="bench", **options))
         record = await context.catalog.get(Upload, message.upload)
         mapping = await context.catalog.get(Mapping, "bench/bench")
         assert record is not None

@@ -65,6 +65,11 @@ def list_warnings(inference: Inference) -> list[str]:
     return found
 
 
+def describe_kinds(field: Field) -> str:
+    """Return what a field was seen to be, with the first document of each kind: "an integer in '1', a float in '7'"."""
+    return ", ".join(f"{name} in {field.examples[kind]!r}" for kind, name in TYPE_NAMES.items() if field.seen & kind)
+
+
 def _field_warnings(field: Field) -> list[str]:
     found = []
     key = field.key
@@ -76,7 +81,7 @@ def _field_warnings(field: Field) -> list[str]:
         )
         named = " and ".join(name for name, is_there in problems if is_there)
         found.append(f"Field {field.path!r} has {named} in its key.")
-    kinds = ", ".join(f"{name} in {field.examples[kind]!r}" for kind, name in TYPE_NAMES.items() if field.seen & kind)
+    kinds = describe_kinds(field)
     if field.seen & OBJECT and field.seen & SCALARS:
         found.append(
             f"Field {field.path!r} is an object in some documents and a value in others ({kinds}): it is stored, but cannot be "

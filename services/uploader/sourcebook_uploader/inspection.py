@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from sourcebook.context import Context
 from sourcebook.errors import MissingUpload
 from sourcebook.flow.messages import InspectReady, InspectUpload
+from sourcebook.model.change import MappingChanges, diff_properties
 from sourcebook.model.document import Record, read_document
 from sourcebook.model.mapping import Mapping, MappingDifferences, Properties, compare_mappings, iterate_fields
 from sourcebook.model.names import build_upload_name
 from sourcebook.model.source import SourceState
 from sourcebook.model.upload import Upload
 from sourcebook.worker import JobRun
-from sourcebook_uploader.describe import count_fields, describe_properties, list_warnings
+from sourcebook_uploader.describe import count_fields, describe_kinds, describe_properties, list_warnings
 from sourcebook_uploader.infer import Inference
 
 _SHOWN_FIELDS = 20
@@ -35,11 +36,10 @@ async def inspect_upload(context: Context, run: JobRun, command: InspectUpload) 
         await asyncio.to_thread(_learn_records, inference, batch)
         done += len(batch)
         await run.progress("inspect", done, upload.count, "documents")
-    known = await context.catalog.get(Mapping, build_upload_name(command.source, command.uploader))
+    name = build_upload_name(command.source, command.uploader)
+    known = await context.catalog.get(Mapping, name)
     from_plugin = known.committed if known is not None and known.from_plugin else None
-    mapping = await save_inferred_mapping(
-        context, run, command.source, command.uploader, inference, from_plugin=from_plugin
-    )
+    mapping = await save_inferred_mapping(context, run, name, inference, from_plugin=from_plugin, anew=False)
     differences = compare_mappings(mapping.committed or {}, mapping.inferred)
     fields = sum(1 for field in iterate_fields(mapping.inferred) if not field.is_object)
     return InspectReady(source=command.source, uploader=command.uploader, fields=fields, differences=differences.count)
@@ -52,58 +52,86 @@ def _learn_records(inference: Inference, records: Sequence[Record]) -> None:
 
 
 async def save_inferred_mapping(
-    context: Context,
-    run: JobRun,
-    source: str,
-    uploader: str,
-    inference: Inference,
-    *,
-    from_plugin: Properties | None = None,
+    context: Context, run: JobRun, name: str, inference: Inference, *, from_plugin: Properties | None, anew: bool
 ) -> Mapping:
-    """Replace the inferred mapping of an upload, and commit it if there is none (and the settings allow it).
+    """Replace the inferred mapping of an upload, and commit it unless a person edited the committed one.
 
-    Differences between the committed mapping and the documents become warnings of the job.
+    What changed, and differences between documents and a mapping that stays, become warnings of the job.
 
     Args:
+        context: the engines.
+        run: the job.
+        name: of the upload.
+        inference: the types of its documents.
         from_plugin: the mapping that the plugin itself gives, which is committed instead.
+        anew: commit what was inferred even if a person edited the committed mapping.
     """
-    name = build_upload_name(source, uploader)
     inferred, counts, warnings = describe_properties(inference), count_fields(inference), list_warnings(inference)
-    automatic = inferred if context.settings.auto_commit_mapping else None
+    before = Mapping(name=name)
 
     def change(mapping: Mapping) -> Mapping:
+        nonlocal before
+        before = mapping
+        is_kept = mapping.edited and not anew
         committed = None if mapping.from_plugin else mapping.committed
         if from_plugin is not None:
             committed = from_plugin
+        elif context.settings.auto_commit_mapping and not is_kept:
+            committed = inferred
         return mapping.model_copy(
             update={
                 "inferred": inferred,
                 "counts": counts,
                 "warnings": warnings,
-                "committed": automatic if committed is None else committed,
+                "committed": committed,
+                "edited": is_kept and from_plugin is None,
+                "replaced": mapping.committed
+                if mapping.edited and committed != mapping.committed
+                else mapping.replaced,
                 "from_plugin": from_plugin is not None,
             }
         )
 
-    mapping = await context.catalog.update(Mapping, name, change, default=Mapping(name=name))
+    mapping = await context.catalog.update(Mapping, name, change, default=before)
     for warning in warnings:
         run.warn(warning)
+    if before.edited and anew and before.committed != mapping.committed:
+        run.warn(
+            f"{name}: the mapping was inferred anew, in place of the one that was edited (`mapping show {name} --json` still has "
+            "it, as `replaced`). `sourcebook run --keep-mapping` leaves an edited mapping as it is."
+        )
+    elif before.committed is not None and not mapping.edited and from_plugin is None:
+        _warn_of_new_types(run, name, diff_properties(before.committed, mapping.committed or {}), inference)
     if mapping.committed is not None:
-        _warn_of_differences(run, name, compare_mappings(mapping.committed, inferred))
+        _warn_of_differences(run, mapping, compare_mappings(mapping.committed, inferred))
     return mapping
 
 
-def _warn_of_differences(run: JobRun, name: str, differences: MappingDifferences) -> None:
+def _warn_of_new_types(run: JobRun, name: str, changes: MappingChanges, inference: Inference) -> None:
+    """Say which types moved and in which documents: the next release has to index everything anew for it."""
+    fields = {field.path: field for field in inference.fields()}
+    for path, change in list(changes.changed.items())[:_SHOWN_FIELDS]:
+        before, after = (spec.get("type", "object") for spec in (change.old, change.new))
+        moved = f"was {before} and is {after} now" if before != after else f"is {after} as before, indexed otherwise"
+        seen = f" ({describe_kinds(fields[path])})" if path in fields else ""
+        run.warn(f"{name}: field {path!r} {moved}{seen}; the next release indexes all documents anew.")
+
+
+def _warn_of_differences(run: JobRun, mapping: Mapping, differences: MappingDifferences) -> None:
+    name = mapping.name
+    whose = "the mapping of the plugin" if mapping.from_plugin else "the committed mapping"
     if differences.added:
-        run.warn(
-            f"{name}: {_list_fields(differences.added)} not in the committed mapping, so they cannot be searched; add them with "
-            f"`sourcebook mapping commit {name}`."
-        )
+        advice = "" if mapping.from_plugin else f"; add them with `sourcebook mapping commit --new-fields {name}`"
+        fields = _list_fields(differences.added, mapping.counts)
+        run.warn(f"{name}: {fields} not in {whose}, so they cannot be searched{advice}.")
     for path, (committed, inferred) in list(differences.changed.items())[:_SHOWN_FIELDS]:
-        run.warn(f"{name}: field {path!r} is committed as {committed}, but documents have {inferred}.")
+        run.warn(
+            f"{name}: field {path!r} is {committed} in {whose}, but documents have {inferred}: values that do not fit are not "
+            f"indexed. Once released, the query `_ignored:{path}` finds them."
+        )
 
 
-def _list_fields(paths: list[str]) -> str:
-    shown = ", ".join(repr(path) for path in paths[:_SHOWN_FIELDS])
+def _list_fields(paths: list[str], counts: dict[str, int]) -> str:
+    shown = ", ".join(f"{path!r} (values: {counts.get(path, 0):,})" for path in paths[:_SHOWN_FIELDS])
     more = f" and {len(paths) - _SHOWN_FIELDS} more" if len(paths) > _SHOWN_FIELDS else ""
     return f"new field{'s' if len(paths) > 1 else ''} {shown}{more}"

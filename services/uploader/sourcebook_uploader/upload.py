@@ -113,7 +113,6 @@ async def _make_upload(context: Context, run: JobRun, command: UploadDump, scrat
         if result.inferred is not None:
             inference.absorb(result.inferred)
     info = await _write_collection(context, run, collection, results, plan)
-    await save_inferred_mapping(context, run, command.source, command.uploader, inference, from_plugin=plan.committed)
     current = await _get_current(context, command)
     kept = await _find_equal_collection(context, command, current, info)
     if kept is not None:
@@ -131,6 +130,8 @@ async def _make_upload(context: Context, run: JobRun, command: UploadDump, scrat
         metadata=plan.manifest.metadata,
     )
     upload = await describe_changes(context, run, upload, current)
+    name = build_upload_name(command.source, command.uploader)
+    await save_inferred_mapping(context, run, name, inference, from_plugin=plan.committed, anew=command.infer_anew)
     upload = upload.model_copy(update={"warnings": run.warnings, "seconds": time.monotonic() - started})
     await context.catalog.insert(upload.id, upload)
     return upload

@@ -25,6 +25,10 @@ def run(
     plugin: FolderArgument,
     *,
     force: Annotated[bool, typer.Option("--force", help="Download and parse even if nothing is new.")] = False,
+    keep_mapping: Annotated[
+        bool,
+        typer.Option("--keep-mapping", help="Leave a mapping that was edited as it is, instead of inferring anew."),
+    ] = False,
     no_serve: Annotated[bool, typer.Option("--no-serve", help="Stop when the index is ready.")] = False,
     port: PortOption = None,
 ) -> None:
@@ -37,18 +41,21 @@ def run(
         show_warning(warning)
     if not loaded.manifest.uploader_list:
         raise InvalidRequest(f"{loaded.path} only downloads: it has no uploader to make documents.")
-    name = run_command(lambda context: _run_plugin(context, plugin, loaded.manifest, force=force), inline=True)
+    name = run_command(
+        lambda context: _run_plugin(context, plugin, loaded.manifest, force=force, infer_anew=not keep_mapping),
+        inline=True,
+    )
     if no_serve:
         out.print(f"API {name} is ready: sourcebook serve {name}", markup=False)
         return
     serve_api(name, settings)
 
 
-async def _run_plugin(context: Context, folder: Path, manifest: Manifest, *, force: bool) -> str:
+async def _run_plugin(context: Context, folder: Path, manifest: Manifest, *, force: bool, infer_anew: bool) -> str:
     name = (await sources.add_plugin(context, folder)).name
     await _end_leftovers(context, name)
     await follow_here(context, [await sources.start_dump(context, name, force=force, then_upload=False)])
-    await follow_here(context, await sources.start_upload(context, name, force=force))
+    await follow_here(context, await sources.start_upload(context, name, force=force, infer_anew=infer_anew))
     config = BuildConfig(
         name=name,
         doc_type=manifest.biothing_type or "document",

@@ -40,6 +40,8 @@ class UploadDump(Message):
     source: str
     uploader: str
     force: bool = False
+    infer_anew: bool = False
+    """Commit the mapping that is inferred, even in place of one that a person edited."""
 
 
 class UploadReady(Message):

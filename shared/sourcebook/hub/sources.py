@@ -191,8 +191,17 @@ async def start_dump(
     return await submit(context, DumpSource(source=source, force=force, then_upload=then_upload), job_id=job_id)
 
 
-async def start_upload(context: Context, source: str, uploader: str | None = None, *, force: bool = False) -> list[Job]:
+async def start_upload(
+    context: Context, source: str, uploader: str | None = None, *, force: bool = False, infer_anew: bool = False
+) -> list[Job]:
     """Start the parsing of a source's newest dump, with one or all of its uploaders.
+
+    Args:
+        context: the engines.
+        source: the source.
+        uploader: one of its uploaders; default: all.
+        force: make a new upload even if the documents are the same.
+        infer_anew: commit the mapping that is inferred, even in place of one that a person edited.
 
     Raises:
         NotFound: there is no such source or uploader.
@@ -203,7 +212,8 @@ async def start_upload(context: Context, source: str, uploader: str | None = Non
     state = await context.catalog.get(SourceState, source)
     if state is None or state.dump is None:
         raise MissingUpload(f"Source {source!r} has no downloaded files yet: sourcebook dump {source}", source=source)
-    return [await submit(context, UploadDump(source=source, uploader=name, force=force)) for name in names]
+    commands = [UploadDump(source=source, uploader=name, force=force, infer_anew=infer_anew) for name in names]
+    return [await submit(context, command) for command in commands]
 
 
 async def start_inspect(context: Context, source: str, uploader: str | None = None) -> list[Job]:
@@ -237,7 +247,7 @@ async def get_mapping(context: Context, source: str, uploader: str) -> Mapping:
 
 
 async def save_mapping(context: Context, source: str, uploader: str, properties: Properties) -> Mapping:
-    """Commit a mapping that a person edited; the next build uses it.
+    """Commit a mapping that a person edited; the next build uses it, and it stays when the data change.
 
     Raises:
         NotFound: there is no such source or uploader.
@@ -246,11 +256,17 @@ async def save_mapping(context: Context, source: str, uploader: str, properties:
     await get_mapping(context, source, uploader)
     checked = check_properties(properties)
     name = build_upload_name(source, uploader)
-    return await context.catalog.update(Mapping, name, lambda m: m.model_copy(update={"committed": checked}))
+
+    def change(mapping: Mapping) -> Mapping:
+        return mapping.model_copy(update={"committed": checked, "edited": checked != mapping.inferred})
+
+    return await context.catalog.update(Mapping, name, change)
 
 
 async def commit_mapping(context: Context, source: str, uploader: str, *, new_fields_only: bool = False) -> Mapping:
     """Commit the inferred mapping: in place of the committed one, or only the fields that this does not have yet.
+
+    Without `new_fields_only` it follows the data again.
 
     Raises:
         NotFound: there is no such source or uploader, or nothing was inferred yet.
@@ -259,7 +275,7 @@ async def commit_mapping(context: Context, source: str, uploader: str, *, new_fi
     def commit(mapping: Mapping) -> Mapping:
         keep = mapping.committed if new_fields_only else None
         committed = mapping.inferred if keep is None else add_new_fields(keep, mapping.inferred)
-        return mapping.model_copy(update={"committed": committed})
+        return mapping.model_copy(update={"committed": committed, "edited": committed != mapping.inferred})
 
     name = (await get_mapping(context, source, uploader)).name
     return await context.catalog.update(Mapping, name, commit)

@@ -5,7 +5,7 @@ import reprlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from sourcebook.errors import MappingError
 
@@ -29,15 +29,32 @@ _WIDER = {
 
 
 class Mapping(BaseModel):
-    """The mapping of one upload: `inferred` at its last run, `committed` is what builds use."""
+    """The mapping of one upload: `inferred` at its last run, `committed` is what builds use.
+
+    The committed one follows the inferred one until a person edits it.
+    """
 
     name: str
     inferred: Properties = Field(default_factory=dict)
     committed: Properties | None = None
+    edited: bool = False
+    """Whether a person committed something else than what was inferred."""
+    replaced: Properties | None = None
+    """What a person had committed before `run` inferred the mapping anew."""
     counts: dict[str, int] = Field(default_factory=dict)
     """Documents (or list items) that have the field, by dotted path, at the last inference."""
     warnings: list[str] = Field(default_factory=list)
     from_plugin: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_older(cls, data: Any) -> Any:
+        # Records of older versions do not say it. What differs may be a person's: it stays.
+        if not isinstance(data, dict) or "edited" in data:
+            return data
+        committed = data.get("committed")
+        differs = committed is not None and committed != data.get("inferred", {})
+        return {**data, "edited": differs and not data.get("from_plugin", False)}
 
 
 class FieldEntry(NamedTuple):
