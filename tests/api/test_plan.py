@@ -133,3 +133,11 @@ def test_section_7_a_batch_of_ids_needs_no_search() -> None:
     assert is_id_lookup(batch_options(q=["1"], scopes="_id"))
     for other in ({"scopes": ["symbol"]}, {"filter": "a:b"}, {"from": 1}, {"size": 0}, {"q": [["1"]]}):
         assert not is_id_lookup(batch_options(**{"q": ["1"], **other}))
+
+
+@pytest.mark.parametrize("name", ["count", "term"])
+def test_an_inner_facet_never_takes_the_place_of_the_count(name: str) -> None:
+    with pytest.raises(QueryError) as refused:
+        parse_facet(f"a({name})")
+    assert name in refused.value.extra["details"]
+    assert parse_facet(name) == FacetRequest(name)

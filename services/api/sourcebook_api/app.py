@@ -16,7 +16,7 @@ from sourcebook.hub.sources import add_plugin_folders
 from sourcebook.settings import Settings
 from sourcebook_api import front, health, metrics
 from sourcebook_api.console import open_assets, render_console
-from sourcebook_api.errors import ERROR_RESPONSES, add_error_handlers, refuse_large_body
+from sourcebook_api.errors import ERROR_RESPONSES, add_error_handlers, refuse_body
 from sourcebook_api.events import EventStreams
 from sourcebook_api.metrics import RequestTimer, name_api_route, name_hub_route
 from sourcebook_api.query.routes import QueryApp
@@ -80,7 +80,7 @@ def create_app(settings: Settings, *, open_engines: OpenContext = open_context) 
         redoc_url=None,
         middleware=[
             Middleware(HubGuard, host=settings.host, names=settings.hub_names),
-            Middleware(BodyLimit, max_bytes=settings.request_max_bytes, refuse=refuse_large_body),
+            Middleware(BodyLimit, max_bytes=settings.request_max_bytes, refuse=refuse_body),
         ],
     )
     app.serve_queries(_limit_bodies(settings, QueryApp(lambda: app.state.context)))
@@ -104,7 +104,7 @@ async def _show_console() -> HTMLResponse:
 
 
 def _limit_bodies(settings: Settings, app: ASGIApp) -> ASGIApp:
-    return BodyLimit(app, max_bytes=settings.request_max_bytes, refuse=refuse_large_body)
+    return BodyLimit(app, max_bytes=settings.request_max_bytes, refuse=refuse_body)
 
 
 def create_query_app(settings: Settings, api: str, *, open_engines: OpenContext = open_context) -> ASGIApp:

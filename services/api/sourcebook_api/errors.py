@@ -15,11 +15,13 @@ from sourcebook.errors import SourcebookError
 from sourcebook.logging import get_logger
 from sourcebook_api.query.answer import CORS
 from sourcebook_api.query.errors import QueryError
-from sourcebook_api.requests import request_id
+from sourcebook_api.requests import RefusedBody, request_id
 
 log = get_logger(__name__)
 
 _CODES = {
+    400: "invalid_request",
+    413: "payload_too_large",
     404: "not_found",
     405: "method_not_allowed",
     403: "forbidden",
@@ -28,6 +30,7 @@ _CODES = {
 }
 _BAD_REQUEST = 400
 _SERVER_ERROR = 500
+_UNSUPPORTED = 415
 
 
 class ErrorBody(BaseModel):
@@ -53,14 +56,15 @@ def error_response(scope: Scope, status: int, code: str, message: str, details: 
     return Response(content, status, media_type="application/json", headers={"X-Request-ID": identity})
 
 
-def refuse_large_body(scope: Scope, max_bytes: int) -> Response:
-    """Return the 413 answer in the shape of the side that was asked: hub or query API."""
-    message = f"The request body is larger than {max_bytes} bytes (SOURCEBOOK_REQUEST_MAX_BYTES)."
+def refuse_body(scope: Scope, refused: RefusedBody) -> Response:
+    """Return the answer to a body that is not read, in the shape of the side that was asked: hub or query API."""
     if scope["path"].startswith("/hub"):
-        return error_response(scope, 413, "payload_too_large", message, {"max_bytes": max_bytes})
-    body = QueryError(413, details=message).body
+        return error_response(scope, refused.status, _CODES[refused.status], refused.message, refused.details)
+    body = QueryError(refused.status, details=refused.message).body
     headers = {name.decode(): value.decode() for name, value in CORS}
-    return Response(orjson.dumps(body), 413, media_type="application/json", headers=headers)
+    if refused.status == _UNSUPPORTED:
+        headers["Accept-Encoding"] = "gzip"
+    return Response(orjson.dumps(body), refused.status, media_type="application/json", headers=headers)
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -91,7 +95,10 @@ async def _answer_http(request: Request, error: Exception) -> Response:
     detail = error.detail if isinstance(error, HTTPException) else ""
     if status == _BAD_REQUEST:  # FastAPI's word for a body that is no text; other unreadable bodies are 422 too
         return error_response(request.scope, 422, "invalid_request", detail)
-    return error_response(request.scope, status, _CODES.get(status, "http_error"), detail)
+    response = error_response(request.scope, status, _CODES.get(status, "http_error"), detail)
+    if isinstance(error, HTTPException):
+        response.headers.update(error.headers or {})  # Allow, for one
+    return response
 
 
 async def _answer_unexpected(request: Request, error: Exception) -> Response:

@@ -21,7 +21,7 @@ async def get_document(call: Call, document_id: str) -> Answer:
         QueryError: there is no such document, or an option is not as it should be.
     """
     call.path = {"id": document_id}
-    if not call.scope["query_string"] and ":" not in document_id:
+    if not call.scope["query_string"] and ":" not in document_id and call.accepts == "json":
         return await _get_stored(call, document_id)
     options = await call.read_options("annotation_get")
     shape = make_shape(options, call.opened.licenses)
@@ -33,7 +33,7 @@ async def get_document(call: Call, document_id: str) -> Answer:
     rows = [row for hit in hits if (row := _render(hit, shape)) is not None]
     if not rows:
         raise not_found()
-    return call.answer(rows[0] if len(rows) == 1 else b"[" + b",".join(rows) + b"]", options["format"])
+    return call.answer(rows[0] if len(rows) == 1 else b"[" + b",".join(rows) + b"]", options)
 
 
 async def _get_stored(call: Call, document_id: str) -> Answer:
@@ -61,7 +61,7 @@ async def post_documents(call: Call) -> Answer:
     if options["raw"]:
         return json_answer([_show_raw(hits) for hits in found])
     rows = await asyncio.to_thread(_render_batch, wanted, found, shape)
-    return call.answer(b"[" + b",".join(rows) + b"]", options["format"])
+    return call.answer(b"[" + b",".join(rows) + b"]", options)
 
 
 def _render_batch(terms: list[Any], found: list[list[Hit]], shape: Shape) -> list[bytes]:

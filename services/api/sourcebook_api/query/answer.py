@@ -3,7 +3,7 @@
 import asyncio
 import gzip
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ import zstandard
 from starlette.types import Scope, Send
 
 from sourcebook import __version__
+from sourcebook_api.query.errors import Headers, QueryError
 
 JSON = "application/json; charset=UTF-8"
 HTML = "text/html; charset=UTF-8"
@@ -20,21 +21,18 @@ CONTENT_POLICY = (
     b"default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     b"frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
 )
-Headers = list[tuple[bytes, bytes]]
 
 CORS: Headers = [
     (b"access-control-allow-origin", b"*"),
     (b"access-control-allow-methods", b"GET, HEAD, POST, OPTIONS"),
-    (
-        b"access-control-allow-headers",
-        b"Content-Type, Accept, Authorization, If-None-Match, Origin, User-Agent, X-Requested-With",
-    ),
+    # Anyone may read, so any header may be sent; `*` does not stand for Authorization.
+    (b"access-control-allow-headers", b"*, Authorization"),
     (b"access-control-max-age", b"86400"),
-    (b"access-control-expose-headers", b"ETag"),
+    (b"access-control-expose-headers", b"ETag, Retry-After"),
     (b"x-content-type-options", b"nosniff"),
 ]
 _MEDIA = {media: (b"content-type", media.encode()) for media in (JSON, HTML)}
-_VARY = (b"vary", b"Accept-Encoding")
+_VARY = (b"vary", b"Accept, Accept-Encoding")
 _COMPRESS_FROM = 1000  # bytes; below, headers outweigh what is saved
 _THREAD_FROM = 256 * 1024  # bytes; from here compression would hold up other requests
 _NO_BODY = frozenset({204, 304})
@@ -60,18 +58,23 @@ def json_answer(data: Any, status: int = 200) -> Answer:
     return Answer(orjson.dumps(data), status)
 
 
-def make_etag(release: str, scope: Scope) -> bytes:
-    """Return the ETag of a GET: another release or another request gives another one.
+def refusal(error: QueryError) -> Answer:
+    """Return the answer that says no."""
+    return Answer(orjson.dumps(error.body), error.status, headers=error.headers)
+
+
+def make_etag(release: str, scope: Scope, format_name: str) -> bytes:
+    """Return the ETag of a GET: another release, another request or another format gives another one.
 
     It is weak: compression changes the bytes, and `took` does too.
     """
-    text = f"{__version__}\0{release}\0{scope['path']}\0".encode("utf-8", "surrogateescape")
+    text = f"{__version__}\0{release}\0{format_name}\0{scope['path']}\0".encode("utf-8", "surrogateescape")
     return b'W/"%s"' % hashlib.blake2b(text + scope["query_string"], digest_size=12).hexdigest().encode()
 
 
-def is_unchanged(request_headers: Iterable[tuple[bytes, bytes]], etag: bytes) -> bool:
-    """Whether the client has this answer already."""
-    return any(name == b"if-none-match" and etag in value for name, value in request_headers)
+def is_unchanged(known: bytes, etag: bytes) -> bool:
+    """Whether the client has this answer already; `known` is its `If-None-Match`, in which proxies may leave out the `W/`."""
+    return etag[2:] in known
 
 
 async def send_answer(answer: Answer, scope: Scope, send: Send) -> None:

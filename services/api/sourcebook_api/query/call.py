@@ -23,6 +23,8 @@ class Call:
     scope: Scope
     receive: Receive
     path: Mapping[str, str] = field(default_factory=dict)
+    accepts: str = "json"
+    """The format that the `Accept` header asks for; the parameter `format` wins."""
 
     @property
     def timeout_seconds(self) -> float:
@@ -50,8 +52,9 @@ class Call:
             if not message.get("more_body", False):
                 return b"".join(chunks)
 
-    def answer(self, body: bytes, format_name: str) -> Answer:
+    def answer(self, body: bytes, options: Options) -> Answer:
         """Return an answer in the format that the request asks for."""
+        format_name = options["format"] if "format" in options.given else self.accepts
         if format_name == "json":
             return Answer(body)
         media = MEDIA_TYPES[format_name]
@@ -59,6 +62,7 @@ class Call:
             return Answer(encode_body(body, format_name), media=media)
         root = self.scope.get("root_path", "")
         query = self.scope["query_string"].decode("latin-1")
-        link = "&".join(part for part in query.split("&") if not part.startswith("format="))
+        kept = [part for part in query.split("&") if part and not part.startswith("format=")]
+        link = "&".join((*kept, "format=json"))
         title = f"{self.opened.release.doc_type} · {self.scope['path']}"
         return Answer(render_page(body, title=title, link=f"?{link}", docs=f"{root}/docs"), media=media)

@@ -1,6 +1,8 @@
 """The formats of an answer: JSON as it is, YAML, MessagePack, and a page to read. Pure."""
 
 import html
+import re
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -12,6 +14,22 @@ MEDIA_TYPES = {
     "yaml": "text/x-yaml; charset=UTF-8",
     "msgpack": "application/x-msgpack",
     "html": "text/html; charset=UTF-8",
+}
+_QUALITY = re.compile(r"[01](\.[0-9]{0,3})?\Z")
+# The media types that an `Accept` header may name.
+_FORMATS = {
+    "application/json": "json",
+    "*/*": "json",
+    "application/*": "json",
+    "text/html": "html",
+    "application/xhtml+xml": "html",
+    "text/x-yaml": "yaml",
+    "text/yaml": "yaml",
+    "application/yaml": "yaml",
+    "application/x-yaml": "yaml",
+    "application/x-msgpack": "msgpack",
+    "application/msgpack": "msgpack",
+    "application/vnd.msgpack": "msgpack",
 }
 _DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
@@ -28,6 +46,26 @@ pre {{ background: #f7f9fb; border: 1px solid #d5dde5; border-radius: 6px; paddi
 <pre>{text}</pre>
 </body></html>
 """
+
+
+@lru_cache(maxsize=256)
+def choose_format(accept: bytes) -> str:
+    """Return the format that an `Accept` header likes best; JSON where it names none that there is.
+
+    >>> choose_format(b"text/html,application/xml;q=0.9,*/*;q=0.8"), choose_format(b"text/csv")
+    ('html', 'json')
+    """
+    best, best_quality = "json", 0.0
+    for item in accept.decode("latin-1").lower().split(","):
+        media, *parameters = (part.strip() for part in item.split(";"))
+        quality = next((_read_quality(part[2:]) for part in parameters if part.startswith("q=")), 1.0)
+        if media in _FORMATS and quality > best_quality:
+            best, best_quality = _FORMATS[media], quality
+    return best
+
+
+def _read_quality(text: str) -> float:
+    return float(text) if _QUALITY.match(text) else 0.0
 
 
 def encode_body(body: bytes, format_name: str) -> bytes:

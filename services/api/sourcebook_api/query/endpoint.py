@@ -7,15 +7,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sourcebook.context import Context
 from sourcebook.errors import EngineUnavailable, NotFound
-from sourcebook_api.query.answer import Answer, is_unchanged, json_answer, make_etag, not_modified, send_answer
+from sourcebook_api.query.answer import Answer, is_unchanged, make_etag, not_modified, refusal, send_answer
 from sourcebook_api.query.call import Call
-from sourcebook_api.query.errors import QueryError, not_found, translate_error
+from sourcebook_api.query.encode import choose_format
+from sourcebook_api.query.errors import QueryError, method_not_allowed, not_found, translate_error
 from sourcebook_api.query.releases import Releases
 from sourcebook_api.requests import request_id
 
 Handler = Callable[[Call], Awaitable[Answer]]
 
 _OK, _METHOD_NOT_ALLOWED = 200, 405
+_ANY = b"*"
 
 
 class Service:
@@ -47,7 +49,8 @@ class Endpoint:
         self, service: Service, *, get: Handler | None = None, post: Handler | None = None, has_etag: bool = True
     ) -> None:
         self._service = service
-        self._handlers = {"GET": get, "HEAD": get, "POST": post}
+        found = {"GET": get, "HEAD": get, "POST": post}
+        self._handlers = {method: handler for method, handler in found.items() if handler is not None}
         self._has_etag = has_etag
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -62,30 +65,36 @@ class Endpoint:
         if scope["method"] == "OPTIONS":
             return Answer(b"", 204)
         call = await self._service.open_call(scope, receive)
-        opened, etag = call.opened, None
+        opened, etag, known = call.opened, None, _read_preferences(call)
         if self._has_etag and scope["method"] != "POST" and not _may_vary(scope["query_string"]):
-            etag = make_etag(opened.release.name, scope)
-            if is_unchanged(scope["headers"], etag):
+            etag = make_etag(opened.release.name, scope, call.accepts)
+            if known and is_unchanged(known, etag):
                 return not_modified(etag, opened.max_age)
-        try:
-            answer = await self._choose(scope, opened.release.doc_type)(call)
-        except QueryError as error:
-            answer = json_answer(error.body, error.status)
-            answer.repeatable = not _is_walk(scope["query_string"])
-        except NotFound as error:
-            # The release was removed between the look at the catalogue and the look at its data.
-            raise EngineUnavailable(error.message) from error
+        answer = await self._carry_out(call)
+        if etag is not None and known.strip() == _ANY and answer.status == _OK and answer.repeatable:
+            return not_modified(etag, opened.max_age)
         if answer.repeatable:
             answer.max_age = opened.max_age
             answer.etag = etag if answer.status == _OK else None
         return answer
+
+    async def _carry_out(self, call: Call) -> Answer:
+        try:
+            return await self._choose(call.scope, call.opened.release.doc_type)(call)
+        except QueryError as error:
+            answer = refusal(error)
+            answer.repeatable = not _is_walk(call.scope["query_string"])
+            return answer
+        except NotFound as error:
+            # The release was removed between the look at the catalogue and the look at its data.
+            raise EngineUnavailable(error.message) from error
 
     def _choose(self, scope: Scope, doc_type: str) -> Handler:
         if scope["path_params"].get("type", doc_type) != doc_type:
             raise not_found()
         handler = self._handlers.get(scope["method"])
         if handler is None:
-            raise QueryError(_METHOD_NOT_ALLOWED)
+            raise method_not_allowed((*self._handlers, "OPTIONS"))
         return handler
 
 
@@ -103,12 +112,24 @@ class AssetEndpoint:
         try:
             await self._files({**scope, "path": path, "root_path": ""}, receive, send)
         except HTTPException as error:  # raised before anything was sent
-            await send_answer(_refuse(QueryError(error.status_code), scope), scope, send)
+            not_allowed = error.status_code == _METHOD_NOT_ALLOWED
+            refused = method_not_allowed(("GET", "HEAD", "OPTIONS")) if not_allowed else QueryError(error.status_code)
+            await send_answer(refusal(refused), scope, send)
 
 
 def _refuse(error: Exception, scope: Scope) -> Answer:
-    refused = translate_error(error, request_id(scope))
-    return json_answer(refused.body, refused.status)
+    return refusal(translate_error(error, request_id(scope)))
+
+
+def _read_preferences(call: Call) -> bytes:
+    """Note the format that the client prefers, and return its `If-None-Match`."""
+    known = b""
+    for name, value in call.scope["headers"]:
+        if name == b"accept":
+            call.accepts = choose_format(value)
+        elif name == b"if-none-match":
+            known = value
+    return known
 
 
 def _may_vary(query_string: bytes) -> bool:

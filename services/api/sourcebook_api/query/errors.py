@@ -1,6 +1,7 @@
 """How the query API says no: one exception with its body, and the one function that turns any error into an answer."""
 
 import traceback
+from collections.abc import Iterable
 from typing import Any
 
 from sourcebook.errors import EngineUnavailable, NotFound, QuerySyntaxError, SourcebookError
@@ -8,11 +9,14 @@ from sourcebook.logging import get_logger
 
 log = get_logger(__name__)
 
+Headers = list[tuple[bytes, bytes]]
+
 TITLES = {
     400: "Bad Request",
     404: "Not Found.",
     405: "Method Not Allowed",
     413: "Payload Too Large",
+    415: "Unsupported Media Type",
     422: "Unprocessable Entity",
     500: "Internal Server Error",
     503: "Service Unavailable",
@@ -23,9 +27,10 @@ _UNAVAILABLE = 503
 class QueryError(Exception):
     """A request that the query API refuses; `extra` is what the contract adds to the body for this case."""
 
-    def __init__(self, status: int = 400, **extra: Any) -> None:
+    def __init__(self, status: int = 400, *, headers: Headers | None = None, **extra: Any) -> None:
         super().__init__(extra.get("error", TITLES.get(status, "Error")))
         self.status = status
+        self.headers = headers or []
         self.extra = extra
 
     @property
@@ -37,6 +42,12 @@ class QueryError(Exception):
 def not_found(**extra: Any) -> QueryError:
     """Return the error for a path, document or API that is not there."""
     return QueryError(404, **extra)
+
+
+def method_not_allowed(methods: Iterable[str]) -> QueryError:
+    """Return the error for a method that a path does not have; `methods` are those that it has."""
+    allowed = ", ".join(methods)
+    return QueryError(405, headers=[(b"allow", allowed.encode())], details=f"This path takes {allowed}.")
 
 
 def unreadable_body() -> QueryError:

@@ -14,6 +14,8 @@ _QUERY = _QUERY_GET | _QUERY_POST
 _ANNOTATION = frozenset[Operation]({"annotation_get", "annotation_post"})
 _ALL = _QUERY | _ANNOTATION
 
+_FORMAT_EFFECT = "The format of the answer; without it, the `Accept` header chooses, else JSON."
+
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
@@ -149,9 +151,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "`field|expression`: replace the field by what the JMESPath expression makes of it; no field: the whole document.",
     ),
     Parameter("jmespath_exclude_empty", "bool", _ALL, "Drop hits for which jmespath gives nothing.", default=False),
-    Parameter(
-        "format", "str", _ALL, "The format of the answer.", default="json", allowed=("json", "yaml", "html", "msgpack")
-    ),
+    Parameter("format", "str", _ALL, _FORMAT_EFFECT, default="json", allowed=("json", "yaml", "html", "msgpack")),
     Parameter("raw", "bool", _ALL, "Return the engine's answer as it is.", default=False),
     Parameter("rawquery", "bool", _ALL, "Return the engine's query instead of running it.", default=False),
     Parameter("_sorted", "bool", _ALL, "Sort the keys of objects.", default=True),
@@ -161,7 +161,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "format",
         "str",
         frozenset[Operation]({"metadata", "fields"}),
-        "The format of the answer.",
+        _FORMAT_EFFECT,
         default="json",
         allowed=("json", "yaml", "html", "msgpack"),
     ),

@@ -178,10 +178,10 @@ def _check_limits(parameter: Parameter, value: Any) -> Any:
         raise QueryError(keyword=parameter.name, allowed=list(parameter.allowed))
     if parameter.required and not value and parameter.kind == "list":
         raise missing(parameter.name, parameter.alias)
-    alias = {"alias": parameter.alias} if parameter.alias else {}
+    alias: dict[str, Any] = {"alias": parameter.alias} if parameter.alias else {}
     number, measure = (len(value), "size") if parameter.kind == "list" else (value, "num")
     if parameter.maximum is not None and number > parameter.maximum:
-        raise QueryError(keyword=parameter.name, max=parameter.maximum, **{measure: number}, **alias)
+        raise QueryError(keyword=parameter.name, max=parameter.maximum, **{measure: number, **alias})
     if parameter.kind == "int" and value < 0:
         raise QueryError(keyword=parameter.name, min=0, num=value, **alias)
     return value

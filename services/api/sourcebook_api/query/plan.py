@@ -11,6 +11,7 @@ from sourcebook_api.query.parse import Options
 _ALL_DOCUMENTS = frozenset({"__all__", "*", "*:*"})
 _RANDOM = "__any__"
 _MAX_FACET_DEPTH = 5
+_BUCKET_KEYS = frozenset({"count", "term"})
 _ID_SCOPES = (("_id",), ["_id"])
 
 
@@ -200,6 +201,10 @@ def _read_facet(text: str, start: int, whole: str, depth: int = 0) -> tuple[Face
         end = _skip_separators(text, end + 1)
         while end < len(text) and text[end] != ")":
             facet, end = _read_facet(text, end, whole, depth + 1)
+            if facet.field in _BUCKET_KEYS:
+                raise value_error(
+                    f"A facet inside another cannot be of the field {facet.field!r}: every value has that key."
+                )
             inner.append(facet)
             end = _skip_separators(text, end)
         if end >= len(text) or not inner:

@@ -126,7 +126,7 @@ async def _answer_result(call: Call, options: Options, result: SearchResult, hea
     data["hits"] = [orjson.Fragment(row) for row in rows]
     if result.facets:
         data["facets"] = {name: show_facet(facet) for name, facet in result.facets.items()}
-    return call.answer(orjson.dumps(data), options["format"])
+    return call.answer(orjson.dumps(data), options)
 
 
 async def render_hits(hits: list[Hit], shape: Shape) -> list[bytes]:
@@ -185,7 +185,7 @@ async def post_query(call: Call) -> Answer:
         return json_answer([show_raw(result, now) for result in results])
     rows = await asyncio.to_thread(_render_batch, options["q"], results, shape)
     listed = b"[" + b",".join(rows) + b"]"
-    return call.answer(_with_total(results, options, listed) if options["with_total"] else listed, options["format"])
+    return call.answer(_with_total(results, options, listed) if options["with_total"] else listed, options)
 
 
 async def _look_up_ids(call: Call, requests: list[SearchRequest]) -> list[SearchResult]:

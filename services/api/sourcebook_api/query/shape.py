@@ -12,6 +12,14 @@ from sourcebook_api.query.errors import invalid_jmespath
 from sourcebook_api.query.fields import Selection, select_fields
 
 _ID_HEAD = b'{"_id":'
+# What an answer says of a document; a document that has such a key itself loses it, or the key would stand there twice. A row
+# with `notfound` says that there is no document.
+_OURS = {
+    "_version": (b'"_version":',),
+    "_score": (b'"_score":',),
+    "_explanation": (b'"_explanation":',),
+    "query": (b'"query":', b'"notfound":'),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,16 +95,24 @@ def render_document(body: bytes, document_id: str, head: Mapping[str, Any], shap
     Stored bytes are only decoded if an option changes them.
     """
     start = orjson.dumps(head)[:-1]
-    if shape.is_plain and not any(mark in body for mark in shape.license_marks):
+    if shape.is_plain and not any(mark in body for mark in shape.license_marks) and not _has_ours(body, head):
         id_end = len(_ID_HEAD) + len(orjson.dumps(document_id))
         return start + body[id_end:]
     document = shape_document(orjson.loads(body), shape)
     if document is None:
         return None
-    for key in head:
+    for key in (*head, "notfound") if "query" in head else head:
         document.pop(key, None)
     rest = orjson.dumps(document, option=orjson.OPT_SORT_KEYS if shape.sort_keys else None)
     return start + (b"}" if rest == b"{}" else b"," + rest[1:])
+
+
+def _has_ours(body: bytes, head: Mapping[str, Any]) -> bool:
+    for key in head:
+        for mark in _OURS.get(key, ()):
+            if mark in body:
+                return True
+    return False
 
 
 def mark_licenses(licenses: Mapping[str, str]) -> tuple[bytes, ...]:
