@@ -9,7 +9,6 @@ import msgspec
 import pytest
 import yaml
 from structlog.testing import capture_logs
-from support.search_engines import NO_ID_TERMS, skip_on_osmem
 
 from sourcebook.errors import EngineUnavailable
 
@@ -227,8 +226,8 @@ SYNTAX = {
 }
 
 
-def test_section_3_every_construct_of_the_syntax(genes: Genes, search_engine: str) -> None:
-    skip_on_osmem(search_engine, NO_ID_TERMS)
+@pytest.mark.usefixtures("search_engine")
+def test_section_3_every_construct_of_the_syntax(genes: Genes) -> None:
 
     async def work(gateway: Any) -> None:
         for query, wanted in SYNTAX.items():
@@ -297,8 +296,8 @@ def test_section_4_many_terms(genes: Genes) -> None:
     genes(work)
 
 
-def test_section_3_no_scopes_and_compound_terms(genes: Genes, search_engine: str) -> None:
-    skip_on_osmem(search_engine, NO_ID_TERMS)
+@pytest.mark.usefixtures("search_engine")
+def test_section_3_no_scopes_and_compound_terms(genes: Genes) -> None:
 
     async def work(gateway: Any) -> None:
         rows = (await gateway.post("/query", {"q": ["symbol:cdk2 AND taxid:9606"], "scopes": []})).json()

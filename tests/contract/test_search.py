@@ -9,7 +9,6 @@ import orjson
 import pytest
 from support.search_corpus import Corpus, fill, open_engines
 from support.search_engines import (
-    NO_ID_TERMS,
     NO_NORMALIZER,
     SEARCH_ENGINES,
     SearchServers,
@@ -144,10 +143,23 @@ MEANINGS = [
     ("p33", []),
     ("_id:1017", ["1017"]),
     ("_id:(1017 OR 11)", ["1017", "11"]),
-    ("_id:101*", []),
-    ("_id:1017~1", []),
-    ("_id:[1 TO 2]", []),
+    ("_id:101*", ["1017", "1018"]),
+    ("_id:*1*", ["1017", "1018", "11"]),
+    ("_id:x\\**", ["x*y"]),
+    ("_id:1017~1", ["1017", "1018"]),
+    ("_id:[1 TO 2]", ["1017", "1018", "11"]),
+    ("_id:{1017 TO 11]", ["1018", "11"]),
+    ("_id:>1018", ["11", "Z", "x*y"]),
+    ("_id:/101.|Z/", ["1017", "1018", "Z"]),
+    ("_id:/z/", []),
     ("_id:z", []),
+    ("_id:z*", []),
+    ("_id:(1017 OR z*)", ["1017"]),
+    ("\\_id:101*", ["1017", "1018"]),
+    ('_id:"1017" AND _id:*7', ["1017"]),
+    ("taxid:9606 AND NOT _id:*7", ["1018"]),
+    ("101*", ["1017", "1018"]),
+    ("/101[0-7]/", ["1017"]),
     ("x\\*y", ["x*y"]),
     # keywords
     ("symbol:cdk2", ["1017"]),
@@ -368,7 +380,6 @@ def test_a_hostile_query_is_refused_quickly(genes: Runner, query: str) -> None:
 
 
 def test_a_match_query_wants_all_words_in_one_field(genes: Runner) -> None:
-    skip_on_osmem(genes.engine, NO_ID_TERMS)
 
     def ids(text: str, *fields: str) -> list[str]:
         return sorted(genes.ids((MatchQuery(text, fields),)))
@@ -474,8 +485,6 @@ def test_sorting_by_score_is_the_usual_order(genes: Runner) -> None:
 def test_a_sort_on_what_cannot_be_sorted_is_refused(genes: Runner) -> None:
     with pytest.raises(QuerySyntaxError, match=r"No mapping found for \[nothing\] in order to sort on"):
         genes.find("*", sort=(SortKey("nothing"),))
-    with pytest.raises(QuerySyntaxError, match="text"):
-        genes.find("*", sort=(SortKey("name"),))
 
 
 def facet(genes: Runner, request: str | FacetRequest, query: Any = None, **options: Any) -> Facet:
@@ -521,20 +530,52 @@ def test_facets_follow_the_query_and_the_filter_but_not_the_post_filter(genes: R
 
 def test_facets_nest(genes: Runner) -> None:
     skip_on_osmem(genes.engine, NO_NORMALIZER)
-    counted = facet(genes, FacetRequest("taxid", (FacetRequest("alias"), FacetRequest("nothing"))))
+    counted = facet(genes, FacetRequest("taxid", (FacetRequest("alias"),)))
     human = next(term for term in counted.terms if term.term == 9606)
     assert terms(human.inner["alias"]) == {"cdk3": 1, "cdkn2": 1, "p33": 1}
     assert (human.inner["alias"].missing, human.inner["alias"].total) == (0, 3)
-    assert human.inner["nothing"] == Facet([], other=0, missing=2, total=0)
     five = next(term for term in counted.terms if term.term == 5)
     assert five.inner["alias"].missing == 1
 
 
-def test_a_facet_of_an_unknown_field_is_empty_and_of_a_text_refused(genes: Runner) -> None:
-    assert facet(genes, "nothing") == Facet([], other=0, missing=5, total=0)
-    assert facet(genes, "taxid", "nothing:x") == Facet([], other=0, missing=0, total=0)
-    with pytest.raises(QuerySyntaxError, match="text"):
-        facet(genes, "name")
+@pytest.mark.parametrize(
+    ("field", "reason"),
+    [
+        ("nothing", "no field of that name is indexed"),
+        ("symbl", "did you mean symbol"),
+        ("pos", r"object; name a field in it \(pos.chr, pos.note, pos.start\)"),
+        ("hidden", "no field of that name is indexed"),
+        ("off.x", "no field of that name is indexed"),
+        ("name", "it is a text"),
+        ("all", "it is a text"),
+    ],
+)
+def test_what_can_be_neither_counted_nor_sorted_is_refused_with_the_reason(
+    genes: Runner, field: str, reason: str
+) -> None:
+    for query in (None, "kinase", "nothing:x"):
+        with pytest.raises(QuerySyntaxError, match=reason):
+            facet(genes, field, query)
+        with pytest.raises(QuerySyntaxError, match=reason):
+            facet(genes, FacetRequest("taxid", (FacetRequest(field),)), query)
+        with pytest.raises(QuerySyntaxError, match=reason):
+            genes.find(query, sort=(SortKey(field),))
+
+
+def test_a_facet_of_a_query_that_finds_nothing_is_empty(genes: Runner) -> None:
+    for field in ("taxid", "_id"):
+        assert facet(genes, field, "nothing:x") == Facet([], other=0, missing=0, total=0)
+
+
+def test_ids_are_counted_as_values_are(genes: Runner) -> None:
+    ids = facet(genes, "_id", facet_size=2)
+    assert [(term.term, term.count) for term in ids.terms] == [("1017", 1), ("1018", 1)]
+    assert (ids.total, ids.other, ids.missing) == (5, 3, 0)
+    assert [term.term for term in facet(genes, "_id", "taxid:5").terms] == ["Z", "x*y"]
+    (first, _) = facet(genes, FacetRequest("_id", (FacetRequest("taxid"),)), facet_size=2).terms
+    assert terms(first.inner["taxid"]) == {9606: 1}
+    inner = facet(genes, FacetRequest("taxid", (FacetRequest("_id"),))).terms[0].inner["_id"]
+    assert (list(terms(inner)), inner.total) == (["Z", "x*y"], 2)
 
 
 def test_a_random_order_has_no_document_twice(genes: Runner) -> None:

@@ -16,14 +16,9 @@ SEARCH_ENGINES = ["tantivy", "osmem", *(["opensearch"] if os.environ.get(REAL) e
 FIRST_WITHOUT_COMPLEMENT = 3
 
 # osmem-server 0.1.6 is not OpenSearch: what it answers otherwise, by the query or the sort that shows it.
-NO_ID_TERMS = "osmem-server does not find documents by _id"
 NO_COMPLEMENT = "osmem-server knows no complement in regular expressions"
 NO_NORMALIZER = "osmem-server sorts and counts keywords without their normaliser"
 OSMEM_DIFFERS = {
-    "1017": NO_ID_TERMS,
-    "_id:1017": NO_ID_TERMS,
-    "_id:(1017 OR 11)": NO_ID_TERMS,
-    "1017 AND cyclin": NO_ID_TERMS,
     "cdk2 - kinase": "osmem-server reads a lone hyphen as no word",
     'code:["A" TO "Z"]': "osmem-server keeps the quotes of a range's bounds",
     "symbol:/cdk~(2)/": NO_COMPLEMENT,

@@ -15,11 +15,14 @@ otherwise, and took half a second for 8000 words.
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from itertools import pairwise
 
 from sourcebook.errors import QuerySyntaxError
 
+ID_FIELD = "_id"
 MAX_CHARACTERS = 64 * 1024
 MAX_CLAUSES = 1024
 MAX_DEPTH = 50
@@ -181,6 +184,30 @@ def has_wildcard(text: str) -> bool:
     return ("*" in text or "?" in text) and _UNESCAPED_WILDCARD.match(text) is not None
 
 
+def finds_everything(node: Node) -> bool:
+    """Whether a query finds every document: `*`, `*:*`, `_id:*`."""
+    return isinstance(node, Everything) or node == Exists(ID_FIELD)
+
+
+def rename_field(query: str, field: str, name: str) -> str:
+    """Return a query string in which a field is called otherwise.
+
+    Args:
+        query: a query string that can be parsed.
+        field: the field.
+        name: what it is called, escaped as it has to be.
+    """
+    if field not in query and "\\" not in query:
+        return query
+    parts: list[str] = []
+    end = 0
+    for match, following in pairwise(_match_tokens(query)):
+        if match["word"] is not None and following["symbol"] == ":" and unescape(match["word"]) == field:
+            parts += [query[end : match.start("word")], name]
+            end = match.end("word")
+    return "".join((*parts, query[end:]))
+
+
 def parse_query_string(query: str) -> Node | None:
     """Return the tree of a query string, or None for a blank one.
 
@@ -197,12 +224,24 @@ def parse_query_string(query: str) -> Node | None:
         raise QuerySyntaxError(f"Failed to parse query [{query}]: {error}", query=query) from error
 
 
+def _match_tokens(query: str) -> "Iterator[re.Match[str]]":
+    """Yield the tokens; the last one is the end, unless something is no token."""
+    at = 0
+    while (match := _TOKEN.match(query, at)) is not None:
+        yield match
+        if match.lastgroup == "end":
+            return
+        at = match.end()
+
+
 class _Parser:
     """Recursive descent over the tokens of one query string."""
 
     def __init__(self, query: str) -> None:
         self._query = query
-        self._tokens = list(self._split())
+        self._tokens = [_make_token(match) for match in _match_tokens(query)]
+        if self._tokens[-1:] == [] or self._tokens[-1].kind != "end":
+            raise self._failure()
         self._at = 0
         self._clauses = 0
         self._depth = 0
@@ -222,18 +261,6 @@ class _Parser:
 
     def _failure(self) -> QuerySyntaxError:
         return QuerySyntaxError(f"Failed to parse query [{self._query}]", query=self._query)
-
-    def _split(self) -> "list[_Token]":
-        tokens, at = [], 0
-        while True:
-            match = _TOKEN.match(self._query, at)
-            if match is None or match.lastgroup is None:
-                raise self._failure()
-            token = _make_token(match)
-            tokens.append(token)
-            if token.kind == "end":
-                return tokens
-            at = match.end()
 
     def _take(self) -> _Token:
         token = self._tokens[self._at]

@@ -77,9 +77,7 @@ def read_result(state: IndexState, request: SearchRequest, answer: Answer) -> Se
     max_score = None if request.sort or not hits else 1.0 if request.random else found.max_score
     facets = {}
     if request.facets:
-        aggregations = answer.aggregations or {}
-        reader = _FacetReader(state, request.facet_size)
-        facets = reader.read(request.facets, aggregations, aggregations["every"]["doc_count"])
+        facets = _FacetReader(state, request.facet_size).read(request.facets, answer.aggregations or {})
     return SearchResult(found.total.value if found.total else 0, hits, max_score, facets)
 
 
@@ -100,13 +98,10 @@ class _FacetReader:
         self._state = state
         self._size = size
 
-    def read(self, requests: Sequence[FacetRequest], answer: Json, total: int) -> dict[str, Facet]:
+    def read(self, requests: Sequence[FacetRequest], answer: Json) -> dict[str, Facet]:
         facets = {}
         for position, request in enumerate(requests):
-            terms = answer.get(f"t{position}")
-            if terms is None:
-                facets[request.field] = Facet(terms=[], other=0, missing=total, total=0)
-                continue
+            terms = answer[f"t{position}"]
             every = sum(bucket["doc_count"] for bucket in terms["buckets"]) + terms["sum_other_doc_count"]
             kind = facet_type(self._state, request.field)
             shown = [self._read_term(kind, request, bucket) for bucket in terms["buckets"][: self._size]]
@@ -117,7 +112,7 @@ class _FacetReader:
 
     def _read_term(self, kind: str | None, request: FacetRequest, bucket: Json) -> FacetTerm:
         count = bucket["doc_count"]
-        inner = self.read(request.inner, bucket, count) if request.inner else {}
+        inner = self.read(request.inner, bucket) if request.inner else {}
         return FacetTerm(term=_read_key(kind, bucket), count=count, inner=inner)
 
 

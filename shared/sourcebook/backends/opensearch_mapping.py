@@ -24,6 +24,7 @@ _MAX_TERM_BYTES = 32766  # Lucene's limit; without it one long value would have 
 _DEFAULT_FIELD_LIMIT = 1000
 _LOADING = {"number_of_replicas": 0, "refresh_interval": "-1"}
 _NOTED = ("name", "collection", "generation", "properties", "settings", "count", "digest")
+_ENGINE_ID = "_id"  # OpenSearch's own, which it compares as a whole only
 _TEXTS = {"text", "match_only_text", "search_as_you_type", "annotated_text"}
 _OBJECTS = {"object", "nested"}
 _ANALYSIS = {
@@ -46,6 +47,8 @@ class IndexState:
     settings: dict[str, Any]
     count: int | None = None
     digest: str = ""
+    id_field: str = ID_KEY
+    """Where queries look for ids; indices of Sourcebook 1.0 have only OpenSearch's own field."""
     types: dict[str, str] = field(default_factory=dict, compare=False)
     """The type of each searched leaf, by path."""
 
@@ -59,7 +62,7 @@ class IndexState:
     def note(self) -> dict[str, Any]:
         """Return the `_meta` that says this."""
         known = {name: getattr(self, name) for name in _NOTED}
-        return {META: {"format": FORMAT, **known}}
+        return {META: {"format": FORMAT, "id_field": self.id_field, **known}}
 
 
 def read_note(meta: dict[str, Any] | None) -> IndexState | None:
@@ -67,7 +70,7 @@ def read_note(meta: dict[str, Any] | None) -> IndexState | None:
     note = (meta or {}).get(META)
     if not isinstance(note, dict) or note.get("format") != FORMAT:
         return None
-    return IndexState(**{name: note[name] for name in _NOTED})
+    return IndexState(**{name: note[name] for name in _NOTED}, id_field=note.get("id_field", _ENGINE_ID))
 
 
 def build_engine_name(prefix: str, name: str) -> str:
@@ -111,7 +114,7 @@ def build_mapping(state: IndexState) -> dict[str, Any]:
     """Return the mapping of an index."""
     properties = translate_properties(state.properties)
     properties.setdefault(ALL_FIELD, {"type": "text"})
-    properties[ID_KEY] = {"type": "keyword", "index": False}
+    properties[ID_KEY] = {"type": "keyword", **({"index": False} if state.id_field == _ENGINE_ID else {})}
     return {"dynamic": False, "_meta": state.note(), "properties": properties}
 
 

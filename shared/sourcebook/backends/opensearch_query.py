@@ -12,7 +12,8 @@ from typing import Any
 
 import orjson
 
-from sourcebook.backends.lucene import parse_query_string
+from sourcebook.backends.field_refusals import refuse_facet, refuse_sort
+from sourcebook.backends.lucene import finds_everything, parse_query_string, rename_field
 from sourcebook.backends.opensearch_mapping import ID_KEY, IndexState, is_text
 from sourcebook.errors import QuerySyntaxError
 from sourcebook.model.query import ALL_FIELD, FacetRequest, MatchQuery, SearchRequest, SortKey
@@ -20,7 +21,6 @@ from sourcebook.model.query import ALL_FIELD, FacetRequest, MatchQuery, SearchRe
 ID_FIELD = "_id"
 SCORE = "_score"
 MAX_INNER_DEPTH = 4
-_DEFAULT_FIELDS = [ID_FIELD, ALL_FIELD]
 _DIGEST_BYTES = 12
 
 Json = dict[str, Any]
@@ -36,16 +36,16 @@ def build_search(state: IndexState, request: SearchRequest, *, shard_size: int) 
     Raises:
         QuerySyntaxError: a query string, sort field or facet cannot be understood.
     """
-    body: Json = {"query": build_query(request), "size": request.size, "track_total_hits": True}
+    body: Json = {"query": build_query(state, request), "size": request.size, "track_total_hits": True}
     if request.offset:
         body["from"] = request.offset
     if request.post_filter is not None:
-        body["post_filter"] = _query_string(request.post_filter)
+        body["post_filter"] = _query_string(state, request.post_filter)
     if request.explain and not request.random:
         body["explain"] = True
     if request.facets:
         writer = _FacetWriter(state, max(request.facet_size, 1), shard_size)
-        body["aggs"] = {"every": {"filter": _ALL}, **writer.write(request.facets, 0)}
+        body["aggs"] = writer.write(request.facets, 0)
     if request.sort:
         body["sort"] = _sort(state, request.sort)
     elif request.random:
@@ -57,7 +57,7 @@ def build_search(state: IndexState, request: SearchRequest, *, shard_size: int) 
     return body
 
 
-def build_walk(request: SearchRequest, last_id: str | None) -> Json:
+def build_walk(state: IndexState, request: SearchRequest, last_id: str | None) -> Json:
     """Return the body of one page of a walk in `_id` order, with one hit more than the page: is there another one?
 
     Raises:
@@ -65,40 +65,44 @@ def build_walk(request: SearchRequest, last_id: str | None) -> Json:
     """
     if request.sort:
         raise QuerySyntaxError("A walk over all hits has no sort.")
-    body: Json = {"query": build_query(request), "size": request.size + 1, "sort": [_BY_ID]}
+    body: Json = {"query": build_query(state, request), "size": request.size + 1, "sort": [_BY_ID]}
     body["track_total_hits"] = last_id is None
     if request.post_filter is not None:
-        body["post_filter"] = _query_string(request.post_filter)
+        body["post_filter"] = _query_string(state, request.post_filter)
     if last_id is not None:
         body["search_after"] = [last_id]
     return body
 
 
-def build_query(request: SearchRequest) -> Json:
+def build_query(state: IndexState, request: SearchRequest) -> Json:
     """Return the query of a request, with its filter."""
     if request.query is None:
         query = _ALL
     elif isinstance(request.query, str):
-        query = _query_string(request.query)
+        query = _query_string(state, request.query)
     else:
-        matches = [_match(match) for match in request.query]
+        matches = [_match(state, match) for match in request.query]
         query = matches[0] if len(matches) == 1 else {"bool": {"must": matches}}
     if request.filter is None:
         return query
-    return {"bool": {"must": [query], "filter": [_query_string(request.filter)]}}
+    return {"bool": {"must": [query], "filter": [_query_string(state, request.filter)]}}
 
 
-def _query_string(text: str) -> Json:
-    if parse_query_string(text) is None:
+def _query_string(state: IndexState, text: str) -> Json:
+    node = parse_query_string(text)
+    if node is None:
         return _NONE
-    return {
-        "query_string": {"query": text, "fields": _DEFAULT_FIELDS, "default_operator": "AND", "lenient": True},
-    }
+    if finds_everything(node):
+        return _ALL
+    fields = [state.id_field, ALL_FIELD]
+    query = rename_field(text, ID_FIELD, state.id_field.replace("~", "\\~"))
+    return {"query_string": {"query": query, "fields": fields, "default_operator": "AND", "lenient": True}}
 
 
-def _match(match: MatchQuery) -> Json:
+def _match(state: IndexState, match: MatchQuery) -> Json:
     # In this query a caret would be a weight, not a part of a field's name.
-    fields = [field for field in match.fields if field and "^" not in field]
+    named = [field for field in match.fields if field and "^" not in field]
+    fields = [state.id_field if field == ID_FIELD else field for field in named]
     if not fields:
         return _NONE
     return {"multi_match": {"query": match.text, "fields": fields, "operator": "and", "lenient": True}}
@@ -114,13 +118,9 @@ def _sort(state: IndexState, keys: Sequence[SortKey]) -> list[Json]:
             written.append({SCORE: {"order": order}})
             continue
         kind = state.types.get(key.field)
-        if key.field == ALL_FIELD or is_text(kind):
-            raise QuerySyntaxError(
-                f"Cannot sort on [{key.field}]: it is a text. Sort on a keyword, number, date or boolean field.",
-                field=key.field,
-            )
-        if kind is None:
-            raise QuerySyntaxError(f"No mapping found for [{key.field}] in order to sort on", field=key.field)
+        is_words = key.field == ALL_FIELD or is_text(kind)
+        if kind is None or is_words:
+            raise refuse_sort(key.field, state.types, is_text=is_words)
         written.append({key.field: {"order": order, "missing": "_last"}})
     return [*written, _BY_ID]
 
@@ -140,28 +140,29 @@ class _FacetWriter:
         for position, request in enumerate(requests):
             kind = facet_type(self._state, request.field)
             inner = self.write(request.inner, depth + 1)
-            if kind is None:
-                continue
-            terms: Json = {"field": request.field, "size": self._size, "shard_size": self._shard_size}
+            field = ID_KEY if request.field == ID_FIELD else request.field
+            terms: Json = {"field": field, "size": self._size, "shard_size": self._shard_size}
+            if field == ID_KEY:  # each value counts once, and no shard has one that another shard has
+                terms["order"] = {"_key": "asc"}
             if kind == "date":
                 terms["format"] = "strict_date_time"
             written[f"t{position}"] = {"terms": terms, **({"aggs": inner} if inner else {})}
-            written[f"m{position}"] = {"missing": {"field": request.field}}
+            written[f"m{position}"] = {"missing": {"field": field}}
         return written
 
 
-def facet_type(state: IndexState, field: str) -> str | None:
-    """Return the type of a field that is counted, or None if there is no such field.
+def facet_type(state: IndexState, field: str) -> str:
+    """Return the type of a field that is counted.
 
     Raises:
-        QuerySyntaxError: it is a text.
+        QuerySyntaxError: it is a text, or there is no such field.
     """
+    if field == ID_FIELD:
+        return "keyword"
     kind = state.types.get(field)
-    if field == ALL_FIELD or is_text(kind):
-        raise QuerySyntaxError(
-            f"Cannot count the values of [{field}]: it is a text. Facets are on keyword, number, date or boolean fields.",
-            field=field,
-        )
+    is_words = field == ALL_FIELD or is_text(kind)
+    if kind is None or is_words:
+        raise refuse_facet(field, state.types, is_text=is_words)
     return kind
 
 

@@ -86,7 +86,7 @@ class OpenSearchEngine:
         if await self.count(name) is not None:
             raise Conflict(f"There is an index {name} already.", index=name)
         engine_name = self._engine_name(name)
-        state = IndexState(name, collection, uuid.uuid4().hex, properties, before.settings)
+        state = IndexState(name, collection, uuid.uuid4().hex, properties, before.settings, id_field=before.id_field)
         await self._remove_leftovers(name)
         patcher = OpenSearchIndexPatcher(
             self._server, base_name=self._engine_name(base), engine_name=engine_name, state=state
@@ -142,7 +142,7 @@ class OpenSearchEngine:
     async def _walk(self, state: IndexState, request: SearchRequest) -> SearchResult:
         digest = token_digest(state, request)
         last_id, total = read_token(request.after, digest) if request.after else (None, 0)
-        answer = await self._ask(state, request, build_walk(request, last_id))
+        answer = await self._ask(state, request, build_walk(state, request, last_id))
         if answer.hits.total is not None:
             total = answer.hits.total.value
         result = SearchResult(total, read_page(answer, request.size))

@@ -1,11 +1,12 @@
 """Facets: exact counts of a field's values, by tantivy's aggregations."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from tantivy import FieldType, Occur, Query
 
-from sourcebook.backends.tantivy_fields import RANGED, Kind, Leaf
+from sourcebook.backends.field_refusals import refuse_facet
+from sourcebook.backends.tantivy_fields import ID_FIELD, NUMBER_FIELD, RANGED, Kind, Leaf
 from sourcebook.backends.tantivy_index import OpenIndex
 from sourcebook.backends.tantivy_values import decode_value
 from sourcebook.errors import QuerySyntaxError
@@ -29,7 +30,8 @@ def count_facets(
         QuerySyntaxError: a field is a text, or facets are nested too deep.
     """
     counter = _Counter(index, size)
-    answer = index.searcher.aggregate(query, counter.aggregations(requests, 0)) if total and requests else {}
+    aggregations = counter.aggregations(requests, 0)
+    answer = index.searcher.aggregate(query, aggregations) if total and aggregations else {}
     return counter.read(query, requests, answer, total)
 
 
@@ -44,8 +46,12 @@ class _Counter:
         if depth > _MAX_INNER_DEPTH:
             raise QuerySyntaxError(f"Facets may be nested {_MAX_INNER_DEPTH} deep.")
         written: dict[str, Any] = {}
-        for position, leaf in self._known(requests):
-            written[f"t{position}"] = self._terms(leaf, self._size + _MARGIN, requests[position].inner, depth)
+        for position, request in enumerate(requests):
+            leaf = self._leaf(request.field)
+            if leaf is None:
+                self.aggregations(request.inner, depth + 1)  # refuses what cannot be counted
+                continue
+            written[f"t{position}"] = self._terms(leaf, self._size + _MARGIN, request.inner, depth)
             if self._index.has_several_values(leaf):
                 # Only then do the counts of values not add up to the documents that have one.
                 written[f"p{position}"] = {"filter": f"{leaf.name}:*"}
@@ -58,19 +64,14 @@ class _Counter:
             terms["aggs"] = aggregations
         return terms
 
-    def _known(self, requests: Sequence[FacetRequest]) -> Iterator[tuple[int, Leaf]]:
-        for position, request in enumerate(requests):
-            leaf = self._leaf(request.field)
-            if leaf is not None:
-                yield position, leaf
-
     def _leaf(self, field: str) -> Leaf | None:
+        """Return the leaf that is counted, or None for `_id`, whose values nobody has to count."""
+        if field == ID_FIELD:
+            return None
         leaf = self._index.table.get(field)
-        if field == ALL_FIELD or (leaf is not None and leaf.kind is Kind.TEXT):
-            raise QuerySyntaxError(
-                f"Cannot count the values of [{field}]: it is a text. Facets are on keyword, number, date or boolean fields.",
-                field=field,
-            )
+        is_text = field == ALL_FIELD or (leaf is not None and leaf.kind is Kind.TEXT)
+        if leaf is None or is_text:
+            raise refuse_facet(field, self._index.table.paths, is_text=is_text)
         return leaf
 
     def read(
@@ -80,7 +81,9 @@ class _Counter:
         for position, request in enumerate(requests):
             leaf = self._leaf(request.field)
             terms = answer.get(f"t{position}")
-            if leaf is None or terms is None:
+            if leaf is None:
+                facets[request.field] = self._count_ids(query, request, total)
+            elif terms is None:
                 facets[request.field] = Facet(terms=[], other=0, missing=total, total=0)
             else:
                 every = sum(bucket["doc_count"] for bucket in terms["buckets"]) + terms["sum_other_doc_count"]
@@ -89,6 +92,19 @@ class _Counter:
                 counted = sum(term.count for term in shown)
                 facets[request.field] = Facet(shown, other=every - counted, missing=total - present, total=every)
         return facets
+
+    def _count_ids(self, query: Query, request: FacetRequest, total: int) -> Facet:
+        """Count `_id`: each value once, so the first ones in order are those to show."""
+        numbers = self._index.first_numbers(query, self._size)[0] if total and self._size else []
+        shown = []
+        for number in numbers:
+            inner: dict[str, Facet] = {}
+            if request.inner:
+                this = Query.range_query(self._index.schema, NUMBER_FIELD, FieldType.Unsigned, number, number)
+                inside = Query.boolean_query([(Occur.Must, query), (Occur.Must, this)])
+                inner = count_facets(self._index, inside, request.inner, total=1, size=self._size)
+            shown.append(FacetTerm(self._index.ids.get(number), 1, inner))
+        return Facet(shown, other=total - len(shown), missing=0, total=total)
 
     def _read_terms(self, query: Query, request: FacetRequest, leaf: Leaf, terms: dict[str, Any]) -> list[FacetTerm]:
         chosen = self._first_terms(query, request, leaf, terms)

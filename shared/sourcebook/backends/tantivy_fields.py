@@ -132,6 +132,11 @@ class FieldTable:
         """Return the leaf of a path, or None."""
         return self._by_path.get(path)
 
+    @property
+    def paths(self) -> list[str]:
+        """The paths that are searched."""
+        return list(self._by_path)
+
     def match(self, pattern: str) -> list[Leaf]:
         """Return the leaves of a path, which may have `*` in it."""
         if "*" not in pattern:

@@ -93,6 +93,11 @@ class OpenIndex:
             known = self._with_several[leaf.name] = self.count_hits(tantivy.Query.exists_query(leaf.greatest)) > 0
         return known
 
+    def first_numbers(self, query: Any, limit: int) -> tuple[list[int], int]:
+        """Return the numbers of the first documents in order that a query finds, and how many it finds."""
+        result = self.searcher.search(query, limit=limit, order_by_field=NUMBER_FIELD, order=tantivy.Order.Asc)
+        return [number for number, _ in result.hits], result.count
+
     def count_hits(self, query: Any) -> int:
         """Return how many documents a query finds."""
         found: int = self.searcher.search(query, limit=1).count

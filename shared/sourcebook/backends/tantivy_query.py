@@ -36,13 +36,15 @@ class QueryTranslator:
         self._schema = schema
         self._table = table
 
-    def translate_string(self, text: str) -> Query:
-        """Return the query of a query string; a blank one finds nothing.
+    def translate_string(self, text: str) -> Query | None:
+        """Return the query of a query string, or None for one that finds every document; a blank one finds nothing.
 
         Raises:
             QuerySyntaxError: it cannot be parsed, or one of its expressions is not understood.
         """
         node = lucene.parse_query_string(text)
+        if node is not None and lucene.finds_everything(node):
+            return None
         query = None if node is None else self._translate(node)
         return Query.empty_query() if query is None else query
 
@@ -54,7 +56,7 @@ class QueryTranslator:
     def exists(self, path: str) -> Query:
         """Return the query for the documents that have a leaf or an object."""
         if path == ID_FIELD:
-            return Query.all_query()
+            return every_document()
         leaves = [_ALL_LEAF] if path == ALL_FIELD else self._table.under(path)
         queries = [self._has_leaf(leaf) for leaf in leaves]
         if len(queries) == 1:
@@ -80,7 +82,7 @@ class QueryTranslator:
             query = self._translate(node.node)
             return None if query is None else Query.boost_query(query, node.factor)
         if isinstance(node, lucene.Everything):
-            return Query.all_query()
+            return every_document()
         if isinstance(node, lucene.Exists):
             return self.exists(node.field)
         return self._translate_leaf(node)
@@ -187,9 +189,14 @@ class QueryTranslator:
         return _of_one_score(Query.range_query(self._schema, leaf.name, FieldType.Integer, clipped[0], clipped[1]))
 
 
+def every_document() -> Query:
+    """Return the query that finds every document, with the score 1."""
+    return _of_one_score(Query.all_query())
+
+
 def _of_one_score(query: Query) -> Query:
-    # A range that holds every document of a segment is left out of a conjunction there, and its score with it, unless it
-    # stands behind this.
+    # What finds every document of a segment (a range, a field that all have, the query for all) is left out of a conjunction
+    # there, and its score with it, unless it stands behind this.
     return Query.const_score_query(query, 1.0)
 
 
@@ -201,8 +208,8 @@ def _best_of(queries: Iterable[Query | None]) -> Query | None:
 
 
 def _has_patterns(leaf: Leaf) -> bool:
-    """Whether words are looked up by pattern: not in numbers, and not in `_id`, which OpenSearch only compares as a whole."""
-    return leaf.kind in {Kind.TEXT, Kind.KEYWORD} and leaf is not _ID_LEAF
+    """Whether words are looked up by pattern: not in numbers."""
+    return leaf.kind in {Kind.TEXT, Kind.KEYWORD}
 
 
 def _is_lower(leaf: Leaf) -> bool:

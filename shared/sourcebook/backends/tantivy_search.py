@@ -13,6 +13,7 @@ from tantivy import FieldType, Occur, Order, Query
 from sourcebook.backends.tantivy_facets import count_facets
 from sourcebook.backends.tantivy_fields import NUMBER_FIELD, RANDOM_FIELD
 from sourcebook.backends.tantivy_index import Address, OpenIndex
+from sourcebook.backends.tantivy_query import every_document
 from sourcebook.backends.tantivy_sort import Sorter
 from sourcebook.backends.tantivy_ties import best_hits
 from sourcebook.errors import QuerySyntaxError
@@ -20,7 +21,6 @@ from sourcebook.model.query import Facet, SearchRequest
 
 _RANDOM_RANGE = 2**32
 _DIGEST_BYTES = 12
-_EVERYTHING = {"*", "*:*"}
 
 
 @dataclass(slots=True)
@@ -57,17 +57,16 @@ def run_search(index: OpenIndex, request: SearchRequest) -> Found:
     if request.facets:
         total = found.total if query is base else _count(index, base)
         found.facets = count_facets(
-            index, base or Query.all_query(), request.facets, total=total, size=request.facet_size
+            index, base or every_document(), request.facets, total=total, size=request.facet_size
         )
     return found
 
 
 def _base_query(index: OpenIndex, request: SearchRequest) -> Query | None:
-    """Return the query that facets count, or None for every document."""
+    """Return the query that facets count, or None for every document, which costs most to find one by one."""
     query: Query | None = None
     if isinstance(request.query, str):
-        # Every document is what costs most to find one by one.
-        query = None if request.query.strip() in _EVERYTHING else index.translator.translate_string(request.query)
+        query = index.translator.translate_string(request.query)
     elif request.query is not None:
         matches = [index.translator.translate_match(match) for match in request.query]
         query = matches[0] if len(matches) == 1 else Query.boolean_query([(Occur.Must, match) for match in matches])
@@ -76,8 +75,10 @@ def _base_query(index: OpenIndex, request: SearchRequest) -> Query | None:
     return query
 
 
-def _filtered(query: Query | None, condition: Query) -> Query:
-    must = Query.all_query() if query is None else query
+def _filtered(query: Query | None, condition: Query | None) -> Query | None:
+    if condition is None:
+        return query
+    must = every_document() if query is None else query
     return Query.boolean_query([(Occur.Must, must), (Occur.Must, Query.const_score_query(condition, 0.0))])
 
 
@@ -92,7 +93,7 @@ def _search_by_score(index: OpenIndex, query: Query | None, request: SearchReque
     if query is None and not request.explain:
         numbers = index.ids.numbers_at(request.offset, request.size)
         return Found(index.count, numbers, [1.0] * len(numbers), 1.0 if index.count else None)
-    query = query or Query.all_query()
+    query = query or every_document()
     best = best_hits(index, query, request.offset, end)
     found = Found(
         best.total, [number for _, number, _ in best.hits], [-score for score, _, _ in best.hits], best.max_score
@@ -111,7 +112,7 @@ def _search_sorted(index: OpenIndex, query: Query | None, request: SearchRequest
     found = Found(_count(index, query))
     end = min(request.offset + request.size, found.total)
     if request.size and request.offset < end:
-        every = query or Query.all_query()
+        every = query or every_document()
         addresses = sorter.top(every, end)[request.offset :]
         found.numbers = index.numbers(addresses)
         if request.explain:
@@ -124,7 +125,7 @@ def _search_random(index: OpenIndex, query: Query | None, request: SearchRequest
     found = Found(_count(index, query))
     if request.size == 0:
         return found
-    every = query or Query.all_query()
+    every = query or every_document()
     pivot = random.randrange(_RANDOM_RANGE)  # noqa: S311 - no secret
     bounds = ((pivot, None), (None, pivot - 1)) if pivot else ((0, None),)
     addresses: list[Address] = []
@@ -155,9 +156,8 @@ def _search_in_id_order(index: OpenIndex, query: Query | None, request: SearchRe
     else:
         rest = Query.range_query(index.schema, NUMBER_FIELD, FieldType.Unsigned, start, None)
         both = Query.boolean_query([(Occur.Must, query), (Occur.Must, rest)])
-        result = index.searcher.search(both, limit=max(request.size, 1), order_by_field=NUMBER_FIELD, order=Order.Asc)
-        found = Found(total, [number for number, _ in result.hits][: request.size])
-        remaining = result.count
+        numbers, remaining = index.first_numbers(both, max(request.size, 1))
+        found = Found(total, numbers[: request.size])
     if found.numbers and remaining > len(found.numbers):
         found.next_page = _write_token(digest, found.numbers[-1] + 1, total)
     return found

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 from tantivy import FieldType, Occur, Order, Query
 
+from sourcebook.backends.field_refusals import refuse_sort
 from sourcebook.backends.tantivy_fields import ID_FIELD, NUMBER_FIELD, Kind, Leaf
 from sourcebook.backends.tantivy_index import Address, OpenIndex
 from sourcebook.backends.tantivy_ties import best_hits, read_hits
-from sourcebook.errors import QuerySyntaxError
 from sourcebook.model.query import ALL_FIELD, SortKey
 
 SCORE = "_score"
@@ -65,13 +65,9 @@ class Sorter:
         if key.field in {SCORE, ID_FIELD}:
             return _Key(SCORE if key.field == SCORE else NUMBER_FIELD, None, key.descending)
         leaf = self._index.table.get(key.field)
-        if key.field == ALL_FIELD or (leaf is not None and leaf.kind is Kind.TEXT):
-            raise QuerySyntaxError(
-                f"Cannot sort on [{key.field}]: it is a text. Sort on a keyword, number, date or boolean field.",
-                field=key.field,
-            )
-        if leaf is None:
-            raise QuerySyntaxError(f"No mapping found for [{key.field}] in order to sort on", field=key.field)
+        is_text = key.field == ALL_FIELD or (leaf is not None and leaf.kind is Kind.TEXT)
+        if leaf is None or is_text:
+            raise refuse_sort(key.field, self._index.table.paths, is_text=is_text)
         return _Key(leaf.path, leaf, key.descending)
 
     def _collect(self, query: Query, keys: list[_Key], limit: int) -> list[Address]:

@@ -6,7 +6,9 @@ positions are wanted. They are looked for in ranges of positions, so that neithe
 one that a handful do costs much more than the search itself.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
+from operator import neg
 from typing import NamedTuple
 
 from tantivy import FieldType, Occur, Query
@@ -87,7 +89,16 @@ def _first_with_score(
         found += _rank(index, [score] * len(tied), tied)
         low += width
         width *= min(2 * (wanted - len(found)) // len(tied) + 1, _GROWTH) if tied else _GROWTH
+    if len(found) < min(wanted, total - better):
+        return _all_with_score(index, query, score, total)[:wanted]
     return found[:wanted]
+
+
+def _all_with_score(index: OpenIndex, query: Query, score: float, total: int) -> list[Ranked]:
+    """Return all hits with a score. Within a range a score may differ in its last digit, and then be rounded otherwise."""
+    scores, addresses = read_hits(index.searcher.search(query, limit=total, count=False).hits)
+    first, last = bisect_left(scores, -score, key=neg), bisect_right(scores, -score, key=neg)
+    return _rank(index, scores[first:last], addresses[first:last])
 
 
 def _within(index: OpenIndex, query: Query, low: int, high: int) -> Query:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tantivy import Query
 
 from sourcebook.backends import tantivy_sort, tantivy_ties
 from sourcebook.backends.search_tantivy import TantivySearchEngine
@@ -117,6 +118,7 @@ def _limits(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(tantivy_sort, "_MAX_SCORE_TIES", 20)
 
 
+EVERYTHING = ["*", "*:*", "_id:*", "_exists_:_id", "(*)", "* OR text:red", "* *", "* AND *", "(* OR *)^2", "+* kind:k?"]
 QUERIES = [
     "*",
     "kind:k3",
@@ -142,6 +144,29 @@ def test_hits_with_one_score_come_in_id_order_on_every_page(indices: Indices, qu
     assert best == [(-(hit.score or 0), hit.id) for hit in indices.hits(query, seed=2)]
     for size in (7, 100):
         assert indices.pages(query, size) == [hit.id for hit in hits]
+
+
+@pytest.mark.usefixtures("_limits")
+@pytest.mark.parametrize("query", EVERYTHING)
+def test_a_query_that_finds_everything_has_hits_on_every_page(indices: Indices, query: str) -> None:
+    everything = [document["_id"] for document in make_documents()]
+    assert sorted(hit.id for hit in indices.hits(query)) == everything
+    for options in ({}, {"explain": True}, {"filter": "*"}, {"filter": "_id:*", "post_filter": "* OR text:red"}):
+        assert sorted(indices.pages(query, 7, **options)) == everything
+        assert all((hit.score or 0) > 0 for hit in indices.hits(query, size=3, **options))
+
+
+def test_hits_whose_score_is_rounded_otherwise_within_a_range_are_found(
+    indices: Indices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def round_down(index: Any, query: Any, low: int, high: int) -> Any:
+        return Query.boost_query(within(index, query, low, high), 0.999)
+
+    expected = [hit.id for hit in indices.hits("kind:k3")]
+    within = tantivy_ties._within
+    monkeypatch.setattr(tantivy_ties, "_MARGIN", 1)
+    monkeypatch.setattr(tantivy_ties, "_within", round_down)
+    assert [hit.id for hit in indices.hits("kind:k3", size=5, offset=3)] == expected[3:8]
 
 
 @pytest.mark.usefixtures("_limits")

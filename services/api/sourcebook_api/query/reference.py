@@ -103,6 +103,7 @@ curl 'http://127.0.0.1:8000/apis/genes/query?q=cpic.pairs.drug:codeine&fields=sy
 | `updated:[now-1M/d TO now]` | with a date by the clock: `+2d` and `-1M` move, `/d` rounds; units are y M w d h m s |
 | `symbol:/CDK[0-9]+/` | whose whole value matches a regular expression |
 | `symbol:/CDK<1-9>/`, `/a.*&~(.*b)/` | the same with `<1-9>` a number, `~` not, `&` and, `@` any text, `#` nothing |
+| `_id:rs12*`, `_id:[A TO B]`, `_id:/A00.*/` | by `_id`, as by any keyword; its case counts |
 | `cytochrom~` | with a similar word (up to two letters differ) |
 | `_exists_:cpic` | that have the field or object |
 | `cpic.\\*:warfarin` | with the value in any field of an object |
@@ -154,6 +155,9 @@ curl 'http://127.0.0.1:8000/apis/genes/query?q=_exists_:cpic&facets=cpic.pairs.l
   }}
 }}
 ```
+
+`_id` can be counted and sorted too. A field that cannot be (a text, an object, a field that is not indexed) is refused
+with 400 and the reason.
 
 Counts are exact: `other` adds up the values that are not shown, `missing` counts the documents without any. Terms are in lower
 case where the mapping indexes them so, which it does with keywords unless you edit it.
