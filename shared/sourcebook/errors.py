@@ -3,7 +3,8 @@
     SourcebookError
     ├── TransientError            the same call may succeed later: jobs are retried
     │   ├── DownloadInterrupted
-    │   └── EngineUnavailable
+    │   ├── EngineUnavailable
+    │   └── LeaseLost
     └── TerminalError             trying again changes nothing until someone acts
         ├── SettingsError
         ├── InvalidRequest        what a client or a command line asked for
@@ -82,6 +83,12 @@ class EngineUnavailable(TransientError):
     code = "engine_unavailable"
     status = 503
     exit_code = 4
+
+
+class LeaseLost(TransientError):
+    """Another process took over what this one worked on."""
+
+    code = "lease_lost"
 
 
 class TerminalError(SourcebookError):

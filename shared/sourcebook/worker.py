@@ -13,14 +13,23 @@ from enum import Enum, auto
 from typing import Any, Protocol
 
 from sourcebook.context import Context
-from sourcebook.errors import Cancelled, EngineUnavailable, SourcebookError, TimeLimitExceeded, TransientError
+from sourcebook.errors import (
+    Cancelled,
+    EngineUnavailable,
+    LeaseLost,
+    SourcebookError,
+    TimeLimitExceeded,
+    TransientError,
+)
 from sourcebook.flow.messages import Message
 from sourcebook.flow.stages import STAGES, next_commands
 from sourcebook.hub.jobs import end_parts, is_wanted, remove_made, submit_children
+from sourcebook.hub.lease import keep_lock
 from sourcebook.logging import bind_log_context, get_logger, hide_secrets
 from sourcebook.metrics import DOCUMENTS, JOB_SECONDS
 from sourcebook.model.job import Job, JobError, JobState, Progress
 from sourcebook.references import load_reference
+from sourcebook.renewal import End
 
 log = get_logger(__name__)
 
@@ -194,43 +203,43 @@ async def _run_handler(context: Context, job: Job, run: JobRun, *, owner: str, s
     return message
 
 
-async def _find_reason_to_end(context: Context, job: Job, owner: str, stop: StopSign | None) -> list[Exception]:
-    """Renew the lock, look what has become of the job; return why it must end, if it must."""
-    ttl = context.settings.lock_ttl
-    # While an engine is away, the body waits for it as well: it decides whether the job fails. The lock is renewed meanwhile.
-    with contextlib.suppress(EngineUnavailable, TimeoutError):
-        if not await context.locks.renew(job.lock, owner, ttl):
-            return [_TakenOverError()]
-        async with asyncio.timeout(ttl.total_seconds() / 3):
-            go_on = await is_wanted(context, job.id)
-        if not go_on:
-            return [Cancelled(f"Job {job.id} was cancelled.", job=job.id)]
-    return [_HandedBackError()] if stop is not None and stop.is_due else []
-
-
 @contextlib.asynccontextmanager
 async def _watched(context: Context, job: Job, owner: str, stop: StopSign | None) -> AsyncIterator[None]:
-    """Renew the lock while the body runs; cancel the body when someone asks for it, the lock is lost or `stop` is due."""
-    body = asyncio.current_task()
-    reason: list[Exception] = []
-
-    async def watch() -> None:
-        while not reason:
-            await asyncio.sleep(min(_HEARTBEAT_SECONDS, context.settings.lock_ttl.total_seconds() / 3))
-            reason.extend(await _find_reason_to_end(context, job, owner, stop))
-        if body is not None:
-            body.cancel()
-
-    watcher = asyncio.create_task(watch())
+    """Keep the lock while the body runs; end the body when someone asks for it, the lock is lost or `stop` is due."""
     try:
-        yield
-    except asyncio.CancelledError:
-        if reason and body is not None:
-            body.uncancel()
-            raise reason[0] from None
-        raise
-    finally:
-        watcher.cancel()
+        async with keep_lock(context, job.lock, owner) as end:
+            watcher = asyncio.create_task(_watch(context, job, stop, end))
+            try:
+                yield
+            finally:
+                watcher.cancel()
+                await asyncio.wait({watcher})  # it works with engines that may be closed next
+    except LeaseLost as error:
+        if error.details.get("lock") != job.lock:  # a lock that the body needs beside that of the job
+            raise
+        raise _TakenOverError from error
+
+
+async def _watch(context: Context, job: Job, stop: StopSign | None, end: End) -> None:
+    """Look again and again what has become of a job, and end it when it must end."""
+    try:
+        while (reason := await _find_reason_to_end(context, job, stop)) is None:
+            await asyncio.sleep(min(_HEARTBEAT_SECONDS, context.settings.lock_ttl.total_seconds() / 3))
+    # Nobody could cancel or stop a job whose watcher is gone: what nobody foresaw ends the job.
+    except Exception as error:
+        log.warning("watcher_ended", job=job.id, exc_info=True)
+        reason = error
+    end(reason)
+
+
+async def _find_reason_to_end(context: Context, job: Job, stop: StopSign | None) -> Exception | None:
+    # While the catalogue is away, the body waits for it as well: it decides whether the job fails.
+    with contextlib.suppress(EngineUnavailable, TimeoutError):
+        async with asyncio.timeout(context.settings.lock_ttl.total_seconds() / 3):
+            go_on = await is_wanted(context, job.id)
+        if not go_on:
+            return Cancelled(f"Job {job.id} was cancelled.", job=job.id)
+    return _HandedBackError() if stop is not None and stop.is_due else None
 
 
 async def _hand_back(context: Context, run: JobRun) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.context import run_in_context
+from support.locks import block_until_renewed
 
 from sourcebook.context import Context
 from sourcebook.errors import EngineUnavailable, InvalidRequest, NotFound, VerificationFailed
 from sourcebook.flow.messages import DiffBuilds, DiffReady
 from sourcebook.hub import diff
 from sourcebook.hub.changes import ChangesFolder, apply_change, open_changes, read_changes
-from sourcebook.hub.diff import start_diff
+from sourcebook.hub.diff import ensure_changes, start_diff
 from sourcebook.model.build import Build
 from sourcebook.model.change import Change
 from sourcebook.model.document import Record, make_record, record_key
@@ -231,6 +233,25 @@ def test_two_that_want_the_same_diff_at_once_get_one(tmp_path: Path) -> None:
         assert len((await read(context, first))[1]) == 5
 
     play(tmp_path, scenario)
+
+
+def test_the_lock_of_a_diff_is_renewed_while_documents_are_compared_on_the_event_loop(tmp_path: Path) -> None:
+    ttl = timedelta(seconds=1)
+
+    async def scenario(context: Context) -> None:
+        old, new = await add_build(context, "c_1", OLD), await add_build(context, "c_2", NEW)
+        steps: list[str] = []
+
+        async def progress(step: str, *_: Any) -> None:
+            if not steps:
+                block_until_renewed(tmp_path, "files:changes/c_2/c_1", ttl)
+            steps.append(step)
+
+        await ensure_changes(context, old, new, progress=progress)
+        assert "compare" in steps
+        assert await context.locks.holder("files:changes/c_2/c_1") is None
+
+    play(tmp_path, scenario, lock_ttl=ttl)
 
 
 def test_a_long_diff_is_written_to_several_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

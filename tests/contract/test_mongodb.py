@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import logging
 import socket
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -23,6 +24,7 @@ from sourcebook.backends import catalog_mongo, mongo_leases, open_catalog, open_
 from sourcebook.backends.catalog_mongo import MongoCatalog
 from sourcebook.backends.documents_mongo import MongoDocumentStore
 from sourcebook.backends.mongo_scan import MongoScan
+from sourcebook.backends.mongo_server import MongoServer
 from sourcebook.errors import DocumentError, EngineUnavailable, NotFound, SettingsError
 from sourcebook.model.document import Record, make_record
 from sourcebook.model.job import Job
@@ -236,6 +238,52 @@ def test_a_reader_in_another_process_keeps_a_dropped_collection_until_it_is_done
             assert not [name for name in names if name.startswith("documents.data.")]
         await one.close()
         await other.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_lease_is_renewed_though_the_event_loop_stands_still(
+    tmp_path: Path, mongo_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mongo_leases, "_RENEW_SECONDS", 0.05)
+
+    async def scenario() -> None:
+        store = await open_documents(Settings(home=tmp_path, documents_url=mongo_url))
+        with MongoClient(mongo_url) as client:
+            leases = client.get_default_database()["documents.leases"]
+            async with store.create("c"):
+                (first,) = leases.find({})
+                while [lease["until"] for lease in leases.find({})] == [first["until"]]:
+                    pass
+            assert list(leases.find({})) == []
+        await store.close()
+
+    asyncio.run(scenario())
+
+
+def test_what_keeps_a_lease_from_being_renewed_ends_who_holds_it(
+    tmp_path: Path, mongo_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = threading.Event()
+
+    def refuse(_: MongoServer) -> MongoServer:
+        refused.set()
+        raise SettingsError("MongoDB refuses the login.")
+
+    monkeypatch.setattr(mongo_leases, "_RENEW_SECONDS", 0.05)
+    monkeypatch.setattr(MongoServer, "reopen", refuse)
+
+    async def scenario() -> None:
+        store = await open_documents(Settings(home=tmp_path, documents_url=mongo_url))
+        with pytest.raises(SettingsError, match="refuses the login"):  # noqa: PT012
+            async with store.create("c"):
+                await asyncio.to_thread(refused.wait)
+                await asyncio.to_thread(store._leases._renewal._thread.join)  # type: ignore[attr-defined]
+        monkeypatch.undo()
+        async with store.create("c") as writer:
+            await writer.write(records(0, 1))
+            await writer.commit()
+        await store.close()
 
     asyncio.run(scenario())
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -11,10 +12,20 @@ from typing import Any, cast
 import pytest
 from prometheus_client import REGISTRY
 from support.context import run_in_context
+from support.locks import block_until_renewed
 
 from sourcebook import worker
 from sourcebook.context import Context
-from sourcebook.errors import Busy, Conflict, DownloadInterrupted, EngineUnavailable, NotFound, ParserError
+from sourcebook.errors import (
+    Busy,
+    Conflict,
+    DownloadInterrupted,
+    EngineUnavailable,
+    LeaseLost,
+    NotFound,
+    ParserError,
+    StoreDamaged,
+)
 from sourcebook.flow.messages import DumpReady, DumpSource, Message, UploadDump
 from sourcebook.hub import jobs
 from sourcebook.hub.queues import read_queues
@@ -490,3 +501,59 @@ def test_a_catalogue_that_is_away_for_a_while_ends_no_job(tmp_path: Path, monkey
         assert len(asked) > 1
 
     play(tmp_path, monkeypatch, work_while_the_catalogue_is_away, scenario, lock_ttl=timedelta(seconds=1))
+
+
+def test_a_job_that_computes_on_the_event_loop_keeps_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ttl = timedelta(seconds=1)
+
+    async def compute(_context: Context, _run: JobRun, _command: Any) -> Message:
+        block_until_renewed(tmp_path, "dump:s", ttl)
+        return READY
+
+    async def scenario(context: Context) -> None:
+        job = await jobs.submit(context, DumpSource(source="s"))
+        assert await execute_job(context, job.id) is Outcome.DONE
+        ended = await jobs.get_job(context, job.id)
+        assert (ended.state, ended.attempt) == (JobState.SUCCEEDED, 1)
+
+    play(tmp_path, monkeypatch, compute, scenario, lock_ttl=ttl)
+
+
+def test_a_job_whose_watcher_fails_ends_with_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody could cancel it any more, or hand it back."""
+
+    async def scenario(context: Context) -> None:
+        async def fail(*_: Any) -> bool:
+            raise StoreDamaged("The catalogue is damaged.")
+
+        job = await jobs.submit(context, DumpSource(source="s"))
+        monkeypatch.setattr(worker, "is_wanted", fail)
+        assert await asyncio.wait_for(execute_job(context, job.id), 30) is Outcome.DONE
+        ended = await jobs.get_job(context, job.id)
+        assert ended.error
+        assert (ended.state, ended.error.code) == (JobState.FAILED, "store_damaged")
+
+    play(tmp_path, monkeypatch, never_end, scenario)
+
+
+def test_a_job_that_loses_a_lock_beside_its_own_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def lose(_context: Context, _run: JobRun, _command: Any) -> Message:
+        raise LeaseLost("The lock is somebody else's.", lock="files:changes")
+
+    async def scenario(context: Context) -> None:
+        job = await jobs.submit(context, DumpSource(source="s"))
+        assert await execute_job(context, job.id) is Outcome.LATER
+
+    play(tmp_path, monkeypatch, lose, scenario)
+
+
+def test_a_job_leaves_nothing_at_work_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engines may be closed next."""
+
+    async def scenario(context: Context) -> None:
+        job = await jobs.submit(context, DumpSource(source="s"))
+        await execute_job(context, job.id)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        assert "renewal" not in {thread.name for thread in threading.enumerate()}
+
+    play(tmp_path, monkeypatch, succeed, scenario)

@@ -266,7 +266,7 @@ class MongoDocumentStore:
             await self._server.run(lambda: self._server.database.drop_collection(physical))  # noqa: B023
 
     async def close(self) -> None:
-        self._leases.close()
+        await self._leases.close()
         await self._server.close()
 
 

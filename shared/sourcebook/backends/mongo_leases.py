@@ -1,6 +1,5 @@
 """Who works on which MongoDB collection: a lease is renewed while its reader or writer lives, and runs out when it is dead."""
 
-import asyncio
 import contextlib
 import secrets
 import time
@@ -10,6 +9,7 @@ from typing import Any
 
 from sourcebook.backends.mongo_server import MongoServer
 from sourcebook.errors import EngineUnavailable
+from sourcebook.renewal import Renew, Renewal
 
 # Long against the difference of two machines' clocks, and against the pauses of a machine that is overloaded.
 _LEASE_SECONDS = 600.0
@@ -24,11 +24,16 @@ class MongoLeases:
         self._leases = server.database["documents.leases"]
         self._owner = secrets.token_hex(8)
         self._held: set[str] = set()
-        self._renewal: asyncio.Task[None] | None = None
+        self._renewal: Renewal | None = None
+        self._failure: Exception | None = None
 
     @asynccontextmanager
     async def hold(self, collection: str) -> AsyncIterator[str]:
-        """Keep a collection from being removed while the body runs; the value is for `check`."""
+        """Keep a collection from being removed while the body runs; the value is for `check`.
+
+        Raises:
+            Exception: what kept the lease from being renewed, at the end of the body.
+        """
         lease = secrets.token_hex(8)
 
         async def take() -> None:
@@ -38,13 +43,16 @@ class MongoLeases:
         await self._server.run(take)
         self._held.add(lease)
         if self._renewal is None:
-            self._renewal = asyncio.create_task(self._renew())
+            self._renewal = Renewal(self._open_renew, seconds=_RENEW_SECONDS, end=self._note_end)
+            self._renewal.start()
         try:
             yield lease
+            if self._failure is not None:
+                raise self._failure
         finally:
             self._held.discard(lease)
             if not self._held:
-                self._stop_renewal()
+                await self.close()
             # It runs out by itself if the server is away now.
             with contextlib.suppress(EngineUnavailable):
                 await self._server.run(lambda: self._leases.delete_one({"_id": lease}))
@@ -59,18 +67,25 @@ class MongoLeases:
         rows: list[dict[str, Any]] = await self._server.run(lambda: self._leases.find({}).to_list(None))
         return {row["collection"] for row in rows}
 
-    async def _renew(self) -> None:
-        while True:
-            await asyncio.sleep(_RENEW_SECONDS)
+    @asynccontextmanager
+    async def _open_renew(self) -> AsyncIterator[Renew]:
+        server = self._server.reopen()
+
+        async def renew() -> None:
             until = {"$set": {"until": time.time() + _LEASE_SECONDS}}
-            with contextlib.suppress(EngineUnavailable):
-                await self._server.run(lambda: self._leases.update_many({"owner": self._owner}, until))  # noqa: B023
+            leases = server.database["documents.leases"]
+            await server.run(lambda: leases.update_many({"owner": self._owner}, until))
 
-    def _stop_renewal(self) -> None:
-        if self._renewal is not None:
-            self._renewal.cancel()
-            self._renewal = None
+        try:
+            yield renew
+        finally:
+            await server.close()
 
-    def close(self) -> None:
+    def _note_end(self, error: Exception) -> None:
+        self._failure = error
+
+    async def close(self) -> None:
         """Stop renewing."""
-        self._stop_renewal()
+        renewal, self._renewal, self._failure = self._renewal, None, None
+        if renewal is not None:
+            await renewal.stop()

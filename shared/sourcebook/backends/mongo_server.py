@@ -41,6 +41,7 @@ class MongoServer:
 
     def __init__(self, setting: str, url: str, patience: timedelta) -> None:
         self._setting = f"SOURCEBOOK_{setting.upper()}"
+        self._url, self._given_patience = url, patience
         self._patience = patience.total_seconds()
         self._hosts = _hosts(url)
         options = self._options(url)
@@ -71,6 +72,10 @@ class MongoServer:
         }
         given = _query_options(url)
         return {name: value for name, value in wanted.items() if name not in given}
+
+    def reopen(self) -> "MongoServer":
+        """Return another client of the same database, for the loop that runs now."""
+        return MongoServer(self._setting.removeprefix("SOURCEBOOK_").lower(), self._url, self._given_patience)
 
     async def run(self, call: Callable[[], Awaitable[T]]) -> T:
         """Await `call()`, again and again while the server is away, as long as `engine_patience` says.

@@ -25,6 +25,7 @@ from sourcebook.hub.changes import (
 )
 from sourcebook.hub.comparing import Compared, Difference, compare_candidates, compare_collections
 from sourcebook.hub.jobs import submit
+from sourcebook.hub.lease import keep_lock
 from sourcebook.model.build import Build
 from sourcebook.model.change import (
     ChangeKind,
@@ -342,18 +343,11 @@ class _Recorder:
 @asynccontextmanager
 async def _hold_lock(context: Context, name: str) -> AsyncIterator[None]:
     """Hold a lock while the body runs: a diff and a release may both want the same folder at once."""
-    owner, ttl = secrets.token_hex(8), context.settings.lock_ttl
-
-    async def renew() -> None:
-        while True:
-            await asyncio.sleep(ttl.total_seconds() / 3)
-            await context.locks.renew(name, owner, ttl)
-
-    while not await context.locks.acquire(name, owner, ttl):
+    owner = secrets.token_hex(8)
+    while not await context.locks.acquire(name, owner, context.settings.lock_ttl):
         await asyncio.sleep(0.2)
-    renewer = asyncio.create_task(renew())
     try:
-        yield
+        async with keep_lock(context, name, owner):
+            yield
     finally:
-        renewer.cancel()
         await context.locks.release(name, owner)
