@@ -19,8 +19,11 @@ OURS = {
     "all": "x",
     "_all": "y",
 }
-DOCUMENTS: list[dict[str, Any]] = [{"_id": "1", **OURS, "n": 1, "inner": {"_version": "kept"}}, {"_id": "2", "n": 2}]
-MAPPING: dict[str, Any] = {"n": {"type": "integer"}}
+DOCUMENTS: list[dict[str, Any]] = [
+    {"_id": "1", **OURS, "n": 1, "inner": {"_version": "kept"}, "Upper": 1},
+    {"_id": "2", "n": 2},
+]
+MAPPING: dict[str, Any] = {"n": {"type": "integer"}, "query": {"type": "keyword"}, "notfound": {"type": "boolean"}}
 REQUESTS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "by id": ("GET", "/gene/1", {}),
     "by id with an option": ("GET", "/gene/1?fields=all", {}),

@@ -11,7 +11,7 @@ from sourcebook.model.document import canonical_json
 from sourcebook_api.query.errors import QueryError
 from sourcebook_api.query.fields import Selection
 from sourcebook_api.query.parse import RequestValues, parse_parameters
-from sourcebook_api.query.shape import Shape, make_shape, parse_expression, render_document
+from sourcebook_api.query.shape import Shape, make_shape, mark_keys, parse_expression, render_document
 
 DOCUMENT: dict[str, Any] = {
     "_id": "1017",
@@ -28,7 +28,10 @@ def show(
 ) -> dict[str, Any] | None:
     values = parse_parameters("annotation_get", RequestValues(path={"id": "x"}, query=options))
     body = render_document(
-        canonical_json(document), document["_id"], {"_id": document["_id"]}, make_shape(values, licenses or {})
+        canonical_json(document),
+        document["_id"],
+        {"_id": document["_id"]},
+        make_shape(values, licenses or {}, mark_keys(licenses or {})),
     )
     if body is None:
         return None

@@ -24,7 +24,7 @@ async def get_document(call: Call, document_id: str) -> Answer:
     if not call.scope["query_string"] and ":" not in document_id and call.accepts == "json":
         return await _get_stored(call, document_id)
     options = await call.read_options("annotation_get")
-    shape = make_shape(options, call.opened.licenses)
+    shape = make_shape(options, call.opened.licenses, call.opened.marks)
     if options["rawquery"]:
         return json_answer(_describe(call, [document_id], options))
     hits = (await find_documents(call, [document_id], options["size"]))[0]
@@ -52,7 +52,7 @@ async def post_documents(call: Call) -> Answer:
         QueryError: the ids are missing, or an option is not as it should be.
     """
     options = await call.read_options("annotation_post")
-    shape = make_shape(options, call.opened.licenses)
+    shape = make_shape(options, call.opened.licenses, call.opened.marks)
     wanted = options["id"]
     ids = [item if isinstance(item, str) else orjson.dumps(item).decode() for item in wanted]
     if options["rawquery"]:

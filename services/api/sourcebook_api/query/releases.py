@@ -12,7 +12,7 @@ from sourcebook.logging import get_logger
 from sourcebook.model.mapping import iterate_fields
 from sourcebook.model.release import Api, Release
 from sourcebook_api.query.errors import QueryError
-from sourcebook_api.query.shape import Shape, mark_licenses
+from sourcebook_api.query.shape import ROW_KEYS, Shape, mark_keys
 
 log = get_logger(__name__)
 
@@ -34,7 +34,12 @@ class OpenRelease:
     @cached_property
     def plain_shape(self) -> Shape:
         """What changes a document when no option does: the licences."""
-        return Shape(licenses=self.licenses or None, license_marks=mark_licenses(self.licenses))
+        return Shape(licenses=self.licenses or None, marks=mark_keys(self.licenses))
+
+    @cached_property
+    def marks(self) -> tuple[bytes, ...]:
+        """What the JSON of a document has in it that must be decoded; nearly no release has fields of the names of rows."""
+        return mark_keys((*self.licenses, *(key for key in ROW_KEYS if key in self.release.mapping)))
 
     @cached_property
     def indexed_fields(self) -> frozenset[str]:

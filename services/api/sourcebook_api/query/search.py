@@ -120,7 +120,7 @@ async def _read_templates(call: Call, options: Options) -> dict[str, str]:
 
 
 async def _answer_result(call: Call, options: Options, result: SearchResult, head: dict[str, Any]) -> Answer:
-    shape = make_shape(options, call.opened.licenses)
+    shape = make_shape(options, call.opened.licenses, call.opened.marks)
     rows = await render_hits(result.hits, shape)
     data: dict[str, Any] = {**head, "total": result.total, "max_score": result.max_score}
     data["hits"] = [orjson.Fragment(row) for row in rows]
@@ -175,7 +175,7 @@ async def post_query(call: Call) -> Answer:
         QueryError: a parameter is not as it should be.
     """
     options = await call.read_options("query_post")
-    shape = make_shape(options, call.opened.licenses)
+    shape = make_shape(options, call.opened.licenses, call.opened.marks)
     requests = plan_batch(options, timeout_seconds=call.timeout_seconds)
     if options["rawquery"]:
         return json_answer([dataclasses.asdict(request) for request in requests])

@@ -1,6 +1,6 @@
 """How the options of a request change one document: fields, licences, lists, nulls, jmespath, flattening. Pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,14 +12,9 @@ from sourcebook_api.query.errors import invalid_jmespath
 from sourcebook_api.query.fields import Selection, select_fields
 
 _ID_HEAD = b'{"_id":'
-# What an answer says of a document; a document that has such a key itself loses it, or the key would stand there twice. A row
-# with `notfound` says that there is no document.
-_OURS = {
-    "_version": (b'"_version":',),
-    "_score": (b'"_score":',),
-    "_explanation": (b'"_explanation":',),
-    "query": (b'"query":', b'"notfound":'),
-}
+_ID_HEAD_BYTES = len(_ID_HEAD)
+ROW_KEYS = ("query", "notfound")
+"""What the rows of a batch say of a document, besides keys that start with `_`; see `Shape.marks`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +32,8 @@ class Shape:
 
     selection: Selection | None = None
     licenses: Mapping[str, str] | None = None
-    license_marks: tuple[bytes, ...] = ()
-    """A document without any of these bytes has no object to license, so it need not be decoded."""
+    marks: tuple[bytes, ...] = ()
+    """A document without any of these bytes has no object to license and no key of a batch's row, so it need not be decoded."""
     always_list: tuple[str, ...] = ()
     allow_null: tuple[str, ...] = ()
     expression: Expression | None = None
@@ -52,8 +47,8 @@ class Shape:
         return not (self.selection or self.always_list or self.allow_null or self.expression or self.dotfield)
 
 
-def make_shape(options: Mapping[str, Any], licenses: Mapping[str, str]) -> Shape:
-    """Return the shape that the options ask for.
+def make_shape(options: Mapping[str, Any], licenses: Mapping[str, str], marks: tuple[bytes, ...] = ()) -> Shape:
+    """Return the shape that the options ask for; `marks` as in `Shape`.
 
     Raises:
         QueryError: the jmespath expression cannot be compiled.
@@ -62,7 +57,7 @@ def make_shape(options: Mapping[str, Any], licenses: Mapping[str, str]) -> Shape
     return Shape(
         selection=None if selection is None or selection.keeps_everything else selection,
         licenses=licenses or None,
-        license_marks=mark_licenses(licenses),
+        marks=marks,
         always_list=tuple(map(str, options["always_list"] or ())),
         allow_null=tuple(map(str, options["allow_null"] or ())),
         expression=parse_expression(options["jmespath"]) if options["jmespath"] else None,
@@ -92,32 +87,31 @@ def parse_expression(text: str) -> Expression:
 def render_document(body: bytes, document_id: str, head: Mapping[str, Any], shape: Shape) -> bytes | None:
     """Return the JSON of one document: `head` first (it holds `_id`), then the shaped rest; None if it is to be dropped.
 
-    Stored bytes are only decoded if an option changes them.
+    Stored bytes are only decoded if something changes them. A key that is in the head is the answer's: the document's own would
+    make it stand there twice.
     """
     start = orjson.dumps(head)[:-1]
-    if shape.is_plain and not any(mark in body for mark in shape.license_marks) and not _has_ours(body, head):
-        id_end = len(_ID_HEAD) + len(orjson.dumps(document_id))
-        return start + body[id_end:]
+    if shape.is_plain and not any(mark in body for mark in shape.marks):
+        id_end = _ID_HEAD_BYTES + len(orjson.dumps(document_id))
+        # Keys are sorted: where the second begins with a lower-case letter, none is `_version` or another of ours.
+        if body[id_end + 2 : id_end + 3] > b"_" or not _has_key(body, head):
+            return start + body[id_end:]
     document = shape_document(orjson.loads(body), shape)
     if document is None:
         return None
-    for key in (*head, "notfound") if "query" in head else head:
+    for key in (*head, *ROW_KEYS) if "query" in head else head:
         document.pop(key, None)
     rest = orjson.dumps(document, option=orjson.OPT_SORT_KEYS if shape.sort_keys else None)
     return start + (b"}" if rest == b"{}" else b"," + rest[1:])
 
 
-def _has_ours(body: bytes, head: Mapping[str, Any]) -> bool:
-    for key in head:
-        for mark in _OURS.get(key, ()):
-            if mark in body:
-                return True
-    return False
+def _has_key(body: bytes, keys: Iterable[str]) -> bool:
+    return any(b'"%s":' % key.encode() in body for key in keys if key[0] == "_" and key != "_id")
 
 
-def mark_licenses(licenses: Mapping[str, str]) -> tuple[bytes, ...]:
-    """Return what the JSON of a document with a licensed object has in it."""
-    return tuple(orjson.dumps(name) + b":" for name in licenses)
+def mark_keys(keys: Iterable[str]) -> tuple[bytes, ...]:
+    """Return what the JSON of a document with any of these keys has in it."""
+    return tuple(orjson.dumps(name) + b":" for name in keys)
 
 
 def shape_document(document: dict[str, Any], shape: Shape) -> dict[str, Any] | None:
