@@ -223,9 +223,10 @@ class VerificationFailed(TerminalError):
 
 
 class StoreDamaged(TerminalError):
-    """A file of an engine cannot be read any more: restore it from a backup."""
+    """What an engine has stored is not what was written: make it again, or restore it from a backup."""
 
     code = "store_damaged"
+    status = 503
     exit_code = 4
 
 

@@ -10,11 +10,23 @@ import shutil
 import threading
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from sourcebook.backends.lmdb_reader import OpenCollection, Segment, read_segments
+from sourcebook.backends.lmdb_check import verify_collection
+from sourcebook.backends.lmdb_files import (
+    INFO_FILE,
+    Segment,
+    StoredFile,
+    StoredInfo,
+    check_files,
+    read_info,
+    read_segments,
+)
+from sourcebook.backends.lmdb_reader import OpenCollection
 from sourcebook.backends.lmdb_writer import (
     LmdbPatcher,
     LmdbWriter,
@@ -23,19 +35,20 @@ from sourcebook.backends.lmdb_writer import (
     hold_lock_file,
     lock_path,
     publish_folder,
-    read_info,
     remove_leftovers,
 )
-from sourcebook.errors import NotFound, SettingsError
+from sourcebook.errors import NotFound, SettingsError, StoreDamaged
 from sourcebook.model.document import Digest, Record
-from sourcebook.ports.documents import CollectionInfo
+from sourcebook.ports.documents import BATCH_BYTES, CollectionInfo
 from sourcebook.settings import Settings
 
 _OPEN_COLLECTIONS = 32
+_HELD_SCANS = 128
 _INLINE_IDS = 64  # so few look-ups cost less than the switch to a thread
 _NETWORK_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "fuse.s3fs", "9p", "ceph", "glusterfs"}
 )
+_ReadBatch = Callable[[bytes, int, int], tuple[list[Record], bool]]
 
 
 class LmdbDocumentStore:
@@ -46,6 +59,7 @@ class LmdbDocumentStore:
         self._new = root / ".new"
         self._open: OrderedDict[str, OpenCollection] = OrderedDict()
         self._mutex = threading.Lock()
+        self._scans = 0
 
     @asynccontextmanager
     async def create(self, name: str) -> AsyncIterator[LmdbWriter]:
@@ -68,15 +82,18 @@ class LmdbDocumentStore:
             finally:
                 await asyncio.to_thread(patcher.abort)
 
-    def _copy(self, base: str, folder: Path) -> CollectionInfo:
+    def _copy(self, base: str, folder: Path) -> StoredInfo:
         path = self._path(base)
-        try:
-            fill_folder_with_copy(folder, read_segments(path))
-            info = read_info(path)
-        except FileNotFoundError:
-            info = None
+        info = read_info(path)
         if info is None:
             raise _not_found(base)
+        try:
+            check_files(path, info)  # what is damaged must not live on in a copy
+            fill_folder_with_copy(folder, read_segments(path))
+        except (FileNotFoundError, StoreDamaged) as error:
+            if read_info(path) is None:  # it was dropped meanwhile
+                raise _not_found(base) from error
+            raise
         return info
 
     async def join(self, name: str, parts: Sequence[str]) -> CollectionInfo:
@@ -91,11 +108,13 @@ class LmdbDocumentStore:
     def _join(self, folder: Path, target: Path, parts: Sequence[str]) -> CollectionInfo:
         digest, size, last = Digest(), 0, b""
         segments: list[Segment] = []
+        known: dict[Path, StoredFile] = {}
         for part in parts:
             with self._reading(part) as collection:
                 info = read_info(self._path(part))
                 if info is None:  # it was dropped since it was opened
                     raise _not_found(part)
+                known |= {self._path(part) / file.name: file for file in info.files}
                 for first, end, path in collection.read_ends():
                     if segments and first <= last:
                         raise ValueError(f"key {first!r} does not follow {last!r}")
@@ -104,12 +123,12 @@ class LmdbDocumentStore:
             digest.join(info.count, info.digest)
             size += info.size
         try:
-            fill_folder_with_links(folder, segments)
+            files = fill_folder_with_links(folder, segments, known)
         except FileNotFoundError as error:
             raise _not_found(str(parts)) from error
-        return publish_folder(
-            folder, target, CollectionInfo(name=target.name, count=digest.count, digest=digest.hex(), size=size)
-        )
+        size = sum(file.size for file in files) or size
+        info = StoredInfo(name=target.name, count=digest.count, digest=digest.hex(), size=size, files=files)
+        return publish_folder(folder, target, info)
 
     async def sample_keys(self, name: str, step: int) -> list[bytes]:
         with self._reading(name) as collection:
@@ -133,36 +152,88 @@ class LmdbDocumentStore:
     async def info(self, name: str) -> CollectionInfo | None:
         return read_info(self._path(name))
 
+    async def check(self, name: str) -> None:
+        await asyncio.to_thread(self._check, name)
+
+    def _check(self, name: str) -> None:
+        info = read_info(self._path(name))
+        if info is None:
+            raise _not_found(name)
+        with self._reading(name):  # one that is dropped meanwhile is no damage
+            try:
+                check_files(self._path(name), info)
+            except StoreDamaged as error:
+                if read_info(self._path(name)) is None:
+                    raise _not_found(name) from error
+                raise
+
+    async def verify(self, name: str) -> list[str]:
+        info = read_info(self._path(name))
+        if info is None:
+            raise _not_found(name)
+        problems = await asyncio.to_thread(verify_collection, self._path(name), info)
+        if problems and read_info(self._path(name)) is None:  # it is not damaged, it was dropped meanwhile
+            raise _not_found(name)
+        return problems
+
     async def scan(
-        self, name: str, *, start: bytes | None = None, stop: bytes | None = None, size: int = 5000
+        self,
+        name: str,
+        *,
+        start: bytes | None = None,
+        stop: bytes | None = None,
+        size: int = 5000,
+        max_bytes: int = BATCH_BYTES,
     ) -> AsyncIterator[list[Record]]:
-        position = start or b""
-        with self._reading(name) as collection:  # one that is dropped meanwhile is read to its end
-            while True:
-                batch = await asyncio.to_thread(collection.read_batch, position, size)
-                complete = len(batch) == size
+        position, more = start or b"", True
+        async with self._scanning(name) as read:
+            while more:
+                batch, more = await asyncio.to_thread(read, position, size, max_bytes)
                 if stop is not None and batch and batch[-1][0] >= stop:
                     batch = batch[: bisect_left(batch, stop, key=lambda record: record[0])]
-                    complete = False
+                    more = False
                 if batch:
                     yield batch
-                if not complete:
-                    return
-                position = batch[-1][0] + b"\0"
+                    position = batch[-1][0] + b"\0"
 
-    async def get_many(self, name: str, ids: Sequence[str]) -> list[bytes | None]:
-        if len(ids) <= _INLINE_IDS:
-            return self._get_many(name, ids)
-        return await asyncio.to_thread(self._get_many, name, ids)
+    @asynccontextmanager
+    async def _scanning(self, name: str) -> AsyncIterator[_ReadBatch]:
+        """Give what reads the batches of a collection; one that is dropped meanwhile is read to its end.
 
-    def _get_many(self, name: str, ids: Sequence[str]) -> list[bytes | None]:
+        Beyond a number of scans at once, files are opened for each batch, so that there are never too many: one that is dropped
+        then is gone.
+        """
+        self._scans += 1
+        try:
+            if self._scans <= _HELD_SCANS:
+                with self._reading(name) as collection:
+                    yield collection.read_batch
+            else:
+                with self._reading(name) as collection:
+                    identity = collection.identity
+                yield partial(self._read_batch, name, identity)
+        finally:
+            self._scans -= 1
+
+    def _read_batch(self, name: str, identity: object, *place: Any) -> tuple[list[Record], bool]:
         with self._reading(name) as collection:
-            return collection.get_many(ids)
+            if collection.identity != identity:
+                raise _not_found(name)
+            return collection.read_batch(*place)
+
+    async def get_many(self, name: str, ids: Sequence[str], *, max_bytes: int | None = None) -> list[bytes | None]:
+        if len(ids) <= _INLINE_IDS:
+            return self._get_many(name, ids, max_bytes)
+        return await asyncio.to_thread(self._get_many, name, ids, max_bytes)
+
+    def _get_many(self, name: str, ids: Sequence[str], max_bytes: int | None) -> list[bytes | None]:
+        with self._reading(name) as collection:
+            return collection.get_many(ids, max_bytes)
 
     async def names(self) -> list[str]:
         if not self._root.is_dir():
             return []
-        return sorted(path.name for path in self._root.iterdir() if (path / "info.json").is_file())
+        return sorted(path.name for path in self._root.iterdir() if (path / INFO_FILE).is_file())
 
     async def drop(self, name: str) -> None:
         path = self._path(name)
@@ -199,16 +270,21 @@ class LmdbDocumentStore:
 
     def _open_collection(self, name: str) -> "OpenCollection":
         path = self._path(name)
-        if not (path / "info.json").is_file():
+        info = read_info(path)
+        if info is None:
             raise _not_found(name)
         gone = [key for key in self._open if not self._path(key).is_dir()]
         idle = [key for key, collection in self._open.items() if not collection.readers]
         for key in {*gone, *idle[: max(0, len(self._open) - _OPEN_COLLECTIONS + 1)]}:
             self._open.pop(key).retire()
         try:
-            return OpenCollection(path)
+            return OpenCollection(path, info)
         except FileNotFoundError as error:
             raise _not_found(name) from error
+        except StoreDamaged as error:
+            if read_info(path) is None:  # it is not damaged, it was dropped just now
+                raise _not_found(name) from error
+            raise
 
     def _path(self, name: str) -> Path:
         if "/" in name or name.startswith("."):

@@ -3,6 +3,7 @@
 <name of the database>
   documents.collections                 name -> physical collections, count, digest, size: what is complete
   documents.leases                      who reads or writes which physical collection
+  documents.samples                     some keys of each physical collection, for those who divide it
   documents.data.<name>.<random>        {_id: key, hash: 16 bytes, json: canonical JSON as bytes}
 
 A collection is filled under a physical name of its own and becomes visible with its row. One that was joined has those of its
@@ -26,21 +27,24 @@ from sourcebook.backends.mongo_leases import MongoLeases
 from sourcebook.backends.mongo_scan import MongoScan
 from sourcebook.backends.mongo_server import MongoServer, open_mongo_server
 from sourcebook.backends.mongo_writer import (
+    IDS_PER_REQUEST,
+    SAMPLES,
     MongoPatcher,
     MongoWriter,
     Segment,
     Stored,
     chunks,
+    from_stored,
     insert_row,
     read_info,
     segments_of,
     stored_id,
     stored_key,
 )
-from sourcebook.errors import EngineUnavailable, NotFound
+from sourcebook.errors import EngineUnavailable, NotFound, StoreDamaged
 from sourcebook.logging import get_logger
-from sourcebook.model.document import Digest, Record, record_key
-from sourcebook.ports.documents import CollectionInfo
+from sourcebook.model.document import Digest, Record, describe_damage, record_key
+from sourcebook.ports.documents import BATCH_BYTES, CollectionInfo
 from sourcebook.settings import Settings
 
 log = get_logger(__name__)
@@ -125,11 +129,21 @@ class MongoDocumentStore:
         keys: list[bytes] = []
         async with self._reading(name) as (row, _):
             for segment in segments_of(row):
-                key = await self._find_later(segment, "", step)
-                while key is not None:
-                    keys.append(stored_key(key))
-                    key = await self._find_later(segment, key, step)
+                keys += [stored_key(item) for item in await self._sample_segment(segment, step)]
         return keys
+
+    async def _sample_segment(self, segment: Segment, step: int) -> list[str]:
+        samples = self._server.database[SAMPLES]
+        noted: Any = await self._server.run(lambda: samples.find_one({"_id": segment.collection}))
+        if noted is not None and noted["step"] <= step:
+            every = step // noted["step"]
+            ids: list[str] = noted["ids"][every::every]
+            return ids
+        # One that was derived from another, or is small.
+        found: list[str] = []
+        while (later := await self._find_later(segment, found[-1] if found else "", step)) is not None:
+            found.append(later)
+        return found
 
     async def _find_later(self, segment: Segment, after: str, step: int) -> str | None:
         """Return the `_id` that comes so many steps after another; the server walks its index and reads no document."""
@@ -159,15 +173,43 @@ class MongoDocumentStore:
         row = await self._row(name)
         return None if row is None else read_info(row)
 
+    async def check(self, name: str) -> None:
+        if await self._row(name) is None:
+            raise _not_found(name)
+
+    async def verify(self, name: str) -> list[str]:
+        digest, problems = Digest(), []
+        async with self._reading(name) as (row, _):
+            for segment in segments_of(row):
+                scan = MongoScan(self._server, segment.collection, size=_COPY_SIZE)
+                async with aclosing(scan.pages()) as pages:
+                    async for batch in pages:
+                        digest.add([value for _, value in batch])
+                        problems += [problem for record in batch if (problem := describe_damage(record)) is not None]
+        if (digest.count, digest.hex()) != (row["count"], row["digest"]):
+            problems.append(
+                f"{digest.count:,} documents are there, {row['count']:,} were written, or others than were written"
+            )
+        return problems
+
     async def scan(
-        self, name: str, *, start: bytes | None = None, stop: bytes | None = None, size: int = 5000
+        self,
+        name: str,
+        *,
+        start: bytes | None = None,
+        stop: bytes | None = None,
+        size: int = 5000,
+        max_bytes: int = BATCH_BYTES,
     ) -> AsyncIterator[list[Record]]:
         first, end = stored_id(start or b""), None if stop is None else stored_id(stop)
         async with self._reading(name) as (row, leases):
             for segment in _choose(segments_of(row), first, end):
-                scan = MongoScan(self._server, segment.collection, start=start, stop=stop, size=size)
+                scan = MongoScan(
+                    self._server, segment.collection, start=start, stop=stop, size=size, max_bytes=max_bytes
+                )
                 async with aclosing(scan.pages()) as pages:
                     async for batch in pages:
+                        _refuse_damaged(name, batch)
                         if batch:
                             yield batch
             if not all([await self._leases.check(lease) for lease in leases]):
@@ -190,20 +232,34 @@ class MongoDocumentStore:
                 raise _not_found(name)
             yield row, leases
 
-    async def get_many(self, name: str, ids: Sequence[str]) -> list[bytes | None]:
+    async def get_many(self, name: str, ids: Sequence[str], *, max_bytes: int | None = None) -> list[bytes | None]:
+        if max_bytes is None:
+            return await self._get_many(name, ids)
+        bodies: list[bytes | None] = []
+        used, count = 0, 1
+        while len(bodies) < len(ids) and (not bodies or used < max_bytes):
+            more = await self._get_many(name, ids[len(bodies) : len(bodies) + count])
+            bodies += more
+            used += sum(len(body) for body in more if body is not None)
+            # As many as fit if they are like those before; few, because they may be larger.
+            fitting = (max_bytes - used) * len(bodies) // max(used, 1)
+            count = min(IDS_PER_REQUEST, 2 * len(bodies), max(1, fitting))
+        return bodies
+
+    async def _get_many(self, name: str, ids: Sequence[str]) -> list[bytes | None]:
         wanted = list({stored_id(record_key(item)) for item in ids if item})
         segments = self._known.get(name)
         if segments is None:
             segments = await self._find_segments(name)
-        found = await self._get(segments, wanted)
+        found = await self._get(name, segments, wanted)
         if len(found) < len(wanted):
             # Some are not there, or nothing is there any more.
             current = await self._find_segments(name)
             if current != segments:
-                found = await self._get(current, wanted)
+                found = await self._get(name, current, wanted)
         return [found.get(stored_id(record_key(item))) if item else None for item in ids]
 
-    async def _get(self, segments: Sequence[Segment], wanted: Sequence[str]) -> dict[str, bytes]:
+    async def _get(self, name: str, segments: Sequence[Segment], wanted: Sequence[str]) -> dict[str, bytes]:
         firsts = [segment.first for segment in segments]
         places: dict[int, list[str]] = defaultdict(list)
         for item in wanted:
@@ -214,11 +270,12 @@ class MongoDocumentStore:
             collection = self._server.database[segments[place].collection]
             # FerretDB looks for one id in its index, and for several of them in every document.
             query = {"_id": chunk[0] if len(chunk) == 1 else {"$in": list(chunk)}}
-            return await self._server.run(lambda: collection.find(query, {"json": 1}).to_list(None))
+            return await self._server.run(lambda: collection.find(query).to_list(None))
 
         found: dict[str, bytes] = {}
         for group in chunks(requests, _REQUESTS_AT_ONCE):
             for rows in await asyncio.gather(*(get(*request) for request in group)):
+                _refuse_damaged(name, [from_stored(row) for row in rows])
                 found.update((row["_id"], row["json"]) for row in rows)
         return found
 
@@ -264,6 +321,9 @@ class MongoDocumentStore:
     async def _drop_physical(self, names: set[str]) -> None:
         for physical in sorted(names):
             await self._server.run(lambda: self._server.database.drop_collection(physical))  # noqa: B023
+        if names:
+            gone = {"_id": {"$in": sorted(names)}}
+            await self._server.run(lambda: self._server.database[SAMPLES].delete_many(gone))
 
     async def close(self) -> None:
         await self._leases.close()
@@ -275,6 +335,17 @@ def _choose(segments: list[Segment], start: str, stop: str | None) -> list[Segme
     firsts = [segment.first for segment in segments]
     begin = max(0, bisect_right(firsts, start) - 1)
     return segments[begin : len(firsts) if stop is None else bisect_left(firsts, stop)]
+
+
+def _refuse_damaged(name: str, records: Sequence[Record]) -> None:
+    problem = next((found for record in records if (found := describe_damage(record)) is not None), None)
+    if problem is not None:
+        raise StoreDamaged(
+            f"The collection {name!r} is damaged: {problem}. Upload the source again, or build again in full; or restore the "
+            "database from a backup.",
+            collection=name,
+            problem=problem,
+        )
 
 
 def _not_found(name: str) -> NotFound:

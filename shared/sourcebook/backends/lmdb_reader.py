@@ -1,42 +1,21 @@
-"""Reads folders of LMDB collections: one file each, or several whose keys follow one another (segments, of joined collections).
+"""Reads LMDB collections; `lmdb_files` says what they consist of."""
 
-<collection>/info.json        count, digest, size
-<collection>/data.mdb         all records; or
-<collection>/segments.json    the first key of each segment, in hexadecimal
-<collection>/0.mdb, 1.mdb ... its records
-"""
-
-import json
 import threading
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar
 
 import lmdb
 
-from sourcebook.model.document import HASH_BYTES, Record, record_key
+from sourcebook.backends.lmdb_files import StoredInfo, check_sizes, damaged, read_segments
+from sourcebook.errors import EngineUnavailable, StoreDamaged
+from sourcebook.model.document import HASH_BYTES, Record, content_hash, record_key
 
-DATA_FILE = "data.mdb"
-SEGMENTS_FILE = "segments.json"
-
-
-class Segment(NamedTuple):
-    """A file of a collection, and from which key on it has the records."""
-
-    first: bytes
-    path: Path
-
-
-def read_segments(folder: Path) -> list[Segment]:
-    """Return the files of a collection, in key order."""
-    try:
-        firsts = json.loads((folder / SEGMENTS_FILE).read_bytes())
-    except FileNotFoundError:
-        return [Segment(b"", folder / DATA_FILE)]
-    return [Segment(bytes.fromhex(first), folder / f"{number}.mdb") for number, first in enumerate(firsts)]
+_INLINE_BYTES = 2040  # LMDB has larger values on pages of their own (overflow), which it counts
+_STEP = 16  # records that are read before their size is looked at
 
 
 class OpenFile:
@@ -46,35 +25,45 @@ class OpenFile:
 
     Raises:
         FileNotFoundError: it is gone.
+        StoreDamaged: it is no complete LMDB file.
     """
 
     _mutex = threading.Lock()
-    _shared: ClassVar[dict[tuple[int, int], tuple[lmdb.Environment, int]]] = {}  # by device and inode: with its users
+    _shared: ClassVar[dict[tuple[int, int, int], tuple[lmdb.Environment, int]]] = {}  # with its users
 
     def __init__(self, path: Path) -> None:
         status = path.stat()
-        self._identity = status.st_dev, status.st_ino
+        # An inode that is free again may be used for the next file.
+        self.identity = status.st_dev, status.st_ino, status.st_mtime_ns
         with self._mutex:
-            self.env, users = self._shared.get(self._identity) or (_open_environment(path, status.st_size), 0)
-            self._shared[self._identity] = self.env, users + 1
+            self.env, users = self._shared.get(self.identity) or (_open_environment(path, status.st_size), 0)
+            self._shared[self.identity] = self.env, users + 1
+        self.has_large_values = self.env.stat()["overflow_pages"] > 0
 
     def close(self) -> None:
         """Close the file if nobody else uses it."""
         with self._mutex:
-            _, users = self._shared.pop(self._identity)
+            _, users = self._shared.pop(self.identity)
             if users > 1:
-                self._shared[self._identity] = self.env, users - 1
+                self._shared[self.identity] = self.env, users - 1
             else:
                 self.env.close()
 
 
 def _open_environment(path: Path, size: int) -> lmdb.Environment:
     try:
-        return lmdb.open(str(path), subdir=False, readonly=True, lock=False, max_spare_txns=8, map_size=max(1, size))
+        env = lmdb.open(str(path), subdir=False, readonly=True, lock=False, max_spare_txns=8, map_size=max(1, size))
+    except (lmdb.InvalidError, lmdb.CorruptedError, lmdb.VersionMismatchError) as error:
+        raise damaged(path.parent, f"{path.name}: {error}") from error
     except lmdb.Error as error:
-        if path.exists():
-            raise
-        raise FileNotFoundError(str(path)) from error
+        if not path.exists():
+            raise FileNotFoundError(str(path)) from error
+        raise EngineUnavailable(f"LMDB cannot open {path}: {error}.", collection=path.parent.name) from error
+    needed = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
+    if needed > size:
+        env.close()
+        raise damaged(path.parent, f"{path.name} has {size:,} bytes, its pages need {needed:,}")
+    return env
 
 
 class OpenCollection:
@@ -82,10 +71,13 @@ class OpenCollection:
 
     Raises:
         FileNotFoundError: it is gone.
+        StoreDamaged: it is not what its record says.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, info: StoredInfo) -> None:
+        check_sizes(folder, info)
         self.segments = read_segments(folder)
+        self._folder = folder
         self.readers = 0
         self._firsts = [segment.first for segment in self.segments]
         self._files: list[OpenFile] = []
@@ -93,9 +85,14 @@ class OpenCollection:
         self._mutex = threading.Lock()
         try:
             self._files += map(OpenFile, [segment.path for segment in self.segments])
-        except FileNotFoundError:
+        except (FileNotFoundError, StoreDamaged, EngineUnavailable):
             self.retire()
             raise
+
+    @property
+    def identity(self) -> list[tuple[int, int, int]]:
+        """Which files it has: a collection that was made anew under the same name has others."""
+        return [file.identity for file in self._files]
 
     def start_reading(self) -> bool:
         """Count a reader; return False if the files are closed already."""
@@ -123,38 +120,73 @@ class OpenCollection:
             for file in files:
                 file.close()
 
-    def get_many(self, ids: Sequence[str]) -> list[bytes | None]:
-        """Return the canonical JSON of each id, None where there is none."""
-        if len(self._files) == 1:  # nearly always, and requests wait for it
-            with self._files[0].env.begin(buffers=True) as txn:
-                values = [txn.get(record_key(item)) if item else None for item in ids]
-                return [None if value is None else bytes(value[HASH_BYTES:]) for value in values]
-        with ExitStack() as stack:
-            txns = [stack.enter_context(file.env.begin(buffers=True)) for file in self._files]
-            values = [self._find(txns, record_key(item)) if item else None for item in ids]
-            return [None if value is None else bytes(value[HASH_BYTES:]) for value in values]
+    def get_many(self, ids: Sequence[str], max_bytes: int | None = None) -> list[bytes | None]:
+        """Return the canonical JSON of each id, None where there is none; with `max_bytes` of the first ones alone.
 
-    def _find(self, txns: Sequence[lmdb.Transaction], key: bytes) -> Any:
-        place = bisect_right(self._firsts, key) - 1
-        return txns[place].get(key) if place >= 0 else None
+        Raises:
+            StoreDamaged: a document is not what its hash says.
+        """
+        found: list[bytes | None] = []
+        used = 0
+        with ExitStack() as stack:
+            find = self._begin(stack)
+            for item in ids:
+                value = find(record_key(item)) if item else None
+                if value is None:
+                    found.append(None)
+                    continue
+                body = value[HASH_BYTES:]
+                if content_hash(body) != value[:HASH_BYTES]:
+                    raise damaged(self._folder, f"the document {item!r} is not what its hash says")
+                used += len(body)
+                if max_bytes is not None and used > max_bytes and found:
+                    break
+                found.append(body)
+        return found
+
+    def _begin(self, stack: ExitStack) -> Callable[[bytes], bytes | None]:
+        """Begin to read every file; return what finds the value of a key."""
+        txns = [stack.enter_context(file.env.begin()) for file in self._files]
+        if len(txns) == 1:  # nearly always, and requests wait for it
+            return txns[0].get
+
+        def find(key: bytes) -> bytes | None:
+            place = bisect_right(self._firsts, key) - 1
+            return txns[place].get(key) if place >= 0 else None
+
+        return find
 
     # What follows runs in threads, which count as readers of their own: a thread goes on when the task that waits is cancelled.
 
-    def read_batch(self, position: bytes, size: int) -> list[Record]:
-        """Return up to `size` records with keys from `position` on."""
-        batch: list[Record] = []
+    def read_batch(self, position: bytes, size: int, max_bytes: int) -> tuple[list[Record], bool]:
+        """Return records with keys from `position` on, at most `size` and about `max_bytes`, and whether more may follow.
+
+        Raises:
+            StoreDamaged: LMDB cannot read its file.
+        """
         if not self.start_reading():
-            return batch
+            return [], False
         try:
-            for file in self._files[max(0, bisect_right(self._firsts, position) - 1) :]:
-                with file.env.begin() as txn, txn.cursor() as cursor:
-                    found = cursor.set_range(position) if position else cursor.first()
-                    batch += islice(cursor.iternext(), size - len(batch)) if found else []
-                if len(batch) == size:
-                    break
-            return batch
+            return self._read_batch(position, size, max_bytes)
+        except lmdb.Error as error:
+            raise damaged(self._folder, str(error)) from error
         finally:
             self.stop_reading()
+
+    def _read_batch(self, position: bytes, size: int, max_bytes: int) -> tuple[list[Record], bool]:
+        batch: list[Record] = []
+        for file in self._files[max(0, bisect_right(self._firsts, position) - 1) :]:
+            with file.env.begin() as txn, txn.cursor() as cursor:
+                if not (cursor.set_range(position) if position else cursor.first()):
+                    continue
+                if not file.has_large_values and size * _INLINE_BYTES <= max_bytes:
+                    batch += islice(cursor.iternext(), size - len(batch))
+                    is_full = len(batch) == size
+                else:
+                    is_full = _read_bounded(cursor.iternext(), batch, size, max_bytes)
+            if is_full:
+                return batch, True
+        return batch, False
 
     def read_keys(self, step: int) -> list[bytes]:
         """Return every `step`-th key of each file."""
@@ -179,3 +211,18 @@ class OpenCollection:
                     cursor.last()
                     ends.append((first, cursor.key(), segment.path))
         return ends
+
+
+def _read_bounded(records: Iterator[Record], batch: list[Record], size: int, max_bytes: int) -> bool:
+    """Read on until a batch has `size` records or about `max_bytes`; return whether it has."""
+    used = sum([len(value) for _, value in batch])
+    while len(batch) < size and used < max_bytes:
+        # As many as fit if they are like those before; few, because they may be larger.
+        fitting = max(1, (max_bytes - used) * len(batch) // max(used, 1))
+        wanted = min(_STEP, size - len(batch), fitting)
+        more = list(islice(records, wanted))
+        batch += more
+        used += sum([len(value) for _, value in more])
+        if len(more) < wanted:
+            return False
+    return True

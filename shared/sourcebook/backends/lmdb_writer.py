@@ -11,20 +11,31 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
 import lmdb
 
-from sourcebook.backends.lmdb_reader import DATA_FILE, SEGMENTS_FILE, OpenFile, Segment
+from sourcebook.backends.lmdb_files import (
+    DATA_FILE,
+    INFO_FILE,
+    SEGMENTS_FILE,
+    Segment,
+    StoredFile,
+    StoredInfo,
+    describe_file,
+    read_info,
+)
+from sourcebook.backends.lmdb_reader import OpenFile
 from sourcebook.errors import EngineUnavailable
 from sourcebook.model.document import Digest, Record
 from sourcebook.ports.documents import CollectionInfo
 
 MAP_BYTES = 1 << 40  # address space, not disk: the file grows as it is filled
 _RECORDS_PER_TRANSACTION = 100_000
+_BYTES_PER_TRANSACTION = 64 * 1024 * 1024  # LMDB holds in memory what a transaction has written
 _COPY_BYTES = 1 << 30  # the most that one call copies
 
 
@@ -36,7 +47,8 @@ class _FolderWriter:
         self._folder = folder
         self._target = target
         self._digest = digest
-        self._pending = 0
+        self._is_checked = True
+        self._pending = self._pending_bytes = 0
         # A task that is cancelled leaves its thread writing: whoever comes next waits for it.
         self._mutex = threading.Lock()
         self._env = lmdb.open(str(folder), map_size=MAP_BYTES, sync=False, metasync=False, lock=False, max_spare_txns=0)
@@ -61,19 +73,26 @@ class _FolderWriter:
             except lmdb.Error as error:
                 raise _unwritable(self._folder, error) from error
 
-    def _count_changes(self, count: int) -> None:
+    def _count_changes(self, count: int, size: int) -> None:
         self._pending += count
-        if self._pending >= _RECORDS_PER_TRANSACTION:
+        self._pending_bytes += size
+        if self._pending >= _RECORDS_PER_TRANSACTION or self._pending_bytes >= _BYTES_PER_TRANSACTION:
             self._txn.commit()
             self._txn = self._env.begin(write=True)
-            self._pending = 0
+            self._pending = self._pending_bytes = 0
 
     def _commit(self) -> CollectionInfo:
         self._txn.commit()
         self._env.sync(True)  # noqa: FBT003 - LMDB's own signature
         self._env.close()
-        size = (self._folder / DATA_FILE).stat().st_size
-        info = CollectionInfo(name=self._target.name, count=self._digest.count, digest=self._digest.hex(), size=size)
+        file = describe_file(self._folder / DATA_FILE)
+        info = StoredInfo(
+            name=self._target.name,
+            count=self._digest.count,
+            digest=self._digest.hex(),
+            size=file.size,
+            files=[file] if self._is_checked else [],
+        )
         self.committed = True
         return publish_folder(self._folder, self._target, info)
 
@@ -96,15 +115,18 @@ class LmdbWriter(_FolderWriter):
         if added != consumed:
             raise ValueError("keys of a collection must strictly ascend")
         self._last = records[-1][0]
-        self._digest.add([value for _, value in records])
-        self._count_changes(len(records))
+        values = [value for _, value in records]
+        self._digest.add(values)
+        self._count_changes(len(values), sum(map(len, values)))
 
 
 class LmdbPatcher(_FolderWriter):
     """Changes the copy of a collection."""
 
-    def __init__(self, folder: Path, target: Path, base: CollectionInfo) -> None:
+    def __init__(self, folder: Path, target: Path, base: StoredInfo) -> None:
         super().__init__(folder, target, Digest(base.count, base.digest))
+        # A checksum of what was copied unchecked would call a damaged file good.
+        self._is_checked = bool(base.files)
 
     async def put(self, records: Sequence[Record]) -> None:
         if records:
@@ -116,19 +138,22 @@ class LmdbPatcher(_FolderWriter):
 
     def _put(self, records: Sequence[Record]) -> None:
         known = [self._txn.replace(key, value) for key, value in records]
-        self._digest.remove([value for value in known if value is not None])
-        self._digest.add([value for _, value in records])
-        self._count_changes(len(records))
+        gone = [value for value in known if value is not None]
+        values = [value for _, value in records]
+        self._digest.remove(gone)
+        self._digest.add(values)
+        self._count_changes(len(values), sum(map(len, values)) + sum(map(len, gone)))
 
     def _delete(self, keys: Sequence[bytes]) -> None:
         known = [self._txn.pop(key) for key in keys]
-        self._digest.remove([value for value in known if value is not None])
-        self._count_changes(len(keys))
+        gone = [value for value in known if value is not None]
+        self._digest.remove(gone)
+        self._count_changes(len(keys), sum(map(len, gone)))
 
 
-def publish_folder(folder: Path, target: Path, info: CollectionInfo) -> CollectionInfo:
+def publish_folder(folder: Path, target: Path, info: StoredInfo) -> CollectionInfo:
     """Make a complete folder visible in one step; return what is visible now."""
-    _write_durably(folder / "info.json", info.model_dump_json())
+    _write_durably(folder / INFO_FILE, info.model_dump_json())
     try:
         folder.rename(target)
     except OSError:
@@ -146,8 +171,18 @@ def _write_durably(path: Path, text: str) -> None:
         os.fsync(file.fileno())
 
 
-def fill_folder_with_links(folder: Path, segments: Sequence[Segment]) -> None:
+def fill_folder_with_links(
+    folder: Path, segments: Sequence[Segment], known: Mapping[Path, StoredFile]
+) -> list[StoredFile]:
     """Give a folder the files of other collections, whose keys follow one another: they never change, so links will do.
+
+    Args:
+        folder: the new one.
+        segments: what it is to have.
+        known: what the records of these collections say of their files.
+
+    Returns:
+        What is known of the files under their new names: all or none.
 
     Raises:
         FileNotFoundError: a file is gone.
@@ -161,6 +196,12 @@ def fill_folder_with_links(folder: Path, segments: Sequence[Segment]) -> None:
         except OSError:  # a file system without links
             copy_file(segment.path, target)
     _write_durably(folder / SEGMENTS_FILE, json.dumps([segment.first.hex() for segment in segments]))
+    files = [
+        known[segment.path].model_copy(update={"name": f"{number}.mdb"})
+        for number, segment in enumerate(segments)
+        if segment.path in known
+    ]
+    return files if len(files) == len(segments) else []
 
 
 def fill_folder_with_copy(folder: Path, segments: Sequence[Segment]) -> None:
@@ -263,14 +304,6 @@ def remove_leftovers(parent: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
         except BlockingIOError:
             continue
-
-
-def read_info(path: Path) -> CollectionInfo | None:
-    """Return what a complete collection's folder says of it, or None if there is none."""
-    try:
-        return CollectionInfo.model_validate_json((path / "info.json").read_bytes())
-    except FileNotFoundError:
-        return None
 
 
 def _sync_folder(path: Path) -> None:

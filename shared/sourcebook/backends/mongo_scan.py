@@ -14,16 +14,25 @@ from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError
 from sourcebook.backends.mongo_server import MongoServer
 from sourcebook.backends.mongo_writer import from_stored, stored_id
 from sourcebook.model.document import Record
+from sourcebook.ports.documents import BATCH_BYTES
 
 # CursorNotFound (a server forgets one that rests for ten minutes), QueryPlanKilled (its collection was dropped), CursorKilled.
 _CURSOR_LOST = {43, 175, 237}
+_STEP = 32  # documents that are taken before their size is looked at
 
 
 class MongoScan:
-    """Reads the records with start <= key < stop once."""
+    """Reads the records with start <= key < stop once; a page has at most `size` of them and about `max_bytes`."""
 
     def __init__(
-        self, server: MongoServer, physical: str, *, start: bytes | None, stop: bytes | None, size: int
+        self,
+        server: MongoServer,
+        physical: str,
+        *,
+        start: bytes | None = None,
+        stop: bytes | None = None,
+        size: int,
+        max_bytes: int = BATCH_BYTES,
     ) -> None:
         self._server = server
         self._collection = server.database[physical]
@@ -31,13 +40,18 @@ class MongoScan:
             {} if stop is None else {"$lt": stored_id(stop)}
         )
         self._size = size
+        self._max_bytes = max_bytes
         self._cursor: Any = None
+        self._is_over = False
 
     async def pages(self) -> AsyncGenerator[list[Record], None]:
         """Yield full pages, and at last one that is not full, perhaps an empty one."""
         page = self._begin_page()
         try:
-            while len(batch := await page) == self._size:
+            while True:
+                batch = await page
+                if self._is_over:
+                    break
                 page = self._begin_page()  # it is on its way while the caller works on this one
                 yield batch
             yield batch
@@ -52,18 +66,32 @@ class MongoScan:
         if self._cursor is None:
             self._cursor = self._collection.find(_within(self._bounds), sort=[("_id", 1)], batch_size=self._size)
         try:
-            rows = await self._cursor.to_list(self._size)
+            rows, is_full = await self._take()
             behind = self._bounds_behind(rows)
             # FerretDB says of a cursor that it lost while it was reading that it came to its end.
-            if len(rows) < self._size and await self._has_any(behind):
+            if not is_full and await self._has_any(behind):
                 raise AutoReconnect("the server ended the cursor early")
         except PyMongoError as error:
             await self._close_cursor()  # one that failed looks like one that came to its end
             if isinstance(error, OperationFailure) and error.code in _CURSOR_LOST:
                 raise AutoReconnect("the server lost the cursor") from error
             raise
-        self._bounds = behind
+        self._bounds, self._is_over = behind, not is_full
         return [from_stored(row) for row in rows]
+
+    async def _take(self) -> tuple[list[dict[str, Any]], bool]:
+        """Return what makes a page, and whether that is full; the driver holds what the server sent, 16 MB at most."""
+        rows: list[dict[str, Any]] = []
+        used = 0
+        while len(rows) < self._size and used < self._max_bytes:
+            fitting = max(1, (self._max_bytes - used) * len(rows) // max(used, 1))
+            wanted = min(_STEP, self._size - len(rows), fitting)
+            more = await self._cursor.to_list(wanted)
+            rows += more
+            used += sum([len(row["json"]) for row in more])
+            if len(more) < wanted:
+                return rows, False
+        return rows, True
 
     def _bounds_behind(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         if not rows:

@@ -16,6 +16,10 @@ from sourcebook.ports.documents import CollectionInfo
 IDS_PER_REQUEST = 100  # of a `$in`: servers look for these one by one, some of them slowly
 _BATCH_BYTES = 8 * 1024 * 1024
 _DUPLICATE = 11000
+_SAMPLE_STEP = 64
+_MAX_SAMPLES = 4096
+SAMPLES = "documents.samples"
+"""By physical collection: `ids`, one of `step` documents each."""
 _TOO_LARGE = {10334, 17419, 17420}  # BSONObjectTooLarge, and what older servers say
 
 Stored = dict[str, Any]
@@ -49,6 +53,23 @@ def chunks(items: Sequence[Any], size: int = IDS_PER_REQUEST) -> Iterator[Sequen
     """Yield the items in parts of at most `size`."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
+
+
+class KeySample:
+    """Evenly spaced `_id`s of a collection, noted while it is written: to ask the server for them walks its index each time."""
+
+    def __init__(self) -> None:
+        self.step = _SAMPLE_STEP
+        self.ids: list[str] = []
+        self._count = 0
+
+    def add(self, keys: Sequence[bytes]) -> None:
+        """Note some of the keys that come next."""
+        first = -self._count % self.step
+        self.ids += [stored_id(key) for key in keys[first :: self.step]]
+        self._count += len(keys)
+        while len(self.ids) > _MAX_SAMPLES:
+            self.ids, self.step = self.ids[::2], self.step * 2
 
 
 class _NewCollection:
@@ -113,6 +134,16 @@ class MongoWriter(_NewCollection):
 
     _last = b""
 
+    def __init__(self, server: MongoServer, name: str, physical: str) -> None:
+        super().__init__(server, name, physical)
+        self._sample = KeySample()
+
+    async def commit(self) -> CollectionInfo:
+        row = {"_id": self._physical, "step": self._sample.step, "ids": self._sample.ids}
+        samples = self.server.database[SAMPLES]
+        await self.server.run(lambda: samples.replace_one({"_id": self._physical}, row, upsert=True))
+        return await super().commit()
+
     async def write(self, records: Sequence[Record]) -> None:
         if not records:
             return
@@ -123,6 +154,7 @@ class MongoWriter(_NewCollection):
         for batch in _batches(records):
             await self._insert(batch)
         self._last = records[-1][0]
+        self._sample.add([key for key, _ in records])
         self.digest.add([value for _, value in records])
         self.bytes += sum(len(key) + len(value) for key, value in records)
 

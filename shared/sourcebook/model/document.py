@@ -86,6 +86,14 @@ def record_hash(record: Record) -> bytes:
     return record[1][:HASH_BYTES]
 
 
+def describe_damage(record: Record) -> str | None:
+    """Return what is wrong with a record that was stored, or None: its document must be what its hash says."""
+    key, value = record
+    if content_hash(value[HASH_BYTES:]) == value[:HASH_BYTES]:
+        return None
+    return f"the document {key.decode(errors='replace')!r} is not what its hash says"
+
+
 def read_document(record: Record) -> dict[str, Json]:
     """Return the document of a record."""
     document: dict[str, Json] = orjson.loads(record[1][HASH_BYTES:])

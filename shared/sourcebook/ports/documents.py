@@ -8,6 +8,9 @@ from pydantic import BaseModel
 
 from sourcebook.model.document import Record
 
+BATCH_BYTES = 8 * 1024 * 1024
+"""Of documents that move together through a stage: what moves is bounded by documents and by bytes. A larger one moves alone."""
+
 
 class CollectionInfo(BaseModel):
     """What a store says of a complete collection; `digest` is that of `model.document.Digest`, `size` is in bytes."""
@@ -91,21 +94,53 @@ class DocumentStore(Protocol):
         """Return count and digest of a collection, or None if there is no complete collection of that name."""
         ...
 
-    def scan(
-        self, name: str, *, start: bytes | None = None, stop: bytes | None = None, size: int = 5000
-    ) -> AsyncIterator[list[Record]]:
-        """Yield the records with start <= key < stop in key order, in lists of at most `size`.
+    async def check(self, name: str) -> None:
+        """Make sure that a collection is what was written, before it is read whole.
+
+        An engine whose `scan` checks each record, as `get_many` always does, has nothing to do here.
+
+        Raises:
+            NotFound: there is no such collection.
+            StoreDamaged: it is not.
+        """
+        ...
+
+    async def verify(self, name: str) -> list[str]:
+        """Read everything of a collection; return what is damaged, in words, or nothing.
 
         Raises:
             NotFound: there is no such collection.
         """
         ...
 
-    async def get_many(self, name: str, ids: Sequence[str]) -> list[bytes | None]:
-        """Return the canonical JSON of each id, in the order asked for, None where there is none.
+    def scan(
+        self,
+        name: str,
+        *,
+        start: bytes | None = None,
+        stop: bytes | None = None,
+        size: int = 5000,
+        max_bytes: int = BATCH_BYTES,
+    ) -> AsyncIterator[list[Record]]:
+        """Yield the records with start <= key < stop in key order, in lists of at most `size` records and `max_bytes`.
+
+        A record that is larger alone comes alone.
 
         Raises:
             NotFound: there is no such collection.
+            StoreDamaged: its files cannot be read.
+        """
+        ...
+
+    async def get_many(self, name: str, ids: Sequence[str], *, max_bytes: int | None = None) -> list[bytes | None]:
+        """Return the canonical JSON of each id, in the order asked for, None where there is none.
+
+        With `max_bytes` the answer may end early, after at least one id, so that the documents together are about that large:
+        ask again for the others.
+
+        Raises:
+            NotFound: there is no such collection.
+            StoreDamaged: a document is not what its hash says.
         """
         ...
 
@@ -120,3 +155,19 @@ class DocumentStore(Protocol):
     async def close(self) -> None:
         """Give back what is open."""
         ...
+
+
+async def get_from_each(
+    documents: DocumentStore, names: Sequence[str], ids: Sequence[str], *, max_bytes: int = BATCH_BYTES
+) -> list[list[bytes | None]]:
+    """Return what each of several collections has of as many of the first ids as fit into `max_bytes` together.
+
+    Raises:
+        NotFound: one of the collections is not there.
+    """
+    found, count = [], len(ids)
+    for name in names:
+        bodies = await documents.get_many(name, ids[:count], max_bytes=max(1, max_bytes // len(names)))
+        count = len(bodies)
+        found.append(bodies)
+    return [bodies[:count] for bodies in found]

@@ -4,7 +4,7 @@ import traceback
 from collections.abc import Iterable
 from typing import Any
 
-from sourcebook.errors import EngineUnavailable, NotFound, QuerySyntaxError, SourcebookError
+from sourcebook.errors import EngineUnavailable, NotFound, QuerySyntaxError, SourcebookError, StoreDamaged
 from sourcebook.logging import get_logger
 
 log = get_logger(__name__)
@@ -82,6 +82,13 @@ def translate_error(error: Exception, request_id: str) -> QueryError:
             # The error's own message may name hosts and folders.
             return QueryError(
                 _UNAVAILABLE, details="The search engine does not answer, or not in time. Try again later."
+            )
+        case StoreDamaged():
+            log.error("store_damaged", request_id=request_id, message=error.message, **error.details)
+            return QueryError(
+                _UNAVAILABLE,
+                code=error.code,
+                details="What is stored of this API is damaged. Whoever runs it has to build it again or restore a backup.",
             )
         case NotFound():
             return not_found()
