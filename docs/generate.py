@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from pydantic.fields import FieldInfo
-from typer.main import get_command
 
-from sourcebook.cli.app import app
+from sourcebook.cli.app import make_command
 from sourcebook.errors import SourcebookError, TransientError
 from sourcebook.settings import Settings
 from sourcebook_api.query.reference import write_reference
@@ -65,7 +64,7 @@ own.
 
 def render_commands() -> str:
     """Return docs/commands.md."""
-    sections = "\n".join(_show_command(words, command) for words, command in iterate_commands(get_command(app)))
+    sections = "\n".join(_show_command(words, command) for words, command in iterate_commands(make_command()))
     return f"""{NOTE}
 # Commands
 

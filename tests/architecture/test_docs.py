@@ -8,9 +8,8 @@ from types import ModuleType
 
 import pytest
 from pydantic import BaseModel
-from typer.main import get_command
 
-from sourcebook.cli.app import app
+from sourcebook.cli.app import make_command
 from sourcebook.metrics import DOCUMENTS, KEPT, LOOKED_UP
 from sourcebook.sdk.manifest import DumperManifest, Manifest, UploaderManifest
 from sourcebook.settings import Settings
@@ -47,7 +46,7 @@ def test_settings_page_names_every_setting() -> None:
 
 def test_commands_page_names_every_command_with_its_meaning() -> None:
     sections = (DOCS / "commands.md").read_text().split("## `sourcebook ")[1:]
-    commands = dict(GENERATOR.iterate_commands(get_command(app)))
+    commands = dict(GENERATOR.iterate_commands(make_command()))
     assert len(sections) == len(commands)
     for section, words in zip(sections, commands, strict=True):
         assert section.startswith(" ".join(words))

@@ -1,41 +1,48 @@
 """The commands, and how their errors end the program."""
 
+import logging
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
+from typer.main import get_command
 
 from sourcebook import __version__
-from sourcebook.cli import builds, delete, jobs, mappings, plugins, releases, run, sources, stack, status
-from sourcebook.cli.terminal import INTERRUPTED, err, show_error
+from sourcebook.cli.lazy import CommandTable, LazyGroup
 from sourcebook.errors import SourcebookError
-from sourcebook.logging import configure_logging
-from sourcebook.settings import load_settings
+from sourcebook.references import load_reference
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Turn data sources into searchable APIs.")
-for command in (
-    stack.up,
-    run.run,
-    status.status,
-    sources.dump,
-    sources.upload,
-    sources.inspect,
-    builds.build,
-    builds.rollback,
-    builds.archive,
-    builds.clean,
-    stack.serve,
-    stack.api,
-    stack.worker,
-):
-    app.command()(command)
-app.add_typer(plugins.app, name="plugin", help="Add, list, remove and check plugins.")
-app.add_typer(mappings.app, name="mapping", help="Show, edit and commit the mapping of a source.")
-app.add_typer(releases.app, name="release", help="Release builds, compare them, read the notes, go back.")
-app.add_typer(jobs.app, name="jobs", help="List jobs, show one, cancel one.")
-app.add_typer(releases.app, name="release", help="Serve builds, publish them, install what others published.")
-app.add_typer(delete.app, name="delete", help="Delete builds, build configurations and APIs.")
+INTERRUPTED = 130  # 128 + the number of SIGINT, as shells report it
+
+# Name: what it is, and what `--help` says of it. The order is that in which a newcomer meets them.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "up": ("sourcebook.cli.stack:up", "Start broker, workers, beat and gateway, and keep them running."),
+    "run": ("sourcebook.cli.run:run", "Take one plugin from its files to a served API, without a broker."),
+    "status": ("sourcebook.cli.status:status", "Show sources, builds, APIs, what is new and what is running."),
+    "dump": ("sourcebook.cli.sources:dump", "Download the newest release of a source, and upload it if it is new."),
+    "upload": ("sourcebook.cli.sources:upload", "Parse the downloaded files of a source into documents."),
+    "inspect": ("sourcebook.cli.sources:inspect", "Infer the mapping of a source's stored documents again."),
+    "build": ("sourcebook.cli.builds:build", "Merge the uploads of a build configuration."),
+    "rollback": ("sourcebook.cli.builds:rollback", "Serve an earlier release again, at once."),
+    "archive": ("sourcebook.cli.builds:archive", "Remove a build's documents and keep its record."),
+    "clean": ("sourcebook.cli.builds:clean", "Remove what the keep rules no longer keep."),
+    "serve": ("sourcebook.cli.stack:serve", "Serve one API at the root of its own port, without the gateway."),
+    "api": ("sourcebook.cli.stack:api", "Run the gateway: hub control, console, and every API."),
+    "worker": ("sourcebook.cli.stack:worker", "Run the worker of one queue in the foreground."),
+    "plugin": ("sourcebook.cli.plugins:app", "Add, list, remove and check plugins."),
+    "mapping": ("sourcebook.cli.mappings:app", "Show, edit and commit the mapping of a source."),
+    "release": ("sourcebook.cli.releases:app", "Serve builds, publish them, install what others published."),
+    "jobs": ("sourcebook.cli.jobs:app", "List jobs, show one, cancel one."),
+    "delete": ("sourcebook.cli.delete:app", "Delete builds, build configurations and APIs."),
+}
+
+app = typer.Typer(
+    cls=LazyGroup,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # loading rich takes longer than all the rest of --help
+    help="Turn data sources into searchable APIs.",
+)
 
 
 def _show_version(wanted: bool) -> None:
@@ -45,31 +52,38 @@ def _show_version(wanted: bool) -> None:
 
 
 @app.callback()
-def _options(
+def _start(
     *,
     version: Annotated[
         bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version)
     ] = False,
 ) -> None:
     del version  # its callback has ended the program
+    settings = load_reference("sourcebook.settings:load_settings")()
+    level = "WARNING" if settings.log_level == "INFO" else settings.log_level
+    load_reference("sourcebook.logging:configure_logging")(level, as_json=settings.log_json)
+
+
+def make_command() -> Any:
+    """Return the program as a click command with every command in it."""
+    command: Any = get_command(app)
+    command.commands = CommandTable(COMMANDS)
+    return command
 
 
 def main() -> int:
     """Run the command line; return or exit with its status: 0, the `exit_code` of an error, 2 for wrong usage, 130 for Ctrl-C."""
-    settings = None
     try:
-        settings = load_settings()
-        configure_logging("WARNING" if settings.log_level == "INFO" else settings.log_level, as_json=settings.log_json)
-        app()
+        make_command()()
     except SourcebookError as error:
-        show_error(error, as_json="--json" in sys.argv)
+        load_reference("sourcebook.cli.terminal:show_error")(error, as_json="--json" in sys.argv)
         return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
     # The last resort of the program: a person gets one line, the traceback is there for who asks.
     except Exception as error:
-        if settings is not None and settings.log_level == "DEBUG":
+        if logging.getLogger().isEnabledFor(logging.DEBUG):
             raise
-        err.print(f"[red]error[/] \\[internal] {escape(repr(error))}. SOURCEBOOK_LOG_LEVEL=DEBUG shows where.")
+        load_reference("sourcebook.cli.terminal:show_fault")(error)
         return 1
     return 0

@@ -94,6 +94,11 @@ def show_error(error: SourcebookError, *, as_json: bool) -> None:
     sys.stderr.write(orjson.dumps(found, default=str).decode() + "\n")
 
 
+def show_fault(error: Exception) -> None:
+    """Print what nobody foresaw to stderr, in one line."""
+    err.print(f"[red]error[/] \\[internal] {escape(repr(error))}. SOURCEBOOK_LOG_LEVEL=DEBUG shows where.")
+
+
 def make_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
     """Return a table; cells are plain text, whole numbers get separators."""
     table = Table(box=None, pad_edge=False, header_style="bold")

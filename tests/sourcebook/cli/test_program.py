@@ -11,10 +11,12 @@ import pytest
 
 from sourcebook import __version__
 from sourcebook.cli import status
+from sourcebook.cli.app import COMMANDS, make_command
 
 from .conftest import Sourcebook, write_plugin
 
 MODULE = [sys.executable, "-m", "sourcebook.cli"]
+SLOW = {"rich", "pydantic", "structlog", "asyncio", "yaml", "prometheus_client"}
 HEAVY = {"celery", "kombu", "redis", "httpx", "fastapi", "uvicorn"}
 
 
@@ -23,6 +25,25 @@ def test_version_and_help(sourcebook: Sourcebook) -> None:
     shown = sourcebook("--help")
     assert shown.status == 0
     assert "Turn data sources into searchable APIs." in shown.out
+
+
+@pytest.mark.parametrize("option", ["--version", "--help"])
+def test_version_and_help_load_what_they_need_only(home: Path, option: str) -> None:
+    del home
+    code = (
+        f"import sys; from sourcebook.cli.app import main; sys.argv = ['sourcebook', {option!r}]\n"
+        f"try: main()\nexcept SystemExit: pass\nsys.exit(','.join({(HEAVY | SLOW)!r} & set(sys.modules)) or None)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_command_of_the_table_can_be_loaded() -> None:
+    command = make_command()
+    for name, (_, about) in COMMANDS.items():
+        loaded = command.commands[name]
+        assert (loaded.name, about[-1:]) == (name, ".")
+        assert loaded.callback or loaded.commands
 
 
 @pytest.mark.parametrize(
