@@ -23,6 +23,8 @@ from itertools import pairwise
 from sourcebook.errors import QuerySyntaxError
 
 ID_FIELD = "_id"
+IGNORED_FIELD = "_ignored"
+"""Paths of the values that a document has and that could not be indexed."""
 MAX_CHARACTERS = 64 * 1024
 MAX_CLAUSES = 1024
 MAX_DEPTH = 50
@@ -205,6 +207,31 @@ def rename_field(query: str, field: str, name: str) -> str:
         if match["word"] is not None and following["symbol"] == ":" and unescape(match["word"]) == field:
             parts += [query[end : match.start("word")], name]
             end = match.end("word")
+    return "".join((*parts, query[end:]))
+
+
+def find_ignored(query: str) -> str:
+    """Return a query string in which `_exists_:x` and `x:*` also find documents whose value of x could not be indexed.
+
+    Args:
+        query: a query string that can be parsed.
+    """
+    if "_exists_" not in query and ":*" not in query:
+        return query
+    parts: list[str] = []
+    end = 0
+    tokens = list(_match_tokens(query))
+    for name, colon, value in zip(tokens, tokens[1:], tokens[2:], strict=False):
+        if name["word"] is None or colon["symbol"] != ":" or name.start("word") < end:
+            continue
+        is_exists = name["word"] == "_exists_"
+        field = (value["word"] or value["quoted"]) if is_exists else name["word"] if value["word"] == "*" else None
+        if field in {None, "*", ID_FIELD, IGNORED_FIELD}:
+            continue
+        inside = "" if value["quoted"] else f" OR {IGNORED_FIELD}:{field}.*"
+        found = query[name.start("word") : value.end()]
+        parts += [query[end : name.start("word")], f"({found} OR {IGNORED_FIELD}:{field}{inside})"]
+        end = value.end()
     return "".join((*parts, query[end:]))
 
 

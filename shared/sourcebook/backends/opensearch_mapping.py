@@ -27,6 +27,19 @@ _NOTED = ("name", "collection", "generation", "properties", "settings", "count",
 _ENGINE_ID = "_id"  # OpenSearch's own, which it compares as a whole only
 _TEXTS = {"text", "match_only_text", "search_as_you_type", "annotated_text"}
 _OBJECTS = {"object", "nested"}
+# Of these OpenSearch leaves out values that do not fit, and says so in `_ignored`; a boolean it can only refuse.
+_MAY_BE_MALFORMED = {
+    "integer",
+    "long",
+    "short",
+    "byte",
+    "double",
+    "half_float",
+    "scaled_float",
+    "date",
+    "date_nanos",
+    "ip",
+}
 _ANALYSIS = {
     "analyzer": {
         "string_lowercase": {"type": "custom", "tokenizer": "keyword", "filter": ["lowercase"]},
@@ -172,9 +185,12 @@ def _translate_field(spec: dict[str, Any]) -> dict[str, Any]:
     if kind == "float":
         # A fraction of 32 bits would come back as another number: 1.1 as 1.100000023841858 in a facet.
         written["type"] = "double"
+        written.setdefault("ignore_malformed", True)
     elif kind == "nested":
         # Query strings reach into nested objects as well: nobody writes nested queries in a URL.
         written.setdefault("include_in_root", True)
+    elif kind in _MAY_BE_MALFORMED:
+        written.setdefault("ignore_malformed", True)
     elif kind == "keyword":
         written.setdefault("ignore_above", _MAX_TERM_BYTES)
     if kind is not None and kind not in _OBJECTS and kind not in _TEXTS and spec.get("index", True) is False:

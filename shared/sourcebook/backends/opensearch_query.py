@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from sourcebook.backends.field_refusals import refuse_facet, refuse_sort
-from sourcebook.backends.lucene import finds_everything, parse_query_string, rename_field
+from sourcebook.backends.lucene import IGNORED_FIELD, find_ignored, finds_everything, parse_query_string, rename_field
 from sourcebook.backends.opensearch_mapping import ID_KEY, IndexState, is_text
 from sourcebook.errors import QuerySyntaxError
 from sourcebook.model.query import ALL_FIELD, FacetRequest, MatchQuery, SearchRequest, SortKey
@@ -95,7 +95,7 @@ def _query_string(state: IndexState, text: str) -> Json:
     if finds_everything(node):
         return _ALL
     fields = [state.id_field, ALL_FIELD]
-    query = rename_field(text, ID_FIELD, state.id_field.replace("~", "\\~"))
+    query = find_ignored(rename_field(text, ID_FIELD, state.id_field.replace("~", "\\~")))
     return {"query_string": {"query": query, "fields": fields, "default_operator": "AND", "lenient": True}}
 
 
@@ -147,7 +147,8 @@ class _FacetWriter:
             if kind == "date":
                 terms["format"] = "strict_date_time"
             written[f"t{position}"] = {"terms": terms, **({"aggs": inner} if inner else {})}
-            written[f"m{position}"] = {"missing": {"field": field}}
+            present = [{"exists": {"field": field}}, {"term": {IGNORED_FIELD: field}}]
+            written[f"m{position}"] = {"filter": {"bool": {"must_not": present}}}
         return written
 
 

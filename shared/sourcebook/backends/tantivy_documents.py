@@ -11,6 +11,7 @@ import orjson
 
 from sourcebook.backends.analysis import ANALYZERS, standard_text
 from sourcebook.backends.dates import read_date
+from sourcebook.backends.lucene import IGNORED_FIELD
 from sourcebook.backends.tantivy_fields import (
     ID_FIELD,
     MAX_LONG,
@@ -42,7 +43,8 @@ _NOTHING, _LOWERED, _AS_IS, _WHOLE_NUMBER, _FRACTION, _FLAG, _WORDS, _MOMENT = r
 class _Node:
     """One key of the mapping while the plan is made: what to do with its values, and the keys below it."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: str) -> None:
+        self.path = path
         self.sinks: list[Sink] = []
         self.children: dict[str, _Node] = {}
         self.usual = _NOTHING
@@ -58,14 +60,16 @@ class _Node:
 
     def make_plan(self) -> "_Plan":
         """Return what the hot loop reads of the keys below: tuples unpack faster than attributes are looked up."""
-        return {
-            key: (node.usual, node.name, node.short, node.sinks, node.make_plan())
-            for key, node in self.children.items()
-        }
+        return {key: node.make_step() for key, node in self.children.items()}
+
+    def make_step(self) -> "_Step":
+        """Return what to do with the values at this key. One where the mapping has an object is ignored."""
+        sinks = self.sinks or [_make_refusal(self.path)]
+        return self.usual, self.name, self.short, sinks, self.make_plan(), self.path
 
 
-# For each key: what is usual there, the field, the length of short keywords, the sinks, and the plan of the keys below it.
-_Step = tuple[int, str, int, list[Sink], "_Plan"]
+# For each key: what is usual there, the field, the length of short keywords, the sinks, the plan of the keys below it, its path.
+_Step = tuple[int, str, int, list[Sink], "_Plan", str]
 _Plan = dict[str, _Step]
 
 
@@ -85,12 +89,12 @@ class DocumentFlattener:
     """Makes the JSON that tantivy reads, document by document."""
 
     def __init__(self, table: FieldTable) -> None:
-        root = _Node()
+        root = _Node("")
         self._sorted: set[str] = set()
         for leaf in table.leaves:
             node = root
             for key in leaf.source.split("."):
-                node = node.children.setdefault(key, _Node())
+                node = node.children.setdefault(key, _Node(f"{node.path}.{key}" if node.path else key))
             node.add_leaf(leaf, table)
             if leaf.kind is not Kind.TEXT:
                 self._sorted.add(leaf.name)
@@ -120,7 +124,7 @@ def _walk(document: dict[str, Any], plan: _Plan, out: dict[str, Any]) -> None:  
                 head, _, tail = key.partition(".")
                 _walk({head: {tail: value}}, plan, out)
             continue
-        usual, name, short, sinks, below = step
+        usual, name, short, sinks, below, path = step
         kind = type(value)
         if kind is str:
             if name in out:
@@ -131,7 +135,7 @@ def _walk(document: dict[str, Any], plan: _Plan, out: dict[str, Any]) -> None:  
                     continue
             elif usual == _WORDS:
                 out[name] = standard_text(value)
-                _note_presence(name, out)
+                _note(PRESENT_FIELD, name, out)
                 continue
             elif usual == _MOMENT:
                 if (span := read_date(value)) is not None:
@@ -153,7 +157,7 @@ def _walk(document: dict[str, Any], plan: _Plan, out: dict[str, Any]) -> None:  
                 out[name] = int(value)
                 continue
         elif kind is dict:
-            _walk(value, below, out)
+            _walk_object(value, below, path, out)
             continue
         elif kind is list:
             _walk_list(value, step, out)
@@ -164,14 +168,21 @@ def _walk(document: dict[str, Any], plan: _Plan, out: dict[str, Any]) -> None:  
             sink(value, out)
 
 
+def _walk_object(value: dict[str, Any], below: _Plan, path: str, out: dict[str, Any]) -> None:
+    if below:
+        _walk(value, below, out)
+    elif value:  # the mapping has a value here
+        _note(IGNORED_FIELD, path, out)
+
+
 def _walk_list(items: list[Any], step: _Step, out: dict[str, Any]) -> None:
-    usual, name, short, sinks, below = step
+    usual, name, short, sinks, below, path = step
     if usual == _LOWERED and name not in out and _write_words(items, name, short, out):
         return
     for item in items:
         kind = type(item)
         if kind is dict:
-            _walk(item, below, out)
+            _walk_object(item, below, path, out)
         elif kind is list:
             _walk_list(item, step, out)
         elif item is not None:
@@ -224,7 +235,9 @@ def _make_sink(leaf: Leaf) -> Sink:
 
     def add(value: Any, out: dict[str, Any]) -> None:
         encoded = encode(leaf, value)
-        if encoded is not None:
+        if encoded is None:
+            _note(IGNORED_FIELD, leaf.path, out)
+        else:
             _append(out, name, encoded)
 
     return add
@@ -240,7 +253,9 @@ def _make_keyword_sink(leaf: Leaf) -> Sink:
             _append(out, name, value.lower() if has_lowercase else value)
         else:
             text = encode_keyword(leaf, value)
-            if text is not None:
+            if text is None:
+                _note(IGNORED_FIELD, leaf.path, out)
+            else:
                 _append(out, name, text)
 
     return add
@@ -255,19 +270,29 @@ def _make_text_sink(leaf: Leaf, *copies: str) -> Sink:
         words = standard_text(text) if is_standard else " ".join(analyze(text))
         if not leaf.is_whole or len(words.encode()) <= MAX_TERM_BYTES:
             _append(out, name, words)
+        else:
+            _note(IGNORED_FIELD, leaf.path, out)
         for copy in copies:
             _append(out, copy, words)
-        _note_presence(name, out)
+        _note(PRESENT_FIELD, name, out)
 
     return add
 
 
-def _note_presence(name: str, out: dict[str, Any]) -> None:
-    present = out.get(PRESENT_FIELD)
-    if present is None:
-        out[PRESENT_FIELD] = [name]
-    elif name not in present:
-        present.append(name)
+def _make_refusal(path: str) -> Sink:
+    def refuse(_value: Any, out: dict[str, Any]) -> None:
+        _note(IGNORED_FIELD, path, out)
+
+    return refuse
+
+
+def _note(field: str, item: str, out: dict[str, Any]) -> None:
+    """Write into a field of ours, once, that something is so with a document."""
+    noted = out.get(field)
+    if noted is None:
+        out[field] = [item]
+    elif item not in noted:
+        noted.append(item)
 
 
 def _copy_to_all(value: Any, out: dict[str, Any]) -> None:

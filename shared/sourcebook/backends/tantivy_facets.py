@@ -6,6 +6,7 @@ from typing import Any
 from tantivy import FieldType, Occur, Query
 
 from sourcebook.backends.field_refusals import refuse_facet
+from sourcebook.backends.lucene import IGNORED_FIELD
 from sourcebook.backends.tantivy_fields import ID_FIELD, NUMBER_FIELD, RANGED, Kind, Leaf
 from sourcebook.backends.tantivy_index import OpenIndex
 from sourcebook.backends.tantivy_values import decode_value
@@ -52,9 +53,9 @@ class _Counter:
                 self.aggregations(request.inner, depth + 1)  # refuses what cannot be counted
                 continue
             written[f"t{position}"] = self._terms(leaf, self._size + _MARGIN, request.inner, depth)
-            if self._index.has_several_values(leaf):
+            if self._index.has_several_values(leaf) or self._index.has_ignored_values(leaf):
                 # Only then do the counts of values not add up to the documents that have one.
-                written[f"p{position}"] = {"filter": f"{leaf.name}:*"}
+                written[f"p{position}"] = {"filter": _is_present(leaf)}
         return written
 
     def _terms(self, leaf: Leaf, size: int, inner: Sequence[FacetRequest] = (), depth: int = 0) -> dict[str, Any]:
@@ -150,6 +151,11 @@ class _Counter:
     def _fetch(self, query: Query, terms: dict[str, Any]) -> list[Bucket]:
         buckets: list[Bucket] = self._index.searcher.aggregate(query, {"t": terms})["t"]["buckets"]
         return buckets
+
+
+def _is_present(leaf: Leaf) -> str:
+    path = leaf.path.replace("\\", "\\\\").replace('"', '\\"')
+    return f'{leaf.name}:* OR {IGNORED_FIELD}:"{path}"'
 
 
 def _is_decided(buckets: list[Bucket], size: int, asked: int) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 from tantivy import Schema, SchemaBuilder
 
 from sourcebook.backends.analysis import ANALYZERS, Analyzer
+from sourcebook.backends.lucene import IGNORED_FIELD
 from sourcebook.errors import CannotDerive, MappingError
 from sourcebook.model.mapping import Properties
 from sourcebook.model.query import ALL_FIELD
@@ -244,6 +245,7 @@ def build_schema(table: FieldTable) -> Schema:
     builder.add_unsigned_field(NUMBER_FIELD, indexed=True, fast=True)
     builder.add_unsigned_field(RANDOM_FIELD, fast=True)
     builder.add_text_field(PRESENT_FIELD, tokenizer_name="raw", index_option="basic")
+    builder.add_text_field(IGNORED_FIELD, fast=True, tokenizer_name="raw", index_option="basic")
     builder.add_text_field(ALL_FIELD, tokenizer_name="whitespace")
     for leaf in (*table.leaves_searched, *_SPARE_LEAVES):
         _add_field(builder, leaf)

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 import tantivy
 
+from sourcebook.backends.lucene import IGNORED_FIELD
 from sourcebook.backends.tantivy_fields import NUMBER_FIELD, FieldTable, Leaf
 from sourcebook.backends.tantivy_ids import IdTable
 from sourcebook.backends.tantivy_query import QueryTranslator
@@ -80,6 +81,7 @@ class OpenIndex:
         self.collection: str = manifest["collection"]
         self.generation: str = manifest["generation"]
         self._with_several: dict[str, bool] = {}
+        self._with_ignored: dict[str, bool] = {}
 
     def numbers(self, addresses: Sequence[Address]) -> list[int]:
         """Return the positions of documents."""
@@ -97,6 +99,14 @@ class OpenIndex:
         """Return the numbers of the first documents in order that a query finds, and how many it finds."""
         result = self.searcher.search(query, limit=limit, order_by_field=NUMBER_FIELD, order=tantivy.Order.Asc)
         return [number for number, _ in result.hits], result.count
+
+    def has_ignored_values(self, leaf: Leaf) -> bool:
+        """Whether a document of the index has a value of a leaf that could not be indexed."""
+        known = self._with_ignored.get(leaf.path)
+        if known is None:
+            query = tantivy.Query.term_query(self.schema, IGNORED_FIELD, leaf.path)
+            known = self._with_ignored[leaf.path] = self.count_hits(query) > 0
+        return known
 
     def count_hits(self, query: Any) -> int:
         """Return how many documents a query finds."""

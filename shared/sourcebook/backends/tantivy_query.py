@@ -11,8 +11,17 @@ from tantivy import FieldType, Occur, Query, Schema
 
 from sourcebook.backends import lucene
 from sourcebook.backends.dates import read_moment
+from sourcebook.backends.lucene import IGNORED_FIELD
 from sourcebook.backends.lucene_regex import lucene_regex
-from sourcebook.backends.tantivy_fields import ID_FIELD, MAX_LONG, MIN_LONG, PRESENT_FIELD, FieldTable, Kind, Leaf
+from sourcebook.backends.tantivy_fields import (
+    ID_FIELD,
+    MAX_LONG,
+    MIN_LONG,
+    PRESENT_FIELD,
+    FieldTable,
+    Kind,
+    Leaf,
+)
 from sourcebook.backends.tantivy_strings import range_regex, wildcard_regex
 from sourcebook.backends.tantivy_values import encode_boolean, encode_float, read_number
 from sourcebook.errors import QuerySyntaxError
@@ -24,6 +33,7 @@ _AUTO_EDITS = (3, 6)
 
 _ID_LEAF = Leaf(path=ID_FIELD, source=ID_FIELD, kind=Kind.KEYWORD, name=ID_FIELD)
 _ALL_LEAF = Leaf(path=ALL_FIELD, source=ALL_FIELD, kind=Kind.TEXT, name=ALL_FIELD)
+_IGNORED_LEAF = Leaf(path=IGNORED_FIELD, source="", kind=Kind.KEYWORD, name=IGNORED_FIELD)
 _DEFAULT_LEAVES = (_ID_LEAF, _ALL_LEAF)
 
 LeafQuery = Callable[[Leaf], Query | None]
@@ -57,10 +67,13 @@ class QueryTranslator:
         """Return the query for the documents that have a leaf or an object."""
         if path == ID_FIELD:
             return every_document()
+        if path == IGNORED_FIELD:
+            return _of_one_score(Query.exists_query(IGNORED_FIELD))
         leaves = [_ALL_LEAF] if path == ALL_FIELD else self._table.under(path)
         queries = [self._has_leaf(leaf) for leaf in leaves]
-        if len(queries) == 1:
-            return _of_one_score(queries[0])
+        # What could not be indexed is there all the same.
+        ignored = dict.fromkeys((path, *(leaf.path for leaf in leaves)))
+        queries += [Query.term_query(self._schema, IGNORED_FIELD, item) for item in ignored]
         return _of_one_score(Query.boolean_query([(Occur.Should, query) for query in queries]))
 
     def _has_leaf(self, leaf: Leaf) -> Query:
@@ -73,6 +86,8 @@ class QueryTranslator:
             return _DEFAULT_LEAVES if field is None else (*_DEFAULT_LEAVES, *self._table.leaves_searched)
         if field == ID_FIELD:
             return (_ID_LEAF,)
+        if field == IGNORED_FIELD:
+            return (_IGNORED_LEAF,)
         return (_ALL_LEAF,) if field == ALL_FIELD else self._table.match(field)
 
     def _translate(self, node: lucene.Node) -> Query | None:

@@ -84,17 +84,36 @@ def test_values_are_copied_to_other_fields() -> None:
         "n": {"type": "integer", "index": False, "copy_to": "all"},
         "both": {"type": "text"},
     }
-    assert (
-        flatten(properties, {"k": "A-B", "t": "Some Words", "n": 5, "both": "own"})
-        == {
-            "f0": "a-b",
-            "f1": "some words",
-            "f4": ["own", "a b"],
-            "_present": ["f4", "f1"],
-            "all": ["a b", "5", "some words"],
-        }
-        or True
-    )
+    assert flatten(properties, {"k": "A-B", "t": "Some Words", "n": 5, "both": "own"}) == {
+        "f0": "a-b",
+        "f1": "some words",
+        "f4": ["own", "a b"],
+        "_ignored": ["t.raw"],
+        "_present": ["f4", "f1"],
+        "all": ["a b", "5", "some words"],
+    }
+
+
+def test_values_that_cannot_be_indexed_are_noted() -> None:
+    properties: dict[str, Any] = {
+        "n": {"type": "integer"},
+        "b": {"type": "boolean"},
+        "k": KEYWORD,
+        "o": {"properties": {"p": {"properties": {"k": KEYWORD}}}},
+        "w": {"type": "text", "analyzer": "keyword"},
+        "off": {"type": "object", "enabled": False},
+    }
+    long = "x" * 33_000
+    assert flatten(properties, {"n": ["x", True, "y"], "b": 2, "k": long, "w": long}) == {
+        "_ignored": ["b", "k", "n", "w"],
+        "_present": ["f4"],
+    }
+    # An object where the mapping has a value, and the reverse; nothing is no value.
+    assert flatten(properties, {"n": {"x": 1}, "k": [{"x": 1}, "a"], "o": ["x", {"p": 1}], "w": {"x": "y"}}) == {
+        "f2": "a",
+        "_ignored": ["k", "n", "o", "o.p", "w"],
+    }
+    assert flatten(properties, {"n": [], "k": {}, "o": {"p": [None]}, "b": None, "off": 1}) == {}
 
 
 def test_a_writer_that_is_left_leaves_nothing(tmp_path: Path) -> None:
