@@ -32,7 +32,6 @@ from run import BENCH, SCRATCH, Run
 
 sys.path.insert(0, str(BENCH.parent / "tests"))
 from run_engines import SERVERS, start_servers
-from support.servers_mongo import is_ferretdb
 
 BEGIN, END = "<!-- bench-production:begin -->", "<!-- bench-production:end -->"
 WORKERS = (1, 2)
@@ -50,7 +49,6 @@ class ProductionRun(Run):
         self.environment |= {
             "SOURCEBOOK_HOME": str(folder / name),
             "SOURCEBOOK_DOCUMENTS_URL": mongodb_url(urls, f"{name}_documents"),
-            # Of FerretDB each database is a file of its own, which takes one writer at a time.
             "SOURCEBOOK_CATALOG_URL": mongodb_url(urls, f"{name}_catalog"),
             "SOURCEBOOK_SEARCH_URL": f"opensearch+{opensearch}/{name}",
             "SOURCEBOOK_LOG_LEVEL": "INFO",  # a worker says that it is ready
@@ -115,11 +113,8 @@ def describe_servers(urls: dict[str, str]) -> str:
     url = urls["SOURCEBOOK_TEST_MONGODB_URL"]
     with MongoClient(url) as client:
         about = client.admin.command("buildInfo")
-    kind = (
-        f"FerretDB {about.get('ferretdbVersion', 'v1')} on SQLite"
-        if is_ferretdb(url)
-        else f"MongoDB {about['version']}"
-    )
+    # What a MongoDB says of its build, mongo-java-server leaves out.
+    kind = f"MongoDB {about['version']}" if "gitVersion" in about else "mongo-java-server, which keeps all in memory"
     return f"{kind}, a real OpenSearch, Redis, all on the same machine"
 
 

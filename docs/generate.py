@@ -32,6 +32,9 @@ Every setting is an environment variable, and every setting has a default: with 
 in the folder where the command runs, and nothing but Sourcebook itself is needed. A variable that begins with `SOURCEBOOK_`
 and is not in this table is refused, so a misspelt name is an error and not a silent default.
 
+A secret, such as a URL with a password, is better a file: `SOURCEBOOK_SECRETS` names a folder, in which
+`sourcebook_documents_url` has the value of `SOURCEBOOK_DOCUMENTS_URL`. It is read once when a program starts, and closed.
+
 A time span is written as hours, minutes and seconds (`00:01:30`) or as ISO 8601 says (`PT90S`, `P1D`). Numbers of bytes are
 written in full (`104857600`); the table shortens them.
 
@@ -123,12 +126,14 @@ def render_env_example() -> str:
     return f"""# Written by docs/generate.py: change settings.py, then run it again.
 #
 # Every setting, with its default. For compose: cp .env.example .env, and edit the copy; what is left out stays as it is.
-# deploy/Dockerfile and deploy/compose.yml set some for containers: HOME, HOST, LOG_JSON, METRICS_*, PARTS, PLUGINS, STOP_GRACE
-# and the URLs of the engines. A URL with a password belongs into a secret, or into a file that only its owner reads (chmod 600).
+# deploy/Dockerfile and deploy/compose.yml set some for containers: HOME, HOST, LOG_JSON, METRICS_*, PARTS, PLUGINS, SECRETS,
+# STOP_GRACE and the URLs of the engines. A URL with a password belongs into a file of SECRETS_FOLDER, named after its setting and
+# readable by user 10001 alone: secrets/sourcebook_documents_url.
 ENV_FILE=.env
 
-# Of compose alone: the folder with the plugins, and the gateway's port on this machine.
+# Of compose alone: the folders with the plugins and with the secrets, and the gateway's port on this machine.
 #PLUGINS_FOLDER=../examples/genes
+#SECRETS_FOLDER=./secrets
 #GATEWAY_PORT=8000
 
 {entries}"""

@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from sourcebook.errors import SettingsError
 
@@ -34,7 +34,16 @@ class Settings(BaseSettings):
         "tantivy:", description="Search engine: `tantivy:` (under HOME) or `opensearch+http(s)://...`."
     )
     files_url: str = Field("file:", description="Downloaded files: `file:` (under HOME) or `s3://...`.")
+    secrets: str = Field(
+        "",
+        description="Folder with a file for each setting that is a secret, such as `sourcebook_documents_url`; a file wins over "
+        "the environment.",
+    )
     plugins: str = Field("", description="Plugin folders found at start, separated by colons.")
+    plugin_variables: str = Field(
+        "",
+        description="Environment variables that plugins see besides `PATH`, `HOME`, `LANG` and the like; commas between.",
+    )
     host: str = Field("127.0.0.1", description="Address the gateway listens on.")
     hub_names: str = Field(
         "", description="Names by which the hub may be called besides its address, say behind a proxy; commas between."
@@ -91,6 +100,14 @@ class Settings(BaseSettings):
     query_timeout: timedelta = Field(
         timedelta(seconds=10), description="A query that takes longer is answered with 503."
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], *sources: PydanticBaseSettingsSource, **named: PydanticBaseSettingsSource
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Let a secret's file win over the environment, which has the addresses without passwords in most deployments."""
+        del settings_cls, sources
+        return named["init_settings"], named["file_secret_settings"], named["env_settings"]
 
     @field_validator("log_level")
     @classmethod
@@ -156,13 +173,48 @@ def load_settings(**overrides: object) -> Settings:
         SettingsError: a variable `SOURCEBOOK_*` is unknown or its value is not allowed.
     """
     _refuse_unknown_variables()
+    folder = _find_secrets()
     try:
-        return Settings(**overrides)  # type: ignore[arg-type]
+        return Settings(_secrets_dir=folder, **overrides)  # type: ignore[arg-type]
     except ValidationError as error:
-        problems = "; ".join(
-            f"SOURCEBOOK_{str(item['loc'][0]).upper()}={item['input']!r}: {item['msg']}" for item in error.errors()
-        )
-        raise SettingsError(f"{problems}. docs/settings.md lists what is allowed.") from error
+        problems = "; ".join(f"{_show_value(item['loc'][0], item['input'])}: {item['msg']}" for item in error.errors())
+        # What pydantic says quotes values, and the cause is shown where the log has a traceback.
+        raise SettingsError(f"{problems}. docs/settings.md lists what is allowed.") from None
+
+
+def _show_value(name: object, value: object) -> str:
+    variable = f"SOURCEBOOK_{str(name).upper()}"
+    # What came from a file is a secret.
+    is_public = os.environ.get(variable) == value or not os.environ.get("SOURCEBOOK_SECRETS")
+    return f"{variable}={value!r}" if is_public else f"the file sourcebook_{name}"
+
+
+def _find_secrets() -> Path | None:
+    """Return the folder of `SOURCEBOOK_SECRETS`, whose files can all be read and all name settings.
+
+    Raises:
+        SettingsError: they do not, or cannot.
+    """
+    text = os.environ.get("SOURCEBOOK_SECRETS")
+    if not text:
+        return None
+    folder = Path(text).expanduser()
+    known = {f"sourcebook_{name}" for name in Settings.model_fields}
+    try:
+        names = [path.name for path in folder.iterdir() if path.name.lower().startswith("sourcebook_")]
+        for name in names:
+            (folder / name).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(
+            f"SOURCEBOOK_SECRETS={text}: {error}. It must be a folder whose files this user may read.",
+            setting="secrets",
+        ) from error
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise SettingsError(f"Unknown setting {folder / name}{hint} docs/settings.md lists all.", setting=name)
+    return folder
 
 
 def _refuse_unknown_variables() -> None:

@@ -1,12 +1,10 @@
 """The contract of catalogues, on every engine."""
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from support.servers_mongo import is_ferretdb
 
 from sourcebook.backends import open_catalog
 from sourcebook.errors import NotFound
@@ -56,10 +54,6 @@ def test_insert_writes_only_what_is_not_there(tmp_path: Path) -> None:
 
 
 def test_updates_from_many_tasks_are_all_kept(tmp_path: Path) -> None:
-    url = os.environ.get("SOURCEBOOK_CATALOG_URL", "")
-    if url and is_ferretdb(url):
-        pytest.skip("FerretDB v1 looks and writes in two steps: it may lose one of two updates at once")
-
     async def scenario(catalog: Catalog) -> None:
         await catalog.put("a", job("a"))
         other = await open_catalog(Settings(home=tmp_path))

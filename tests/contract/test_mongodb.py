@@ -18,7 +18,6 @@ from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 from support.engines import MONGO_ENGINES
 from support.flaky_proxy import FlakyProxy
-from support.servers_mongo import is_ferretdb
 
 from sourcebook.backends import catalog_mongo, mongo_leases, open_catalog, open_documents, open_locks
 from sourcebook.backends.catalog_mongo import MongoCatalog
@@ -370,14 +369,16 @@ def test_a_collection_that_lost_documents_is_not_committed(tmp_path: Path, mongo
 
 
 def test_a_document_that_is_too_large_is_an_error_of_the_document(tmp_path: Path, mongo_url: str) -> None:
-    if is_ferretdb(mongo_url):
-        pytest.skip("FerretDB has no such limit")
-
     async def scenario() -> None:
         store = await open_documents(Settings(home=tmp_path, documents_url=mongo_url))
         with pytest.raises(DocumentError, match="16 MB"):
             async with store.create("c") as writer:
                 await writer.write([make_record({"_id": "a", "text": "x" * 17_000_000})])
+        largest = make_record({"_id": "ü" * 256, "text": "x" * 16_774_600})
+        async with store.create("c") as writer:
+            await writer.write([largest])
+            await writer.commit()
+        assert await read_all(store, "c") == [largest]
         await store.close()
 
     asyncio.run(scenario())

@@ -31,6 +31,8 @@ def test_a_service_is_built_for_itself_and_can_write_to_its_volumes_alone(name: 
     assert service["cap_drop"] == ["ALL"]
     assert "no-new-privileges:true" in service["security_opt"]
     assert {"/srv/sourcebook", "files:/srv/sourcebook/files"} <= set(service["volumes"])
+    (secrets,) = [item for item in service["volumes"] if "SECRETS_FOLDER" in item]
+    assert secrets.endswith(f":{service['environment']['SOURCEBOOK_SECRETS']}:ro")
     assert service["tmpfs"] == ["/tmp"]  # noqa: S108 - a folder of the container
     assert service["mem_limit"]
     assert set(service["depends_on"]) == set(ENGINES)

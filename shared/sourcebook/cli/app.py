@@ -11,6 +11,7 @@ from sourcebook import __version__
 from sourcebook.cli.lazy import CommandTable, LazyGroup
 from sourcebook.errors import SourcebookError
 from sourcebook.references import load_reference
+from sourcebook.sdk.sandbox import hide_from_plugins
 
 INTERRUPTED = 130  # 128 + the number of SIGINT, as shells report it
 
@@ -73,6 +74,7 @@ def make_command() -> Any:
 
 def main() -> int:
     """Run the command line; return or exit with its status: 0, the `exit_code` of an error, 2 for wrong usage, 130 for Ctrl-C."""
+    hide_from_plugins()
     try:
         make_command()()
     except SourcebookError as error:

@@ -21,6 +21,26 @@ log = get_logger(__name__)
 
 _RESULT_MAX_BYTES = 16 * 1024 * 1024
 _OUTPUT_KEPT_BYTES = 8 * 1024
+# What a plugin's process gets of the worker's environment.
+_HARMLESS = {
+    *(
+        "PATH",
+        "HOME",
+        "USER",
+        "LOGNAME",
+        "LANG",
+        "LANGUAGE",
+        "TZ",
+        "TMPDIR",
+        "VIRTUAL_ENV",
+        "LD_LIBRARY_PATH",
+        "R_HOME",
+        "JAVA_HOME",
+    ),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+}
+_HARMLESS_PREFIXES = ("LC_", "PYTHON", "OMP_", "OPENBLAS_", "MKL_")
+_PROXIES = {"HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "ALL_PROXY", "NO_PROXY"}
 _ERRORS: dict[str, type[PluginError]] = {kind.code: kind for kind in (ManifestError, ParserError)}
 
 
@@ -165,5 +185,23 @@ def kill_group(pid: int) -> None:
 
 
 def plugin_environment() -> dict[str, str]:
-    """Return the environment of a plugin's process: the worker's without Sourcebook's settings, which may hold passwords."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("SOURCEBOOK_")}
+    """Return the environment of a plugin's process: what programs need to run, and what SOURCEBOOK_PLUGIN_VARIABLES names.
+
+    Everything else, such as Sourcebook's settings and the keys of a cloud, stays here.
+    """
+    # Read here and not from the settings, which this function would have to be handed through every stage.
+    named = {name.strip() for name in os.environ.get("SOURCEBOOK_PLUGIN_VARIABLES", "").split(",")}
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in named or _is_harmless(name) or (name.upper() in _PROXIES and "@" not in value)
+    }
+
+
+def proxy_environment() -> dict[str, str]:
+    """Return the variables that name proxies, for a program of ours: some of them hold a password."""
+    return {name: value for name, value in os.environ.items() if name.upper() in _PROXIES}
+
+
+def _is_harmless(name: str) -> bool:
+    return name in _HARMLESS or name.startswith(_HARMLESS_PREFIXES)

@@ -9,6 +9,7 @@ import threading
 import time
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_PR_SET_DUMPABLE = 4
 _WATCH_SECONDS = 1.0
 
 
@@ -28,6 +29,22 @@ def enter_sandbox(memory_bytes: int, *, parent_pid: int | None = None) -> None:
     limit_memory(memory_bytes)
 
 
+def hide_from_plugins() -> None:
+    """Keep other processes of the same user out of this one's environment and memory; plugins are such processes.
+
+    Linux then refuses them `/proc/<pid>/environ`, `/proc/<pid>/mem` and debuggers; root may look all the same. A forked child
+    inherits this, a program that it executes does not. Other systems have nothing of the kind.
+    """
+    if sys.platform == "linux":
+        _prctl(_PR_SET_DUMPABLE, 0, "PR_SET_DUMPABLE")
+
+
+def _prctl(option: int, value: int, name: str) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(option, value, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), f"prctl({name}) failed")
+
+
 def redirect_stdout_to_stderr() -> None:
     """Make file descriptor 1 a copy of 2, for this process, its C libraries and its children alike."""
     sys.stdout.flush()
@@ -44,9 +61,7 @@ def die_with_parent(parent_pid: int | None = None) -> None:
     """Have this process killed when its parent dies, however that happens."""
     parent = os.getppid() if parent_pid is None else parent_pid
     if sys.platform == "linux":
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
-            raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, "PR_SET_PDEATHSIG")
     else:
         threading.Thread(target=_watch_parent, args=(parent,), daemon=True, name="watch-parent").start()
     if os.getppid() != parent:

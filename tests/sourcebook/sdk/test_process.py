@@ -202,11 +202,22 @@ def test_a_function_that_is_not_there_is_told_with_the_nearest(tmp_path: Path, f
     assert message in caught.value.message
 
 
-def test_a_plugin_does_not_see_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SOURCEBOOK_BROKER_URL", "redis://:secret@host")
-    monkeypatch.setenv("MY_TOKEN", "mine")
-    code = "import os\ndef load(): return [os.environ.get('SOURCEBOOK_BROKER_URL'), os.environ['MY_TOKEN']]"
-    assert call(write(tmp_path, parser=code)) == [None, "mine"]
+def test_a_plugin_sees_nothing_of_the_environment_but_what_programs_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets = {
+        "SOURCEBOOK_BROKER_URL": "redis://:hunter2@host",
+        "AWS_SECRET_ACCESS_KEY": "hunter2",
+        "GITHUB_TOKEN": "hunter2",
+        "https_proxy": "http://me:hunter2@proxy:3128",
+    }
+    harmless = {"PATH": os.environ["PATH"], "LC_TIME": "C", "OMP_NUM_THREADS": "2", "http_proxy": "http://proxy:3128"}
+    for name, value in {**secrets, **harmless, "MINE": "1", "MY_TOKEN": "2"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("SOURCEBOOK_PLUGIN_VARIABLES", "MINE, MY_TOKEN")
+    seen = call(write(tmp_path, parser="import os\ndef load(): return dict(os.environ)"))
+    assert "hunter2" not in str(seen)
+    assert seen.items() >= {**harmless, "MINE": "1", "MY_TOKEN": "2"}.items()
 
 
 def test_modules_of_the_working_directory_are_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 """What a plugin's process does to itself."""
 
+import ctypes
+import os
 import subprocess
 import sys
 import time
@@ -72,3 +74,38 @@ def test_a_failing_prctl_is_no_silent_loss(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(sandbox.ctypes, "CDLL", lambda *_args, **_options: Library)
     with pytest.raises(OSError, match="prctl"):
         sandbox.die_with_parent()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
+@pytest.mark.parametrize(("hide", "code"), [("", 0), ("hide_from_plugins()", 1)], ids=["readable", "hidden"])
+def test_a_plugin_cannot_read_the_environment_of_the_worker(hide: str, code: int) -> None:
+    child = "import sys; open(f'/proc/{sys.argv[1]}/environ', 'rb').read()"
+    parent = (
+        f"import os, subprocess, sys\nfrom sourcebook.sdk.sandbox import hide_from_plugins\n{hide}\n"
+        f"command = [sys.executable, '-c', {child!r}, str(os.getpid())]\n"
+        "sys.exit(subprocess.run(command, capture_output=True).returncode)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", parent],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        preexec_fn=_give_up_privileges if os.getuid() == 0 else None,
+    )
+    assert (done.returncode, done.stderr) == (code, "")
+
+
+def _give_up_privileges() -> None:
+    """Leave root nothing that an ordinary user does not have: no capability outlives the next program."""
+    library = ctypes.CDLL(None)
+    for capability in range(64):
+        library.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
+
+
+def test_the_command_line_hides_itself_from_plugins_before_it_loads_a_command() -> None:
+    code = (
+        "import ctypes, sys\nfrom sourcebook.cli import app\n"
+        "app.make_command = lambda: sys.exit(10 + ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))\napp.main()"
+    )
+    assert run(code).returncode == 10

@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 from sourcebook.errors import DownloadInterrupted, DownloadRefused, ManifestError
 from sourcebook.logging import hide_secrets
-from sourcebook.sdk.process import kill_group, plugin_environment
+from sourcebook.sdk.process import kill_group, plugin_environment, proxy_environment
 from sourcebook_dumper.fetchers.part import PartFile
 from sourcebook_dumper.progress import Count
 
@@ -196,7 +196,7 @@ class GitFetcher:
         if repository.login:  # not in the URL: other users of the machine see a program's arguments
             login = base64.b64encode(repository.login.encode()).decode()
             config[f"http.{repository.address}.extraHeader"] = f"Authorization: Basic {login}"
-        kept = {name: value for name, value in plugin_environment().items() if not name.startswith("GIT_")}
+        kept = {**plugin_environment(), **proxy_environment()}
         numbered = {
             f"GIT_CONFIG_{part}_{number}": text
             for number, item in enumerate(config.items())
