@@ -10,7 +10,7 @@ from sourcebook.backends import open_catalog
 from sourcebook.errors import NotFound
 from sourcebook.model.job import Job, JobState
 from sourcebook.model.release import Api
-from sourcebook.ports.catalog import Catalog
+from sourcebook.ports.catalog import INDEXES, Catalog
 from sourcebook.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("catalog_engine")
@@ -139,5 +139,42 @@ def test_delete_says_whether_it_was_there(tmp_path: Path) -> None:
         await catalog.put("a", job("a"))
         assert await catalog.delete(Job, "a")
         assert not await catalog.delete(Job, "a")
+
+    run(tmp_path, scenario)
+
+
+def test_records_are_counted_without_being_read(tmp_path: Path) -> None:
+    async def scenario(catalog: Catalog) -> None:
+        for name, state in (("a", "queued"), ("b", "failed"), ("c", "running"), ("d", "queued")):
+            await catalog.put(name, job(name, state=state))
+        await catalog.put("x", Api(name="x", config="x"))
+        assert await catalog.count(Job) == 4
+        assert await catalog.count(Job, {"state": ("queued", "running")}) == 3
+        assert await catalog.count(Job, {"state": JobState.QUEUED, "kind": "dump"}) == 2
+        assert await catalog.count(Job, {"state": JobState.QUEUED, "kind": "x"}) == 0
+
+    run(tmp_path, scenario)
+
+
+def test_every_declared_field_can_be_looked_for(tmp_path: Path) -> None:
+    async def scenario(catalog: Catalog) -> None:
+        await catalog.put("a", job("a", parent="p", parts_open=True, state="running"))
+        await catalog.put("b", job("b", parent="q"))
+        for where in ({"parent": "p"}, {"parts_open": True}, {"lock": "dump:t", "state": "running"}):
+            assert [j.id for j in await catalog.find(Job, where)] == ["a"], where
+        for kind, indexes in INDEXES.items():
+            for fields in indexes:
+                assert await catalog.find(kind, dict.fromkeys(fields, "nothing")) == []
+
+    run(tmp_path, scenario)
+
+
+def test_a_search_that_would_read_every_record_is_refused(tmp_path: Path) -> None:
+    async def scenario(catalog: Catalog) -> None:
+        for ask in (catalog.find, catalog.count):
+            with pytest.raises(ValueError, match="no index of Job begins with one of attempt"):
+                await ask(Job, {"attempt": 1})
+            with pytest.raises(ValueError, match="no index of Api begins with one of release"):
+                await ask(Api, {"release": "x"})
 
     run(tmp_path, scenario)

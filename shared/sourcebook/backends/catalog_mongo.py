@@ -20,7 +20,7 @@ from pymongo.errors import DuplicateKeyError
 
 from sourcebook.backends.mongo_server import MongoServer
 from sourcebook.errors import NotFound
-from sourcebook.ports.catalog import RecordT
+from sourcebook.ports.catalog import INDEXES, RecordT, choose_index
 from sourcebook.settings import Settings
 
 T = TypeVar("T")
@@ -28,6 +28,7 @@ T = TypeVar("T")
 _ANNOUNCED_SECONDS = 15.0  # a writer that is silent this long is taken for dead
 _LONGEST_PAUSE_SECONDS = 0.05
 _MAX_BSON_INTEGER = 2**63
+_FEW = 20  # records that take less to decode than to hand to a thread
 
 
 class MongoCatalog:
@@ -122,22 +123,22 @@ class MongoCatalog:
         newest_first: bool = False,
         limit: int | None = None,
     ) -> list[RecordT]:
-        wanted: dict[str, Any] = {"kind": kind.__name__}
-        for field, value in (where or {}).items():
-            options = [_plain(item) for item in (value if isinstance(value, tuple) else (value,)) if item is not None]
-            wanted[f"fields.{field}"] = options[0] if len(options) == 1 else {"$in": options}
+        wanted = _filter(kind, where or {})
         direction = DESCENDING if newest_first else ASCENDING
         if limit == 0:  # which MongoDB takes for "all"
             return []
-        rows = await self._read(wanted, [("_id", direction)], limit or 0)
-        return [kind.model_validate_json(row["body"]) for row in rows]
+        return await _decode(kind, await self._read(wanted, [("_id", direction)], limit or 0))
+
+    async def count(self, kind: type[BaseModel], where: Mapping[str, Any] | None = None) -> int:
+        wanted = _filter(kind, where or {})
+        return await self._run(lambda: self._records.count_documents(wanted))
 
     async def changes(self, kind: type[RecordT], since: int) -> tuple[int, list[RecordT]]:
         settled = await self._settled_position()
         wanted = {"kind": kind.__name__, "position": {"$gt": since, "$lte": settled}}
         rows = await self._read(wanted, [("position", ASCENDING)], 0)
         position = rows[-1]["position"] if rows else since
-        return position, [kind.model_validate_json(row["body"]) for row in rows]
+        return position, await _decode(kind, rows)
 
     async def position(self, kind: type[BaseModel]) -> int:
         settled = await self._settled_position()
@@ -233,7 +234,9 @@ class MongoCatalog:
 
         async def prepare() -> None:
             await self._records.create_index([("kind", ASCENDING), ("position", ASCENDING)])
-            await self._records.create_index([("kind", ASCENDING), ("fields.state", ASCENDING)])
+            for fields in sorted({fields for indexes in INDEXES.values() for fields in indexes}):
+                names = ["kind", *(f"fields.{field}" for field in fields), "_id"]
+                await self._records.create_index([(name, ASCENDING) for name in names])
             try:
                 await self._counter.insert_one({"_id": "position", "position": 0})
             except DuplicateKeyError:
@@ -260,6 +263,23 @@ def _fields(record: BaseModel, position: int, token: str) -> dict[str, Any]:
         "body": record.model_dump_json(by_alias=True),
         "fields": {name: value for name, value in values.items() if _is_comparable(value)},
     }
+
+
+def _filter(kind: type[BaseModel], where: Mapping[str, Any]) -> dict[str, Any]:
+    if where:
+        choose_index(kind, where)
+    wanted: dict[str, Any] = {"kind": kind.__name__}
+    for field, value in where.items():
+        options = [_plain(item) for item in (value if isinstance(value, tuple) else (value,)) if item is not None]
+        wanted[f"fields.{field}"] = options[0] if len(options) == 1 else {"$in": options}
+    return wanted
+
+
+async def _decode(kind: type[RecordT], rows: list[dict[str, Any]]) -> list[RecordT]:
+    def decode() -> list[RecordT]:
+        return [kind.model_validate_json(row["body"]) for row in rows]
+
+    return decode() if len(rows) <= _FEW else await asyncio.to_thread(decode)
 
 
 def _is_comparable(value: Any) -> bool:

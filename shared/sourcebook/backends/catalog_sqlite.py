@@ -12,9 +12,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from sourcebook.errors import EngineUnavailable, NotFound, StoreDamaged
-from sourcebook.ports.catalog import RecordT
+from sourcebook.ports.catalog import INDEXES, RecordT, choose_index
 from sourcebook.settings import Settings
 
+_FEW = 20  # records that take less to decode than to hand to a thread
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS records (
     kind TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL, position INTEGER NOT NULL, PRIMARY KEY (kind, key)
@@ -45,7 +46,7 @@ class SqliteFile:
             self._connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute("PRAGMA synchronous=NORMAL")
-            self._connection.executescript(_SCHEMA)
+            self._connection.executescript(_SCHEMA + "\n".join(_indexes()))
 
     async def run(self, work: Callable[[sqlite3.Connection], Any], *, write: bool = False) -> Any:
         """Run `work` in a thread, for `write` in one transaction that holds the file's write lock from its start."""
@@ -142,20 +143,22 @@ class SqliteCatalog:
         newest_first: bool = False,
         limit: int | None = None,
     ) -> list[RecordT]:
-        clauses, values = ["kind=?"], [kind.__name__]
-        for field, wanted in (where or {}).items():
-            options = wanted if isinstance(wanted, tuple) else (wanted,)
-            clauses.append(f"json_extract(body, ?) IN ({','.join('?' * len(options))})")
-            values += [f'$."{field}"', *options]
-        sql = f"SELECT body FROM records WHERE {' AND '.join(clauses)} ORDER BY key {'DESC' if newest_first else 'ASC'} LIMIT ?"  # noqa: S608 - placeholders only
-        values.append(-1 if limit is None else limit)  # type: ignore[arg-type] # a number among the strings
-        rows = await self._file.run(lambda db: db.execute(sql, values).fetchall())
-        return [kind.model_validate_json(row[0]) for row in rows]
+        condition, values = _condition(kind, where or {})
+        order = "DESC" if newest_first else "ASC"
+        sql = f"SELECT body FROM records {condition} ORDER BY key {order} LIMIT ?"  # noqa: S608 - names of ours
+        rows = await self._file.run(lambda db: db.execute(sql, (*values, -1 if limit is None else limit)).fetchall())
+        return await _decode(kind, [row[0] for row in rows])
+
+    async def count(self, kind: type[BaseModel], where: Mapping[str, Any] | None = None) -> int:
+        condition, values = _condition(kind, where or {})
+        sql = f"SELECT count(*) FROM records {condition}"  # noqa: S608 - names of ours
+        row = await self._file.run(lambda db: db.execute(sql, values).fetchone())
+        return int(row[0])
 
     async def changes(self, kind: type[RecordT], since: int) -> tuple[int, list[RecordT]]:
         sql = "SELECT position, body FROM records WHERE kind=? AND position>? ORDER BY position"
         rows = await self._file.run(lambda db: db.execute(sql, (kind.__name__, since)).fetchall())
-        return (rows[-1][0] if rows else since), [kind.model_validate_json(body) for _, body in rows]
+        return (rows[-1][0] if rows else since), await _decode(kind, [body for _, body in rows])
 
     async def position(self, kind: type[BaseModel]) -> int:
         sql = "SELECT coalesce(max(position), 0) FROM records WHERE kind=?"
@@ -164,6 +167,46 @@ class SqliteCatalog:
 
     async def close(self) -> None:
         await self._file.close()
+
+
+async def _decode(kind: type[RecordT], bodies: list[str]) -> list[RecordT]:
+    def decode() -> list[RecordT]:
+        return [kind.model_validate_json(body) for body in bodies]
+
+    return decode() if len(bodies) <= _FEW else await asyncio.to_thread(decode)
+
+
+def _condition(kind: type[BaseModel], where: Mapping[str, Any]) -> tuple[str, list[Any]]:
+    """Return the index to use, the condition, and the values of its placeholders.
+
+    SQLite knows an index of an expression by the literal text, and without statistics takes the primary key for better.
+    """
+    index = f"INDEXED BY {_index_name(kind, choose_index(kind, where))} " if where else ""
+    clauses, values = [f"kind='{kind.__name__}'"], list[Any]()
+    for field, wanted in where.items():
+        options = wanted if isinstance(wanted, tuple) else (wanted,)
+        clauses.append(f"{_field(field)} IN ({','.join('?' * len(options))})")
+        values += options
+    return f"{index}WHERE {' AND '.join(clauses)}", values
+
+
+def _index_name(kind: type[BaseModel], fields: tuple[str, ...]) -> str:
+    return "_".join(("records", kind.__name__.lower(), *fields))
+
+
+def _field(name: str) -> str:
+    if not name.isidentifier():
+        raise ValueError(f"{name!r} is no field of a record")
+    return f"json_extract(body, '$.\"{name}\"')"
+
+
+def _indexes() -> Iterator[str]:
+    """Yield the statements that make what `INDEXES` declares; each also has the key, the order in which records come."""
+    for kind, indexes in INDEXES.items():
+        for fields in indexes:
+            columns = ", ".join([*map(_field, fields), "key"])
+            name = _index_name(kind, fields)
+            yield f"CREATE INDEX IF NOT EXISTS {name} ON records ({columns}) WHERE kind='{kind.__name__}';"
 
 
 def _body(db: sqlite3.Connection, kind: type[BaseModel], key: str) -> str | None:

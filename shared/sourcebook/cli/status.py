@@ -7,7 +7,7 @@ from sourcebook.cli.progress import describe_progress
 from sourcebook.cli.terminal import JsonOption, make_table, out, run_command, show
 from sourcebook.context import Context
 from sourcebook.hub import apis, builds, sources
-from sourcebook.hub.jobs import list_jobs
+from sourcebook.hub.jobs import list_active_jobs
 from sourcebook.hub.news import find_news
 from sourcebook.hub.schedules import list_schedules
 from sourcebook.logging import hide_secrets
@@ -58,7 +58,7 @@ async def _look(context: Context) -> dict[str, Any]:
         "apis": await apis.list_apis(context),
         "news": [item for item in await find_news(context) if item.newer],
         "schedules": [item for item in await list_schedules(context) if item.kind != "clean"],
-        "active_jobs": [job for job in await list_jobs(context, limit=200) if not job.is_finished],
+        "active_jobs": await list_active_jobs(context),
     }
 
 

@@ -143,13 +143,8 @@ def stage_of(command: Message) -> Stage:
     return next(stage for stage in _ALL if stage.command is type(command))
 
 
-def find_queue(kind: str) -> str | None:
-    """Return the queue of a kind of job; None for one that a newer version of Sourcebook left in the catalogue."""
-    return STAGES[kind].queue if kind in STAGES else None
-
-
 def is_part(kind: str) -> bool:
-    """Whether jobs of a kind are parts of other jobs."""
+    """Whether jobs of a kind are parts of other jobs; a kind that a newer version of Sourcebook left in the catalogue is none."""
     return kind in STAGES and STAGES[kind].is_part
 
 

@@ -134,6 +134,11 @@ async def list_jobs(context: Context, *, limit: int = 50, **where: str | None) -
     return await context.catalog.find(Job, wanted, newest_first=True, limit=limit)
 
 
+async def list_active_jobs(context: Context) -> list[Job]:
+    """Return the jobs that are queued or running, newest first."""
+    return await context.catalog.find(Job, {"state": tuple(ACTIVE_STATES)}, newest_first=True)
+
+
 async def find_user(context: Context, build: str) -> Job | None:
     """Return an active job that needs a build, or None; one that archives it does not."""
     for job in await context.catalog.find(Job, {"state": tuple(ACTIVE_STATES)}):

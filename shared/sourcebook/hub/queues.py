@@ -6,8 +6,8 @@ from pydantic import BaseModel
 
 from sourcebook.context import Context
 from sourcebook.errors import EngineUnavailable
-from sourcebook.flow.stages import QUEUES, find_queue
-from sourcebook.model.job import ACTIVE_STATES, Job, JobState
+from sourcebook.flow.stages import QUEUES, STAGES
+from sourcebook.model.job import Job, JobState
 
 
 class QueueLoad(BaseModel):
@@ -25,13 +25,10 @@ async def read_queues(context: Context) -> dict[str, QueueLoad]:
     with contextlib.suppress(EngineUnavailable):  # the jobs are known all the same
         lengths = await context.bus.lengths()
     loads = {queue: QueueLoad(waiting=lengths.get(queue)) for queue in QUEUES}
-    for job in await context.catalog.find(Job, {"state": tuple(ACTIVE_STATES)}):
-        load = loads.get(find_queue(job.kind) or "")
-        if load is None:  # a newer version of Sourcebook left it in the catalogue
-            continue
-        load.active += 1
-        if job.state is JobState.RUNNING:
-            load.running += 1
-        else:
-            load.queued += 1
+    for stage in STAGES.values():
+        load = loads[stage.queue]
+        load.queued += await context.catalog.count(Job, {"state": JobState.QUEUED, "kind": stage.name})
+        load.running += await context.catalog.count(Job, {"state": JobState.RUNNING, "kind": stage.name})
+    for load in loads.values():
+        load.active = load.queued + load.running
     return loads

@@ -150,7 +150,12 @@ async def read_manifest(context: Context, name: str) -> LoadedManifest:
 
 async def list_sources(context: Context) -> list[SourceView]:
     """Return every registered source by name; a plugin that cannot be loaded is there with its error."""
-    return [await get_source(context, plugin.name) for plugin in await list_plugins(context)]
+    states = {state.name: state for state in await context.catalog.find(SourceState)}
+    active = await _active_jobs(context)
+    return [
+        await _describe(context, plugin, states.get(plugin.name), active.get(plugin.name, []))
+        for plugin in await list_plugins(context)
+    ]
 
 
 async def get_source(context: Context, name: str) -> SourceView:
@@ -160,8 +165,14 @@ async def get_source(context: Context, name: str) -> SourceView:
         NotFound: no plugin of this name is registered.
     """
     plugin = await get_plugin(context, name)
-    state = await context.catalog.get(SourceState, name) or SourceState(name=name)
-    view = SourceView(name=name, folder=plugin.folder, state=state, active_jobs=await _active_jobs(context, name))
+    state = await context.catalog.get(SourceState, name)
+    return await _describe(context, plugin, state, (await _active_jobs(context)).get(name, []))
+
+
+async def _describe(context: Context, plugin: Plugin, known: SourceState | None, active_jobs: list[str]) -> SourceView:
+    name = plugin.name
+    state = known or SourceState(name=name)
+    view = SourceView(name=name, folder=plugin.folder, state=state, active_jobs=active_jobs)
     try:
         loaded = await asyncio.to_thread(load_manifest, Path(plugin.folder))
         view.display_name = loaded.manifest.display_name or name
@@ -293,8 +304,10 @@ async def _choose_uploaders(context: Context, source: str, uploader: str | None)
     return [uploader]
 
 
-async def _active_jobs(context: Context, source: str) -> list[str]:
-    jobs = await context.catalog.find(Job, {"state": tuple(ACTIVE_STATES)})
-    return [
-        job.id for job in jobs if job.target.partition("/")[0] == source and job.kind in {"dump", "upload", "inspect"}
-    ]
+async def _active_jobs(context: Context) -> dict[str, list[str]]:
+    """Return the ids of the active jobs of every source that has some."""
+    active: dict[str, list[str]] = {}
+    wanted = {"state": tuple(ACTIVE_STATES), "kind": ("dump", "upload", "inspect")}
+    for job in await context.catalog.find(Job, wanted):
+        active.setdefault(job.target.partition("/")[0], []).append(job.id)
+    return active

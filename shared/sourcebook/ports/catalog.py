@@ -5,7 +5,37 @@ from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel
 
+from sourcebook.model.build import Build, BuildConfig
+from sourcebook.model.dump import Dump
+from sourcebook.model.job import Job
+from sourcebook.model.release import Api, Release
+from sourcebook.model.upload import Upload
+
 RecordT = TypeVar("RecordT", bound=BaseModel)
+
+# The top-level fields that `find` and `count` may look for, by kind of record. An index of several fields also serves its
+# first one, but then records do not come in the order of keys by themselves.
+INDEXES: Mapping[type[BaseModel], tuple[tuple[str, ...], ...]] = {
+    Job: (("state",), ("state", "kind"), ("kind",), ("target",), ("lock", "state"), ("parent",), ("parts_open",)),
+    Dump: (("source",),),
+    Upload: (("source",), ("collection",)),
+    BuildConfig: (("name",),),
+    Build: (("config",), ("collection",), ("linked",)),
+    Release: (("build",), ("config",)),
+    Api: (("config",),),
+}
+
+
+def choose_index(kind: type[BaseModel], where: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the declared index that narrows a search most: the one with most of its fields in `where` and fewest beside.
+
+    Raises:
+        ValueError: none begins with a field of `where`, so that all records would be read: `INDEXES` wants another entry.
+    """
+    usable = [index for index in INDEXES.get(kind, ()) if index[0] in where]
+    if not usable:
+        raise ValueError(f"no index of {kind.__name__} begins with one of {', '.join(where)}: declare it in INDEXES")
+    return max(usable, key=lambda index: (len(where.keys() & set(index)), -len(index)))
 
 
 class Catalog(Protocol):
@@ -45,7 +75,19 @@ class Catalog(Protocol):
         newest_first: bool = False,
         limit: int | None = None,
     ) -> list[RecordT]:
-        """Return records whose top-level fields equal `where` (a tuple as value: any of these), by key, or by key descending."""
+        """Return records whose top-level fields equal `where` (a tuple as value: any of these), by key, or by key descending.
+
+        Raises:
+            ValueError: no index begins with one of these fields.
+        """
+        ...
+
+    async def count(self, kind: type[BaseModel], where: Mapping[str, Any] | None = None) -> int:
+        """Return how many records `find` would return; none is read.
+
+        Raises:
+            ValueError: no index begins with one of these fields.
+        """
         ...
 
     async def changes(self, kind: type[RecordT], since: int) -> tuple[int, list[RecordT]]:

@@ -13,8 +13,9 @@ from sourcebook.hub import builds, sources
 from sourcebook.hub.jobs import cancel_job
 from sourcebook.model.build import Build, BuildConfig
 from sourcebook.model.dump import Dump
+from sourcebook.model.job import Job, JobState
 from sourcebook.model.mapping import Mapping
-from sourcebook.model.source import SourceState
+from sourcebook.model.source import Plugin, SourceState
 from sourcebook.model.upload import Upload
 
 KEYWORD = {"type": "keyword"}
@@ -157,3 +158,30 @@ def test_a_removed_source_leaves_nothing_but_what_a_build_links_to(tmp_path: Pat
         assert await context.catalog.find(Upload) == await context.catalog.find(Dump) == []
 
     run_in_context(tmp_path / "home", scenario)
+
+
+def test_what_sources_cost_does_not_grow_with_the_jobs_of_the_past(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Jobs are looked for once for all sources, and only active ones."""
+
+    async def scenario(context: Context) -> None:
+        for name in ("a", "b", "c"):
+            await context.catalog.put(name, Plugin(name=name, folder=str(tmp_path / name)))
+        for number, (target, state) in enumerate((("a", "running"), ("b/x", "queued"), ("c", "failed"))):
+            job = Job(id=f"j{number}", kind="dump", target=target, lock=f"l{number}", state=JobState(state))
+            await context.catalog.put(job.id, job)
+        found: list[Job] = []
+        find = context.catalog.find
+
+        async def count(kind: Any, *args: Any, **options: Any) -> Any:
+            records = await find(kind, *args, **options)
+            found.extend(records if kind is Job else [])
+            return records
+
+        monkeypatch.setattr(context.catalog, "find", count)
+        views = await sources.list_sources(context)
+        assert {view.name: view.active_jobs for view in views} == {"a": ["j0"], "b": ["j1"], "c": []}
+        assert [job.id for job in found] == ["j0", "j1"]
+
+    run_in_context(tmp_path, scenario)
