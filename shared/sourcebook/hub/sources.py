@@ -106,7 +106,7 @@ async def remove_plugin(context: Context, name: str) -> None:
         Conflict: a build configuration names it, or a job of it is active.
     """
     await get_plugin(context, name)
-    if jobs := await _active_jobs(context, name):
+    if jobs := (await _active_jobs(context)).get(name):
         raise Conflict(
             f"Source {name!r} has active jobs ({', '.join(jobs)}). Cancel them first.", source=name, jobs=jobs
         )
