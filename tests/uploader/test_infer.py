@@ -55,7 +55,17 @@ def type_of(*values: Any) -> str:
         (["2024-01-02T03:04:05.678Z"], "date"),
         (["2024-01-02T03:04+01:00"], "date"),
         (["2024-01-02T25:00"], "keyword"),
-        (["2024-01-02 03:04"], "text"),
+        (["2024-01-02 03:04"], "date"),
+        (["2023-05-01 10:00:00"], "date"),
+        (["2023-05-01 10:00:00.123456+00:00", "2023-05-01"], "date"),
+        (["2023-05-01 10:00:00.1"], "text"),  # OpenSearch counts the digits behind a space
+        (["2023-05-01 10:00:00", "unknown"], "keyword"),
+        (["unknown", "2023-05-01 10:00:00"], "keyword"),
+        (["2023-05-01 10:00:00", "last May"], "text"),
+        (["last May", "2023-05-01 10:00:00"], "text"),
+        (["2023-05-01T10:00:00+99:00"], "keyword"),
+        (["2023-05-01T10:00:00+18:00"], "date"),
+        (["2023-05-01T10:00:00+18:30"], "keyword"),
         (["2024"], "keyword"),
         (["20240102"], "keyword"),
         (["2024-W01-2"], "keyword"),
@@ -313,3 +323,18 @@ def test_two_processes_infer_what_one_does(documents: list[dict[str, Any]], cut:
     alone = learn(*documents)
     assert flatten(describe_properties(merged)) == flatten(describe_properties(alone))
     assert count_fields(merged) == count_fields(alone)
+
+
+def test_a_dotted_key_is_the_same_field_as_a_nested_one() -> None:
+    inference = learn({"a.b": 1, "a": {"b": "x"}}, {"c.d": 1.5}, {"e": 1, "e.f": 2})
+    assert describe_properties(inference) == {
+        "a": {"properties": {"b": KEYWORD}},
+        "c": {"properties": {"d": {"type": "float"}}},
+        "e": {"type": "object", "enabled": False},
+    }
+    assert count_fields(inference) == {"a": 1, "a.b": 2, "c": 1, "c.d": 1, "e": 2, "e.f": 1}
+    several, mixed = list_warnings(inference)
+    assert several == (
+        "Field 'a.b' has several types (an integer in 'id0', a string in 'id0'); it is mapped as keyword."
+    )
+    assert "Field 'e' is an object in some documents and a value in others" in mixed

@@ -53,7 +53,7 @@ def make(document: Any, *, drop_nan: bool = False) -> tuple[bytes, dict[str, Any
         ("{'_id': 'x', 'a': object()}", DocumentError, "a is an object"),
         ("{'_id': 'x', 'a': {1: 2}}", DocumentError, "a has the key 1 (int)"),
         ("{'_id': 'x', 'a': {'': 2}}", DocumentError, "a has the key ''"),
-        ("{'_id': 'x', 'a': [2**63]}", DocumentError, "a[0] is an integer of 64 bits"),
+        ("{'_id': 'x', 'a': [2**63]}", DocumentError, "a[0] is 9223372036854775808; whole numbers go"),
         ("{'_id': 'x', 'a': '\\ud800'}", DocumentError, "a has half a surrogate pair"),
         ("{'_id': '\\ud800'}", DocumentError, "half a surrogate pair"),
         ("['x']", DocumentError, "Document 3 is a list"),
@@ -171,7 +171,7 @@ def test_a_number_as_id_is_warned_of_once(value: int) -> None:
     maker = RecordMaker(Inference(), drop_nan=False, warn=lambda _, text: warnings.append(text))
     original = {"_id": value, "a": 1}
     if value >= 2**63:
-        with pytest.raises(DocumentError, match="_id is an integer of 71 bits"):
+        with pytest.raises(DocumentError, match="_id is 1180591620717411303424; whole numbers go from"):
             maker.make(original, 1)
         return
     records = [maker.make(original, number) for number in (1, 2)]
@@ -256,3 +256,51 @@ def test_paths_of_invalid_values_are_kept_apart_from_reasons() -> None:
     with pytest.raises(InvalidValueError) as caught:
         to_plain({"a": [{"b": b""}]})
     assert (caught.value.path, caught.value.reason.split(",")[0]) == ("a[0].b", "is a bytes")
+
+
+@pytest.mark.parametrize("key", ["_version", "_score", "_all", "all", "_ignored", "_source", "all.x", "_id.x"])
+def test_a_reserved_root_key_is_refused_in_whichever_document(key: str) -> None:
+    maker = RecordMaker(Inference(), drop_nan=False, warn=pytest.fail)
+    maker.make({"_id": "a", "v": 1}, 1)
+    maker.make({"_id": "b", "v": 1, "nested": {"all": 1, "_version": 2}}, 2)
+    with pytest.raises(DocumentError, match=r"Document 3 .*meaning of its own") as caught:
+        maker.make({"_id": "c", "v": 1, key: None}, 3)
+    assert caught.value.details["path"] == key
+
+
+def test_a_reserved_key_is_refused_when_there_are_too_many_fields() -> None:
+    maker = RecordMaker(Inference(), drop_nan=False, warn=pytest.fail)
+    for number in range(11):
+        maker.make({"_id": "a", **{f"k{number}_{key}": 1 for key in range(500)}}, number)
+    with pytest.raises(DocumentError, match="'_score'"):
+        maker.make({"_id": "a", "_score": 1.0}, 12)
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        (
+            {"\ufeff_id": "a", "name": "x"},
+            r"its keys are '\\ufeff_id', 'name'\. The file begins with a byte-order mark",
+        ),
+        ({"ID ": "a"}, "its keys are 'ID '. Is it 'ID '"),
+        ({}, "its keys are none. Give each"),
+        ({f"k{number}": 1 for number in range(25)}, "'k19' and 5 more. Give each"),
+    ],
+)
+def test_a_document_without_an_id_names_its_keys(document: dict[str, Any], words: str) -> None:
+    maker = RecordMaker(Inference(), drop_nan=False, warn=pytest.fail)
+    with pytest.raises(DocumentError, match=f"Document 1 has no _id; .*{words}" if document else words):
+        maker.make(document, 1)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(2**63, "is 9223372036854775808; whole"), (-(2**63) - 1, "-9223372036854775809;"), (2**9999, "of 10000 bits;")],
+    ids=["above", "below", "huge"],
+)
+def test_an_integer_that_does_not_fit_names_the_range(value: int, words: str) -> None:
+    maker = RecordMaker(Inference(), drop_nan=False, warn=pytest.fail)
+    with pytest.raises(DocumentError, match=words):
+        maker.make({"_id": "a", "n": value}, 1)
+    maker.make({"_id": "a", "n": [2**63 - 1, -(2**63)]}, 2)

@@ -83,3 +83,19 @@ def test_merged_duplicates_are_folded_in_order() -> None:
     ]
     assert merge_duplicates(records, merge=False) == [records[0], records[-1]]
     assert merge_duplicates([], merge=True) == []
+
+
+@pytest.mark.parametrize(
+    ("ids", "padded"),
+    [
+        (["A1", "B 2", "Ärzte", "x\u00a0y"], ""),
+        (["A1 ", "B2"], "A1 "),
+        (["A1", "\tB2"], "\tB2"),
+        (["Ä\n"], "Ä\n"),
+        (["x\u00a0"], "x\u00a0"),
+        (["\ufeffx"], "\ufeffx"),
+        ([" "], " "),
+    ],
+)
+def test_a_run_names_an_id_that_begins_or_ends_with_white_space(tmp_path: Path, ids: list[str], padded: str) -> None:
+    assert write(tmp_path, [make_record({"_id": identifier}) for identifier in ids]).padded_id == padded

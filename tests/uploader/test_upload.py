@@ -344,3 +344,22 @@ def test_the_same_job_twice_gives_the_same(bench: SourceBench) -> None:
         assert await context.documents.names() == [first.record.collection]
 
     bench.run(twice)
+
+
+def test_warnings_are_told_once_for_each_kind(bench: SourceBench) -> None:
+    bench.overrides["run_bytes"] = 1024
+    bench.write(
+        """
+        def jobs(uploader):
+            return [(1,), (2,)]
+
+        def load_data(part):
+            for number in range(100):
+                yield {"_id": part * 1000 + number}
+                yield {"_id": f"{part}x{number} "}
+    """,
+        parallelizer="parser:jobs",
+    )
+    number, padded = bench.upload_once().warnings
+    assert number.startswith("Document 1 has the number 1000 as _id")
+    assert padded == "_id '1x0 ' begins or ends with white space, so that nobody finds it: strip ids in the parser."

@@ -1,11 +1,13 @@
 """Describes an inference as a mapping: its properties, how often each field is there, and what authors should look at."""
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from sourcebook.model.mapping import EXACT, KEYWORD_NORMALIZER, Properties
 from sourcebook_uploader.fields import (
     BOOLEAN,
+    MAX_PHRASES,
     MAX_TERM_BYTES,
     NUMBERS,
     OBJECT,
@@ -27,7 +29,43 @@ _BAD_CHARACTER = re.compile(r"[^A-Za-z0-9_.\s]")
 
 def describe_properties(inference: Inference) -> Properties:
     """Return the mapping inferred so far, as OpenSearch writes it; `_id` is not in it."""
-    return _properties(inference.root)
+    return _properties(_expand_dots(inference))
+
+
+def _expand_dots(inference: Inference) -> Field:
+    """Return the root of all fields, each path once: in queries and indices, `{"a.b": 1}` is `{"a": {"b": 1}}`."""
+    fields = list(inference.fields())
+    if not any("." in field.key for field in fields):
+        return inference.root
+    root = Field("", "", 0)
+    for field in fields:
+        _add_at_its_path(root, field)
+    return root
+
+
+def _add_at_its_path(root: Field, field: Field) -> None:
+    node = root
+    for key in field.path.split("."):
+        path = f"{node.path}.{key}" if node.path else key
+        node = node.children.setdefault(key, Field(key, path, node.depth + 1))
+        if path == field.path:
+            break
+        node.count = max(node.count, field.count) if node.seen & OBJECT else node.count + field.count
+        node.see(OBJECT)
+        node.examples.setdefault(OBJECT, next(iter(field.examples.values()), ""))
+    node.phrases |= field.phrases
+    node.see(field.seen | (TEXT if len(node.phrases) > MAX_PHRASES else 0))
+    # An object that dots made before may have been counted by what is in it.
+    node.count = max(node.count, field.count) if field.seen & OBJECT else node.count + field.count
+    node.examples = {**field.examples, **node.examples}
+    node.is_open = node.is_open and field.is_open
+
+
+def _iterate(parent: Field) -> Iterator[Field]:
+    for field in parent.children.values():
+        if field.path != "_id" and field.count:
+            yield field
+            yield from _iterate(field)
 
 
 def _properties(parent: Field) -> Properties:
@@ -54,12 +92,13 @@ def _describe_field(field: Field) -> dict[str, Any]:
 
 def count_fields(inference: Inference) -> dict[str, int]:
     """Return, by path, how many documents or list items have the field."""
-    return {field.path: field.count for field in inference.fields()}
+    return {field.path: field.count for field in _iterate(_expand_dots(inference))}
 
 
 def list_warnings(inference: Inference) -> list[str]:
     """Return what authors should look at: objects with too many keys, odd keys, several types."""
-    found = [*inference.notes, *(warning for field in inference.fields() for warning in _field_warnings(field))]
+    fields = _iterate(_expand_dots(inference))
+    found = [*inference.notes, *(warning for field in fields for warning in _field_warnings(field))]
     if len(found) > _MAX_WARNINGS:
         found = [*found[:_MAX_WARNINGS], f"... and {len(found) - _MAX_WARNINGS} more warnings of this kind."]
     return found

@@ -186,14 +186,14 @@ class Inference:
         kind = LONG_STRING if size > SHORT_CHARACTERS else 0
         if seen & TEXT:
             pass
+        elif (" " in value or not seen & (KEYWORD | PHRASE)) and self._dates.read(value):
+            kind |= DATE
         elif " " in value and " " in value.strip():
             kind |= self._learn_phrase(field, value)
-        elif seen & (KEYWORD | PHRASE) or not self._dates.read(value):
+        else:
             kind |= KEYWORD
             if size > SURE_TERM_CHARACTERS and len(value.encode(errors="replace")) > MAX_TERM_BYTES:
                 kind |= UNSEARCHABLE
-        else:
-            kind |= DATE
         if kind & ~seen:
             self._see(field, kind & ~seen)
 

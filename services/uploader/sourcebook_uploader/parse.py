@@ -30,7 +30,7 @@ from sourcebook.sdk.plugins import format_plugin_traceback, load_function
 from sourcebook.sdk.sandbox import enter_sandbox
 from sourcebook_uploader.infer import Inference
 from sourcebook_uploader.runs import write_run
-from sourcebook_uploader.validate import InvalidValueError, check_id, to_plain
+from sourcebook_uploader.validate import InvalidValueError, check_has_id, check_id, check_root_keys, to_plain
 
 REPORT_SECONDS = 0.5
 _RECORD_OVERHEAD = 170  # bytes that Python needs for a record beside its content
@@ -70,6 +70,7 @@ class RecordMaker:
         self._drop_nan = drop_nan
         self._warn = warn
         self._warned_of_number = False
+        self._root_keys = 0  # how many are known
 
     def make(self, document: Any, number: int) -> Record:
         """Return the record of a document; the author's object is neither changed nor kept.
@@ -85,6 +86,9 @@ class RecordMaker:
                 document = self._take(document, number)
                 if not inference.learn_new(document["_id"], document):
                     document = self._copy(document, number, document["_id"])
+                if len(inference.root.children) != self._root_keys or not inference.root.is_open:
+                    check_root_keys(document, number, document["_id"])
+                    self._root_keys = len(inference.root.children)
             key = document["_id"].encode()
             if not 0 < len(key) <= _MAX_PLAIN_KEY:
                 key = record_key(check_id(document["_id"], number))
@@ -103,8 +107,9 @@ class RecordMaker:
                     number=number,
                 )
             document = self._copy(document, number, document.get("_id"))
+        check_has_id(document, number)
         taken: dict[str, Json] = document
-        given = taken.get("_id")
+        given = taken["_id"]
         if type(given) is str:
             return taken
         identifier = check_id(given, number)
@@ -231,6 +236,11 @@ class Parser:
         if run.has_duplicates and self._spec.refuse_duplicates:
             repeated = _find_first_repeated(records)
             raise duplicate_error(repeated, [first + i for i, record in enumerate(records) if record[0] == repeated])
+        if run.padded_id:
+            self._warn(
+                "padded_id",
+                f"_id {run.padded_id!r} begins or ends with white space, so that nobody finds it: strip ids in the parser.",
+            )
         told = {"path": str(path), "total": run.total, "first": run.first.hex(), "last": run.last.hex()}
         self._send({"kind": "run", **told, "has_duplicates": run.has_duplicates})
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from sourcebook.model.document import Record
-from sourcebook_uploader.validate import find_duplicate
+from sourcebook_uploader.validate import find_padded_id, find_repeated
 
 FRAME_RECORDS = 2000
 FRAME_BYTES = 512 * 1024  # a merge holds one frame of each run
@@ -31,21 +31,25 @@ class Run(NamedTuple):
     first: bytes
     last: bytes
     has_duplicates: bool
+    padded_id: str = ""  # the first that begins or ends with white space
 
 
 def write_run(path: Path, records: Sequence[Record]) -> Run:
     """Write sorted records to a new file; there must be at least one."""
     encode = msgspec.msgpack.Encoder().encode
     has_duplicates = False
+    padded = ""
     with path.open("wb") as file:
         for start, stop in _cut_frames(records):
             frame = records[start:stop]
             # Frame by frame, because the records are far apart in memory: here they are read only once.
-            has_duplicates = has_duplicates or find_duplicate(frame) is not None
+            keys = [key for key, _ in frame]
+            has_duplicates = has_duplicates or find_repeated(keys) is not None
+            padded = padded or find_padded_id(keys)
             encoded = encode(frame)
             file.write(len(encoded).to_bytes(_LENGTH_BYTES))
             file.write(encoded)
-    return Run(path, len(records), records[0][0], records[-1][0], has_duplicates)
+    return Run(path, len(records), records[0][0], records[-1][0], has_duplicates, padded)
 
 
 def _cut_frames(records: Sequence[Record]) -> Iterator[tuple[int, int]]:

@@ -11,8 +11,9 @@ from typing import Annotated, Any
 
 import msgspec
 
+from sourcebook.model.dates import DAY_LENGTH
 from sourcebook.model.document import Json
-from sourcebook_uploader.dates import DAY_LENGTH, KnownDates
+from sourcebook_uploader.dates import KnownDates
 from sourcebook_uploader.fields import (
     BOOLEAN,
     FLOAT,

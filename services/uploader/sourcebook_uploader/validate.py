@@ -14,10 +14,31 @@ from sourcebook.errors import DocumentError
 from sourcebook.model.document import MAX_ID_BYTES, Json, Record, make_record, read_document
 from sourcebook.model.merge import deep_merge
 
+# Root keys that answers, queries and search engines have a meaning of their own for. A document's own value would stand beside
+# theirs, or be lost, or keep the whole document out of an index.
+RESERVED_KEYS = frozenset(
+    {"_all", "_explanation", "_ignored", "_score", "_version", "all"}
+    | {
+        "_doc_count",
+        "_field_names",
+        "_index",
+        "_nested_path",
+        "_primary_term",
+        "_routing",
+        "_seq_no",
+        "_source",
+        "_type",
+    }
+)
 MAX_DEPTH = 100  # objects inside objects; search engines allow fewer
 _MAX_LEVELS = 250  # objects and lists together: what orjson can write
 _MIN_INTEGER, _MAX_INTEGER = -(2**63), 2**63 - 1
+_SHOWN_BITS = 128
 _DROPPED: Any = object()
+_BYTE_ORDER_MARK = "\ufeff"
+_SPACES = (b" ", b"\t", b"\r", b"\n", b"\v", b"\f")
+_SHOWN_KEYS = 20
+_SHOWN_CHARACTERS = 100
 _MISSING_TIMES = ("NaT", "NaTType", "NAType")
 
 
@@ -156,7 +177,8 @@ def _check_text(value: str, path: str) -> str:
 def _check_integer(value: int, path: str) -> int:
     if _MIN_INTEGER <= value <= _MAX_INTEGER:
         return value
-    raise InvalidValueError(path, f"is an integer of {value.bit_length()} bits; 64 fit. Make it a string")
+    shown = str(value) if value.bit_length() <= _SHOWN_BITS else f"an integer of {value.bit_length()} bits"
+    raise InvalidValueError(path, f"is {shown}; whole numbers go from -2**63 to 2**63 - 1. Make it a string")
 
 
 def _describe(value: Any) -> str:
@@ -177,10 +199,10 @@ def check_id(value: Any, number: int) -> str:
     """Return the `_id` of a document as it is stored; an integer or float becomes a string.
 
     Raises:
-        DocumentError: it is missing, empty, longer than 512 bytes, no UTF-8, or neither string nor number.
+        DocumentError: it is null, empty, longer than 512 bytes, no UTF-8, or neither string nor number.
     """
     if value is None:
-        raise DocumentError(f"Document {number} has no _id: give each document a string `_id`.", number=number)
+        raise DocumentError(f"Document {number}: _id is null. Give each document a string `_id`.", number=number)
     try:
         value = to_plain(value)
     except InvalidValueError as error:
@@ -200,6 +222,59 @@ def check_id(value: Any, number: int) -> str:
             id=value[:200],
         )
     return value
+
+
+def check_has_id(document: dict[Any, Any], number: int) -> None:
+    """Check that a document has an `_id`.
+
+    Raises:
+        DocumentError: it has none; the message names the keys that it has.
+    """
+    if "_id" in document:
+        return
+    keys = [str(key) for key in document]
+    shown = ", ".join(repr(key[:_SHOWN_CHARACTERS]) for key in keys[:_SHOWN_KEYS])
+    more = f" and {len(keys) - _SHOWN_KEYS} more" if len(keys) > _SHOWN_KEYS else ""
+    hint = "Give each document a string `_id`."
+    if any(key.startswith(_BYTE_ORDER_MARK) for key in keys):
+        hint = "The file begins with a byte-order mark: open it with encoding='utf-8-sig'."
+    elif close := next((key for key in keys if key.strip().lower() in {"_id", "id"}), None):
+        hint = f"Is it {close!r}? Give each document a string `_id`."
+    raise DocumentError(
+        f"Document {number} has no _id; its keys are {shown or 'none'}{more}. {hint}",
+        number=number,
+        keys=keys[:_SHOWN_KEYS],
+    )
+
+
+def check_root_keys(keys: Iterable[str], number: int, identifier: str) -> None:
+    """Check the root keys of a document.
+
+    Raises:
+        DocumentError: one is reserved.
+    """
+    for key in keys:
+        root = key.partition(".")[0]
+        if root in RESERVED_KEYS or (root == "_id" and key != "_id"):
+            raise DocumentError(
+                f"Document {number} (_id {identifier[:200]!r}) has the key {key!r}, which has a meaning of its own in answers or "
+                "search engines. Leave it out, or give it another name in the parser.",
+                number=number,
+                id=identifier[:600],
+                path=key,
+                reserved=sorted(RESERVED_KEYS),
+            )
+
+
+def find_padded_id(keys: Sequence[bytes]) -> str:
+    """Return the first key that begins or ends with white space (or a byte-order mark), which nobody sees; else ""."""
+    joined = b"\0".join(keys)
+    if joined.isascii():
+        # Most ids have no white space at all, which is seen at once.
+        has_spaces = any(space in joined for space in _SPACES)
+        return next((key.decode() for key in keys if key != key.strip()), "") if has_spaces else ""
+    texts = (key.decode(errors="replace") for key in keys)
+    return next((text for text in texts if text != text.strip().strip(_BYTE_ORDER_MARK)), "")
 
 
 def merge_duplicates(records: list[Record], *, merge: bool) -> list[Record]:
@@ -224,7 +299,11 @@ def _merge_records(records: list[Record]) -> Record:
 
 def find_duplicate(records: Sequence[Record]) -> bytes | None:
     """Return the first key that stands twice in sorted records, or None."""
-    keys = [key for key, _ in records]
+    return find_repeated([key for key, _ in records])
+
+
+def find_repeated(keys: Sequence[bytes]) -> bytes | None:
+    """Return the first of sorted keys that stands twice, or None."""
     if not any(map(eq, keys, islice(keys, 1, None))):
         return None
     return next(left for left, right in pairwise(keys) if left == right)

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from datetime import MAXYEAR, UTC, datetime, timedelta
 from functools import lru_cache
 
+from sourcebook.model.dates import OFFSET
+
 MIN_MILLISECONDS, MAX_MILLISECONDS = -(2**63), 2**63 - 1
 
 Span = tuple[int, int]
@@ -19,7 +21,8 @@ Span = tuple[int, int]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _DATE = re.compile(
-    r"(\d{4})(?:-(\d\d?)(?:-(\d\d?)(?:[T ](\d\d)(?::(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?)?\s*(Z|[+-]\d\d(?::?\d\d)?)?)?)?)?"
+    r"(\d{4})(?:-(\d\d?)(?:-(\d\d?)(?:[T ](\d\d)(?::(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?)?"
+    rf"\s*({OFFSET})?)?)?)?"
 )
 _NOW = "now"
 _STEP = re.compile(r"(?P<operator>[+\-/])(?P<count>[0-9]{0,9})(?P<unit>[yMwdhHms])")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sourcebook.errors import InvalidName
+from sourcebook.model.dates import SPACED_FORMAT
 from sourcebook.model.document import Digest
 from sourcebook.model.mapping import KEYWORD_NORMALIZER, Properties, iterate_fields
 from sourcebook.model.query import ALL_FIELD
@@ -182,6 +183,8 @@ def _translate_field(spec: dict[str, Any]) -> dict[str, Any]:
     if "fields" in spec:
         written["fields"] = translate_properties(spec["fields"])
     kind = spec.get("type")
+    if kind == "date":
+        written.setdefault("format", f"strict_date_optional_time||{SPACED_FORMAT}||epoch_millis")
     if kind == "float":
         # A fraction of 32 bits would come back as another number: 1.1 as 1.100000023841858 in a facet.
         written["type"] = "double"
