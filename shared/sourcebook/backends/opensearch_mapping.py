@@ -37,9 +37,18 @@ _MAY_BE_MALFORMED = {
     "double",
     "half_float",
     "scaled_float",
+    "float",
     "date",
     "date_nanos",
     "ip",
+}
+# What a field has unless its mapping says otherwise.
+_DEFAULTS: dict[str | None, dict[str, Any]] = {
+    **{kind: {"ignore_malformed": True} for kind in _MAY_BE_MALFORMED},
+    "date": {"ignore_malformed": True, "format": f"strict_date_optional_time||{SPACED_FORMAT}||epoch_millis"},
+    "keyword": {"ignore_above": _MAX_TERM_BYTES},
+    # Query strings reach into nested objects as well: nobody writes nested queries in a URL.
+    "nested": {"include_in_root": True},
 }
 _ANALYSIS = {
     "analyzer": {
@@ -183,19 +192,11 @@ def _translate_field(spec: dict[str, Any]) -> dict[str, Any]:
     if "fields" in spec:
         written["fields"] = translate_properties(spec["fields"])
     kind = spec.get("type")
-    if kind == "date":
-        written.setdefault("format", f"strict_date_optional_time||{SPACED_FORMAT}||epoch_millis")
+    for key, value in _DEFAULTS.get(kind, {}).items():
+        written.setdefault(key, value)
     if kind == "float":
         # A fraction of 32 bits would come back as another number: 1.1 as 1.100000023841858 in a facet.
         written["type"] = "double"
-        written.setdefault("ignore_malformed", True)
-    elif kind == "nested":
-        # Query strings reach into nested objects as well: nobody writes nested queries in a URL.
-        written.setdefault("include_in_root", True)
-    elif kind in _MAY_BE_MALFORMED:
-        written.setdefault("ignore_malformed", True)
-    elif kind == "keyword":
-        written.setdefault("ignore_above", _MAX_TERM_BYTES)
     if kind is not None and kind not in _OBJECTS and kind not in _TEXTS and spec.get("index", True) is False:
         written.setdefault("doc_values", False)
     return written
