@@ -97,6 +97,15 @@ class Settings(BaseSettings):
     )
     keep_jobs: timedelta = Field(timedelta(days=30), description="Records of finished jobs are forgotten after this.")
     request_max_bytes: int = Field(5 * MIB, ge=1024, description="Largest request body the gateway accepts.")
+    request_timeout: timedelta = Field(
+        timedelta(seconds=30),
+        gt=timedelta(0),
+        description="A client that has not sent all of its request after this time, or takes nothing of the answer for so long, "
+        "is cut off; the headers have a third of it, at most 10 seconds.",
+    )
+    max_connections: int = Field(
+        800, ge=1, description="Connections that are open at once; a new one takes the place of one that is idle."
+    )
     query_timeout: timedelta = Field(
         timedelta(seconds=10), description="A query that takes longer is answered with 503."
     )
@@ -125,6 +134,7 @@ class Settings(BaseSettings):
         "keep_jobs",
         "download_timeout",
         "query_timeout",
+        "request_timeout",
         "engine_patience",
         mode="before",
     )
