@@ -20,7 +20,7 @@ from sourcebook.cli.builds import read_build_config
 from sourcebook.cli.progress import follow_jobs
 from sourcebook.context import Context, open_context
 from sourcebook.errors import SourcebookError
-from sourcebook.hub import builds, releases, sources
+from sourcebook.hub import builds, mappings, releases, sources
 from sourcebook.model.build import Build
 from sourcebook.model.job import Job
 from sourcebook.model.notes import render_notes
@@ -61,9 +61,9 @@ async def load(context: Context, cpic: Path) -> None:
 
 async def search_names(context: Context) -> None:
     """Have words without a field name searched in the names of genes too, as `sourcebook mapping edit hgnc` does."""
-    properties = (await sources.get_mapping(context, "hgnc", "hgnc")).committed or {}
+    properties = (await mappings.get_mapping(context, "hgnc", "hgnc")).committed or {}
     searched = {key: {**properties[key], "copy_to": "all"} for key in NAMES}
-    await sources.save_mapping(context, "hgnc", "hgnc", properties | searched)
+    await mappings.save_mapping(context, "hgnc", "hgnc", properties | searched)
 
 
 async def build_and_release(context: Context) -> Job:
@@ -98,7 +98,7 @@ async def update(context: Context) -> None:
     console.print("\n[bold]CPIC publishes a new release.[/]")
     await context.catalog.put("cpic", Plugin(name="cpic", folder=str(HERE / "cpic")))
     await follow_jobs(context, [await sources.start_dump(context, "cpic")])
-    await sources.commit_mapping(context, "cpic", "cpic", new_fields_only=True)
+    await mappings.commit_mapping(context, "cpic", "cpic", new_fields_only=True)
     released = await build_and_release(context)
     name = (released.result or {})["release"]
     await releases.set_note(

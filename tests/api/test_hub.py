@@ -107,6 +107,10 @@ def test_mappings_are_read_edited_and_committed(hub: Hub, tmp_path: Path) -> Non
         mapping = Mapping(name="hgnc/hgnc", inferred={"a": {"type": "keyword"}})
         await gateway.context.catalog.put("hgnc/hgnc", mapping)
         assert (await gateway.ask("GET", url)).json()["committed"] is None
+        tried = await gateway.ask("PUT", f"{url}?dry_run=true", json={"properties": {"b": {"type": "text"}}})
+        assert (tried.json()["edit"]["added"], tried.json()["edit"]["removed"]) == (["b"], ["a"])
+        assert tried.json()["committed"] is None
+        assert (await gateway.ask("GET", url)).json()["committed"] is None
         edited = await gateway.ask("PUT", url, json={"properties": {"a": {"type": "text"}}})
         assert edited.json()["committed"]["a"]["type"] == "text"
         assert (await gateway.ask("POST", f"{url}/commit")).json()["committed"]["a"]["type"] == "keyword"

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 import pytest
 
-from sourcebook.backends import open_catalog, open_documents, open_files, open_inline_bus, open_locks
+from sourcebook.backends import open_catalog, open_documents, open_files, open_inline_bus, open_locks, open_search
 from sourcebook.context import Context
 from sourcebook.errors import SourcebookError
 from sourcebook.flow.messages import UploadDump, UploadReady
@@ -73,7 +73,7 @@ class SourceBench:
             "documents": documents,
             "files": await open_files(settings),
             "locks": await open_locks(settings),
-            "search": None,
+            "search": await open_search(settings, documents),
             "bus": open_inline_bus(),
         }
         context = Context(settings, **engines)

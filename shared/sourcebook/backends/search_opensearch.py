@@ -8,13 +8,14 @@ that died. What is where: `opensearch_server` connects and explains errors, `ope
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
 import orjson
 
+from sourcebook.backends.fitting import try_fields
 from sourcebook.backends.opensearch_answer import Answer, is_exact, read_answer, read_page, read_result
 from sourcebook.backends.opensearch_batch import SearchBatcher
 from sourcebook.backends.opensearch_mapping import (
@@ -29,10 +30,11 @@ from sourcebook.backends.opensearch_query import build_search, build_walk, read_
 from sourcebook.backends.opensearch_server import OpenSearchServer, RefusedRequest
 from sourcebook.backends.opensearch_writer import OpenSearchIndexWriter, remove_index
 from sourcebook.errors import Conflict, EngineUnavailable, MappingError, NotFound, QuerySyntaxError
+from sourcebook.model.document import Record
 from sourcebook.model.mapping import Properties
 from sourcebook.model.query import SearchRequest, SearchResult
 from sourcebook.ports.documents import DocumentStore
-from sourcebook.ports.search import IndexInfo, IndexPatcher, IndexWriter
+from sourcebook.ports.search import FieldTrial, IndexInfo, IndexPatcher, IndexWriter
 from sourcebook.settings import Settings
 
 _NOT_FOUND = 404
@@ -96,6 +98,11 @@ class OpenSearchEngine:
             yield patcher
         finally:
             await asyncio.shield(asyncio.create_task(patcher.discard()))
+
+    async def try_fields(
+        self, properties: Properties, paths: Sequence[str], records: Sequence[Record]
+    ) -> list[FieldTrial]:
+        return await asyncio.to_thread(try_fields, properties, paths, records)
 
     async def info(self, name: str) -> IndexInfo | None:
         state = await self._read_state(name)

@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sourcebook.backends.fitting import try_fields
 from sourcebook.backends.tantivy_cost import is_quick
 from sourcebook.backends.tantivy_index import MANIFEST_FILE, OpenIndex, check_index, read_manifest
 from sourcebook.backends.tantivy_patch import TantivyIndexPatcher, derive_manifest
@@ -27,7 +28,7 @@ from sourcebook.model.document import Record, read_document, record_key
 from sourcebook.model.mapping import Properties
 from sourcebook.model.query import Hit, SearchRequest, SearchResult
 from sourcebook.ports.documents import DocumentStore
-from sourcebook.ports.search import IndexInfo
+from sourcebook.ports.search import FieldTrial, IndexInfo
 from sourcebook.settings import Settings
 
 _MAX_OPEN = 64
@@ -84,6 +85,11 @@ class TantivySearchEngine:
             yield _AsyncPatcher(patcher, self._documents, manifest["collection"])
         finally:
             await asyncio.shield(asyncio.to_thread(patcher.discard))
+
+    async def try_fields(
+        self, properties: Properties, paths: Sequence[str], records: Sequence[Record]
+    ) -> list[FieldTrial]:
+        return await asyncio.to_thread(try_fields, properties, paths, records)
 
     async def info(self, name: str) -> IndexInfo | None:
         return await asyncio.to_thread(_read_info, self._folder(name))

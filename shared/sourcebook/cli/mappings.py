@@ -2,8 +2,10 @@
 
 import json
 import os
+import reprlib
 import shlex
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,11 +13,12 @@ from typing import Annotated, Any
 import typer
 
 from sourcebook.cli.sources import UploadArgument
-from sourcebook.cli.terminal import JsonOption, make_table, run_command, show
+from sourcebook.cli.terminal import JsonOption, err, make_table, run_command, show
 from sourcebook.context import Context
 from sourcebook.errors import InvalidRequest, SourcebookError
-from sourcebook.hub import sources as hub
-from sourcebook.model.mapping import Mapping, iterate_fields
+from sourcebook.hub import mappings as hub
+from sourcebook.hub.mappings import MappingEdit, SavedMapping
+from sourcebook.model.mapping import EXACT, FieldEntry, Mapping, iterate_fields
 from sourcebook.model.names import parse_upload_name
 
 app = typer.Typer(no_args_is_help=True)
@@ -64,28 +67,71 @@ def mapping_edit(
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="A JSON file with the properties, instead of $EDITOR."),
     ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Commit without asking: for scripts.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Edit the committed mapping in $EDITOR, or read it from a file."""
+    """Edit the committed mapping in $EDITOR, or read it from a file; what that changes is shown before it is committed."""
     source, uploader = parse_upload_name(upload_name)
+    answers: list[bool] = []
 
-    async def work(context: Context) -> Mapping:
+    def confirm(edit: MappingEdit) -> bool:
+        answers.append(yes or _ask(edit))
+        return answers[-1]
+
+    async def work(context: Context) -> SavedMapping:
         mapping = await hub.get_mapping(context, source, uploader)
         edited = file or _edit(mapping)
         try:
-            saved = await hub.save_mapping(context, source, uploader, _read_properties(edited))
+            saved = await hub.save_mapping(context, source, uploader, _read_properties(edited), confirm=confirm)
         except SourcebookError as error:
             # What someone typed must not be lost with a misplaced comma.
-            kept = (
-                "" if file else f" Your text is in {edited}: mend it, and `mapping edit {upload_name} --file` reads it."
-            )
-            raise type(error)(f"{error.message} The mapping is as it was.{kept}", **error.details) from error
+            raise type(error)(f"{error.message} {_tell_kept(upload_name, edited, file)}", **error.details) from error
+        if answers[-1:] == [False]:
+            raise InvalidRequest(f"Nothing was committed. {_tell_kept(upload_name, edited, file)}")
         if file is None:
             edited.unlink()
         return saved
 
     mapping = run_command(work, inline=True)
     show(mapping, as_json=as_json, table=lambda: f"The mapping of {mapping.name} is committed.")
+
+
+def _tell_kept(upload_name: str, edited: Path, file: Path | None) -> str:
+    kept = f" Your text is in {edited}: mend it, and `mapping edit {upload_name} --file` reads it."
+    return f"The mapping is as it was.{'' if file else kept}"
+
+
+def _ask(edit: MappingEdit) -> bool:
+    """Show what an edit changes, and ask whether to commit it."""
+    if not edit:
+        return True
+    err.print(
+        make_table(["field", "", "before", "now", "documents that do not fit", "for example"], _list_changes(edit))
+    )
+    if edit.tried < edit.documents and edit.misfits:
+        err.print(f"The first {edit.tried:,} of {edit.documents:,} documents were looked at.")
+    if not sys.stdin.isatty():
+        raise InvalidRequest(
+            "`mapping edit` asks before it commits, and nobody can answer here: --yes commits without asking."
+        )
+    return typer.confirm("Commit it?", err=True)
+
+
+def _list_changes(edit: MappingEdit) -> list[tuple[str, ...]]:
+    misfits = {trial.field: trial for trial in edit.misfits}
+
+    def tell(path: str) -> tuple[str, str]:
+        trial = misfits.get(path)
+        if trial is None:
+            return "", ""
+        examples = ", ".join(f"{reprlib.repr(value)} in {identifier!r}" for identifier, value in trial.examples)
+        return f"{trial.misfits:,} of {trial.documents:,}", examples
+
+    rows: list[tuple[str, ...]] = [(path, "removed", "", "cannot be searched", "", "") for path in edit.removed]
+    rows += [(path, "added", "", "", *tell(path)) for path in edit.added]
+    for path, change in edit.changed.items():
+        rows.append((path, "changed", *(_describe_spec(spec) for spec in (change.old, change.new)), *tell(path)))
+    return rows
 
 
 def _edit(mapping: Mapping) -> Path:
@@ -110,13 +156,16 @@ def _read_properties(path: Path) -> Any:
         raise InvalidRequest(f"{path} is no JSON: {error}.", file=str(path)) from error
 
 
-def _describe(field: Any) -> str:
+def _describe(field: FieldEntry | None) -> str:
     if field is None:
         return ""
-    kind = "object" if field.is_object else field.spec.get("type", "object")
-    marks = [
-        mark
-        for mark, on in (("not indexed", field.spec.get("index") is False), ("in all", "copy_to" in field.spec))
-        if on
-    ]
-    return ", ".join([kind, *marks])
+    return _describe_spec({**field.spec, **({"type": "object"} if field.is_object else {})})
+
+
+def _describe_spec(spec: dict[str, Any]) -> str:
+    marks = (
+        ("not indexed", spec.get("index") is False or spec.get("enabled") is False),
+        ("in all", "copy_to" in spec),
+        ("counted whole", EXACT in spec.get("fields", {})),
+    )
+    return ", ".join([spec.get("type", "object"), *(mark for mark, is_on in marks if is_on)])

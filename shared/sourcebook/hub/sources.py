@@ -1,4 +1,4 @@
-"""Register plugins; show sources; start dumps, uploads and inspections; read and edit mappings."""
+"""Register plugins; show sources; start dumps, uploads and inspections."""
 
 import asyncio
 from pathlib import Path
@@ -13,7 +13,7 @@ from sourcebook.logging import get_logger
 from sourcebook.model.build import Build, BuildConfig
 from sourcebook.model.dump import Dump
 from sourcebook.model.job import ACTIVE_STATES, Job
-from sourcebook.model.mapping import Mapping, Properties, add_new_fields, check_properties
+from sourcebook.model.mapping import Mapping
 from sourcebook.model.names import build_upload_name, check_name
 from sourcebook.model.source import Plugin, SourceState
 from sourcebook.model.upload import Upload
@@ -219,7 +219,7 @@ async def start_upload(
         MissingUpload: nothing was downloaded yet.
         Busy: such an upload is active.
     """
-    names = await _choose_uploaders(context, source, uploader)
+    names = await choose_uploaders(context, source, uploader)
     state = await context.catalog.get(SourceState, source)
     if state is None or state.dump is None:
         raise MissingUpload(f"Source {source!r} has no downloaded files yet: sourcebook dump {source}", source=source)
@@ -235,7 +235,7 @@ async def start_inspect(context: Context, source: str, uploader: str | None = No
         MissingUpload: it has no documents yet.
         Busy: an upload or inspection is active.
     """
-    names = await _choose_uploaders(context, source, uploader)
+    names = await choose_uploaders(context, source, uploader)
     state = await context.catalog.get(SourceState, source) or SourceState(name=source)
     missing = [name for name in names if name not in state.uploads]
     if missing:
@@ -243,56 +243,13 @@ async def start_inspect(context: Context, source: str, uploader: str | None = No
     return [await submit(context, InspectUpload(source=source, uploader=name)) for name in names]
 
 
-async def get_mapping(context: Context, source: str, uploader: str) -> Mapping:
-    """Return inferred and committed mapping of an uploader.
-
-    Raises:
-        NotFound: there is no such source or uploader, or nothing was inferred yet.
-    """
-    await _choose_uploaders(context, source, uploader)
-    name = build_upload_name(source, uploader)
-    mapping = await context.catalog.get(Mapping, name)
-    if mapping is None:
-        raise NotFound(f"{name} has no mapping yet: sourcebook upload {source}", source=source, uploader=uploader)
-    return mapping
-
-
-async def save_mapping(context: Context, source: str, uploader: str, properties: Properties) -> Mapping:
-    """Commit a mapping that a person edited; the next build uses it, and it stays when the data change.
+async def choose_uploaders(context: Context, source: str, uploader: str | None) -> list[str]:
+    """Return the names of one or all uploaders of a source.
 
     Raises:
         NotFound: there is no such source or uploader.
-        MappingError: a field's type or option is not known.
+        InvalidRequest: it only downloads.
     """
-    await get_mapping(context, source, uploader)
-    checked = check_properties(properties)
-    name = build_upload_name(source, uploader)
-
-    def change(mapping: Mapping) -> Mapping:
-        return mapping.model_copy(update={"committed": checked, "edited": checked != mapping.inferred})
-
-    return await context.catalog.update(Mapping, name, change)
-
-
-async def commit_mapping(context: Context, source: str, uploader: str, *, new_fields_only: bool = False) -> Mapping:
-    """Commit the inferred mapping: in place of the committed one, or only the fields that this does not have yet.
-
-    Without `new_fields_only` it follows the data again.
-
-    Raises:
-        NotFound: there is no such source or uploader, or nothing was inferred yet.
-    """
-
-    def commit(mapping: Mapping) -> Mapping:
-        keep = mapping.committed if new_fields_only else None
-        committed = mapping.inferred if keep is None else add_new_fields(keep, mapping.inferred)
-        return mapping.model_copy(update={"committed": committed, "edited": committed != mapping.inferred})
-
-    name = (await get_mapping(context, source, uploader)).name
-    return await context.catalog.update(Mapping, name, commit)
-
-
-async def _choose_uploaders(context: Context, source: str, uploader: str | None) -> list[str]:
     loaded = await read_manifest(context, source)
     names = [item.name for item in loaded.manifest.uploader_list]
     if not names:

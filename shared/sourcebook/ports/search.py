@@ -10,6 +10,8 @@ from sourcebook.model.document import Record
 from sourcebook.model.mapping import Properties
 from sourcebook.model.query import SearchRequest, SearchResult
 
+MAX_EXAMPLES = 5
+
 
 class IndexWriter(Protocol):
     """Fills a new index. Nothing is visible before `commit`."""
@@ -29,6 +31,27 @@ class IndexInfo(BaseModel):
     count: int
     digest: str
     properties: Properties
+
+
+class FieldTrial(BaseModel):
+    """How the values of documents fit into a field of a mapping."""
+
+    field: str
+    documents: int = 0
+    """Documents that have a value of it."""
+    misfits: int = 0
+    """Documents of which a value would not be indexed, or not as it is."""
+    examples: list[tuple[str, Any]] = []
+    """The `_id` of the first few of those, and the value."""
+
+    def plus(self, more: "FieldTrial") -> "FieldTrial":
+        """Return the sum of two trials; `more` is of documents that follow."""
+        return FieldTrial(
+            field=self.field,
+            documents=self.documents + more.documents,
+            misfits=self.misfits + more.misfits,
+            examples=(self.examples + more.examples)[:MAX_EXAMPLES],
+        )
 
 
 class IndexPatcher(Protocol):
@@ -98,6 +121,16 @@ class SearchEngine(Protocol):
             NotFound: there is no index `base`, or its collection is gone.
             IndexDamaged: someone changed `base` since it was written.
             CannotDerive: the mapping indexes a field otherwise than the base, or the base was patched too often.
+        """
+        ...
+
+    async def try_fields(
+        self, properties: Properties, paths: Sequence[str], records: Sequence[Record]
+    ) -> list[FieldTrial]:
+        """Return how documents fit into fields of a mapping, in the order of `paths`; nothing is indexed.
+
+        Raises:
+            MappingError: the engine cannot index a field so.
         """
         ...
 

@@ -219,12 +219,17 @@ def test_a_mapping_is_shown_edited_and_committed(
     ]
     file = tmp_path / "mapping.json"
     file.write_text('{"grams": {"type": "long", "index": false}}')
-    assert served("mapping", "edit", "fruit", "--file", str(file)).status == 0
+    asked = served("mapping", "edit", "fruit", "--file", str(file))
+    assert asked.status == 2
+    assert "grams" in asked.err
+    assert "--yes commits without asking" in asked.err
+    assert "long, not indexed" not in served("mapping", "show", "fruit/fruit").out
+    assert served("mapping", "edit", "fruit", "--file", str(file), "--yes").status == 0
     assert "long, not indexed" in served("mapping", "show", "fruit/fruit").out
     script = tmp_path / "editor.py"
     script.write_text('import sys; open(sys.argv[1], \'w\').write(\'{"grams": {"type": "text"}}\')')
     monkeypatch.setenv("VISUAL", f"{sys.executable} {script}")
-    assert served("mapping", "edit", "fruit").out == "The mapping of fruit/fruit is committed.\n"
+    assert served("mapping", "edit", "fruit", "--yes").out == "The mapping of fruit/fruit is committed.\n"
     assert served("mapping", "show", "fruit", "--json").json["committed"] == {"grams": {"type": "text"}}
     assert served("mapping", "commit", "fruit").status == 0
     assert served("mapping", "show", "fruit", "--json").json["committed"] == {"grams": {"type": "integer"}}

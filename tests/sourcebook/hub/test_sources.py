@@ -8,17 +8,15 @@ import pytest
 from support.context import run_in_context
 
 from sourcebook.context import Context
-from sourcebook.errors import Busy, Conflict, InvalidRequest, ManifestError, MappingError, MissingUpload, NotFound
+from sourcebook.errors import Busy, Conflict, InvalidRequest, ManifestError, MissingUpload, NotFound
 from sourcebook.hub import builds, sources
 from sourcebook.hub.jobs import cancel_job
 from sourcebook.model.build import Build, BuildConfig
 from sourcebook.model.dump import Dump
 from sourcebook.model.job import Job, JobState
-from sourcebook.model.mapping import Mapping
 from sourcebook.model.source import Plugin, SourceState
 from sourcebook.model.upload import Upload
 
-KEYWORD = {"type": "keyword"}
 MANIFEST: dict[str, Any] = {"dumper": {"data_url": "data.txt"}, "uploader": {"parser": "parser:load"}}
 
 
@@ -90,8 +88,6 @@ def test_commands_that_cannot_work_yet_say_what_is_missing(tmp_path: Path) -> No
             await sources.start_upload(context, "one", "x")
         with pytest.raises(MissingUpload, match="sourcebook upload one"):
             await sources.start_inspect(context, "one")
-        with pytest.raises(NotFound, match="no mapping yet"):
-            await sources.get_mapping(context, "one", "one")
 
     run_in_context(tmp_path / "home", scenario)
 
@@ -110,28 +106,6 @@ def test_a_source_with_an_active_job_is_busy_and_stays(tmp_path: Path) -> None:
         await builds.put_build_config(context, config)
         with pytest.raises(Conflict, match="'c' names 'one'"):
             await sources.remove_plugin(context, "one")
-
-    run_in_context(tmp_path / "home", scenario)
-
-
-def test_a_mapping_is_committed_and_edited(tmp_path: Path) -> None:
-    inferred = {"a": {"type": "keyword"}}
-
-    async def scenario(context: Context) -> None:
-        await sources.add_plugin(context, write_plugin(tmp_path / "one"))
-        await context.catalog.put("one/one", Mapping(name="one/one", inferred=inferred))
-        assert (await sources.commit_mapping(context, "one", "one")).committed == inferred
-        edited = {"a": {"type": "text", "copy_to": "all"}}
-        assert (await sources.save_mapping(context, "one", "one", edited)).committed == edited
-        await context.catalog.put(
-            "one/one", Mapping(name="one/one", inferred=inferred | {"b": KEYWORD}, committed=edited)
-        )
-        added = await sources.commit_mapping(context, "one", "one", new_fields_only=True)
-        assert added.committed == {**edited, "b": KEYWORD}
-        edited = added.committed
-        with pytest.raises((MappingError, InvalidRequest), match="strnig"):
-            await sources.save_mapping(context, "one", "one", {"a": {"type": "strnig"}})
-        assert (await sources.get_mapping(context, "one", "one")).committed == edited
 
     run_in_context(tmp_path / "home", scenario)
 

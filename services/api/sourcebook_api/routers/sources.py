@@ -2,13 +2,11 @@
 
 from fastapi import APIRouter, Response
 
+from sourcebook.hub.mappings import SavedMapping, commit_mapping, get_mapping, save_mapping
 from sourcebook.hub.sources import (
     SourceView,
-    commit_mapping,
-    get_mapping,
     get_source,
     list_sources,
-    save_mapping,
     start_dump,
     start_inspect,
     start_upload,
@@ -90,9 +88,14 @@ async def read_mapping(context: Engines, name: str, uploader: str) -> Mapping:
 
 
 @router.put("/{name}/mappings/{uploader}")
-async def edit_mapping(context: Engines, name: str, uploader: str, mapping: EditedMapping) -> Mapping:
-    """Commit an edited mapping; the next build uses it."""
-    return await save_mapping(context, name, uploader, mapping.properties)
+async def edit_mapping(
+    context: Engines, name: str, uploader: str, mapping: EditedMapping, *, dry_run: bool = False
+) -> SavedMapping:
+    """Commit an edited mapping, which the next build uses; `edit` says what changed and which documents do not fit.
+
+    A type into which no document fits is refused. With `dry_run`, nothing is committed.
+    """
+    return await save_mapping(context, name, uploader, mapping.properties, confirm=lambda _edit: not dry_run)
 
 
 @router.post("/{name}/mappings/{uploader}/commit")
