@@ -1,5 +1,6 @@
 """Builds: order, root rules, mappings, metadata, and what a build refuses."""
 
+import tracemalloc
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 from support.context import run_in_context
 
 from sourcebook.context import Context
-from sourcebook.errors import InvalidRequest, MappingError, MissingUpload, NotFound, VerificationFailed
+from sourcebook.errors import InvalidRequest, MappingError, MissingUpload, NotFound, StoreDamaged, VerificationFailed
 from sourcebook.flow.messages import BuildDocuments, BuildReady
 from sourcebook.model.build import Build, BuildConfig
 from sourcebook.model.document import make_record, read_document
@@ -16,6 +17,7 @@ from sourcebook.model.job import Job
 from sourcebook.model.mapping import Mapping, Properties
 from sourcebook.model.source import Plugin, SourceState
 from sourcebook.model.upload import Upload
+from sourcebook.ports.documents import BATCH_BYTES
 from sourcebook.worker import JobRun
 from sourcebook_builder.build import build_documents
 
@@ -235,3 +237,35 @@ def test_the_collection_of_a_build_that_died_before_its_record_is_removed(tmp_pa
         assert await context.documents.names() == ["build~c~jobc_1", "build~other~1", "upload~a.a~1"]
 
     play(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("builder", ["merge", "link"])
+def test_a_damaged_upload_is_not_built_from(tmp_path: Path, builder: str) -> None:
+    async def scenario(context: Context) -> None:
+        await add_upload(context, "a", {f"id{number}": {"v": "x"} for number in range(20)})
+        path = tmp_path / "documents" / "upload~a.a~1" / "data.mdb"
+        path.write_bytes(path.read_bytes().replace(b'"v":"x"', b'"v":"y"', 1))
+        with pytest.raises(StoreDamaged, match=r"a/a are damaged.*sourcebook upload a/a"):
+            await build(context, sources=["a"], builder=builder)
+        assert await context.catalog.find(Build) == []
+
+    play(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("merge", [False, True], ids=["overwrite", "deep"])
+def test_large_documents_are_held_a_few_at_a_time(tmp_path: Path, merge: bool) -> None:
+    large = {f"id{number:02}": {"v": "x" * 1_000_000} for number in range(48)}
+
+    async def scenario(context: Context) -> None:
+        for name in ("a", "b"):
+            await add_upload(context, name, {key: {f"v{name}": body["v"]} for key, body in large.items()}, merge=merge)
+        tracemalloc.start()
+        try:
+            ready = await build(context, sources=["a", "b"])
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert ready.count == len(large)
+        assert peak < 10 * BATCH_BYTES  # blocks of 96 MB would be held, and as much again that is merged of them
+
+    run_in_context(tmp_path, scenario)

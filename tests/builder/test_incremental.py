@@ -222,6 +222,17 @@ async def exchange_base(context: Context) -> dict[str, Any]:
     return {}
 
 
+async def rot_base(context: Context) -> dict[str, Any]:
+    await change_a_little(context)
+    made = await context.catalog.get(Build, "c_1")
+    assert made is not None
+    path = context.settings.home / "documents" / made.collection / "data.mdb"
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b'"v":', b'"w":', 1))
+    assert path.read_bytes() != data
+    return {}
+
+
 async def remove_base(context: Context) -> dict[str, Any]:
     await context.catalog.delete(Build, "c_1")
     return {}
@@ -270,6 +281,7 @@ EVENTS: list[tuple[Event, str]] = [
     (change_rules, "merged by another version of Sourcebook"),
     (lose_base, "The documents of c_1 are gone"),
     (exchange_base, "are not what its record says"),
+    (rot_base, "The documents of c_1 are damaged"),
     (remove_base, "There is no earlier build"),
     (lose_changes, "changes of a source are damaged"),
     (damage_changes, "changes of a source are damaged"),

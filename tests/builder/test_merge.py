@@ -104,3 +104,30 @@ def test_two_documents_of_one_id(merge: Any, expected: dict[str, Any]) -> None:
     earlier = make_record({"_id": "a", "list": [1], "object": {"x": 1}})[1]
     later = make_record({"_id": "a", "list": [2], "object": {"y": 2}})[1]
     assert read_document((b"a", merge(earlier, later))) == expected
+
+
+def test_a_step_touches_only_the_sources_that_have_something_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    touched = 0
+    take = MergeSource.take_until
+
+    def count(self: MergeSource, key: bytes) -> list[Record]:
+        nonlocal touched
+        touched += 1
+        return take(self, key)
+
+    monkeypatch.setattr(MergeSource, "take_until", count)
+    many = [{f"{number:03}-{n}": {} for n in range(20)} for number in range(300)]
+    records = merge_all([MergeSource(str(number), stream(docs, 5)) for number, docs in enumerate(many)])
+    assert [key.decode() for key, _ in records] == sorted(key for docs in many for key in docs)
+    assert touched <= 300 * 4  # the blocks: in each step every source was touched once
+
+
+def test_many_sources_that_share_all_their_ids_are_merged_in_their_order() -> None:
+    ids = [f"id{number:02}" for number in range(30)]
+    sources = [
+        MergeSource(str(place), stream({item: {f"k{place}": 1, "last": place} for item in ids}, 1 + place % 7))
+        for place in range(50)
+    ]
+    records = merge_all(sources)
+    expected = {**{f"k{place}": 1 for place in range(50)}, "last": 49}
+    assert records == [make_record({"_id": item, **expected}) for item in ids]

@@ -8,7 +8,7 @@ import pytest
 from support.context import run_in_context
 
 from sourcebook.context import Context
-from sourcebook.errors import NotFound, VerificationFailed
+from sourcebook.errors import NotFound, StoreDamaged, VerificationFailed
 from sourcebook.flow.messages import IndexBuild, IndexReady
 from sourcebook.hub.apis import get_api, rollback
 from sourcebook.model.build import Build
@@ -139,5 +139,19 @@ def test_leftovers_are_removed_but_not_those_of_active_jobs(tmp_path: Path) -> N
         assert await drop_unused_indices(context) == ["c~c_1~dead"]
         assert await context.search.names() == ["c~c_1~alive"]
         assert await context.catalog.find(Api) == []
+
+    play(tmp_path, scenario)
+
+
+def test_a_damaged_build_is_not_served(tmp_path: Path) -> None:
+    async def scenario(context: Context) -> None:
+        await add_build(context, "c_1")
+        await index(context, "c_1")
+        build = await add_build(context, "c_2")
+        path = tmp_path / "documents" / build.collection / "data.mdb"
+        path.write_bytes(path.read_bytes().replace(b'"word":"c_2"', b'"word":"c_3"', 1))
+        with pytest.raises(StoreDamaged, match="'build~c~c_2' is damaged"):
+            await index(context, "c_2")
+        assert await found(context) == (10, "c_1")
 
     play(tmp_path, scenario)

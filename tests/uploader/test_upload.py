@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from sourcebook.backends.lmdb_writer import LmdbWriter
 from sourcebook.errors import (
     DuplicateId,
     MappingError,
@@ -18,12 +19,16 @@ from sourcebook.model.build import Build
 from sourcebook.model.mapping import Mapping
 from sourcebook.model.source import SourceState
 from sourcebook.model.upload import Upload
+from sourcebook.ports.documents import BATCH_BYTES
 from sourcebook_uploader.tasks import inspect, upload
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from conftest import SourceBench
 
     from sourcebook.context import Context
+    from sourcebook.model.document import Record
 
 THREE = """
     def load_data(data_folder):
@@ -275,6 +280,48 @@ def test_an_equal_upload_keeps_the_collection_and_takes_the_release(bench: Sourc
         assert await context.documents.names() == [forced.record.collection]
 
     bench.run(again)
+
+
+@pytest.mark.parametrize("is_cut", [False, True], ids=["rotten", "cut"])
+def test_an_equal_upload_replaces_a_collection_that_is_damaged(bench: SourceBench, is_cut: bool) -> None:
+    bench.write(THREE)
+    first = bench.upload_once()
+
+    async def again(context: Context) -> None:
+        path = context.settings.home / "documents" / first.record.collection / "data.mdb"
+        data = path.read_bytes()
+        path.write_bytes(data[: len(data) // 2] if is_cut else data.replace(b'"n":2', b'"n":5'))
+        second = await bench.upload(context)
+        assert not second.message.unchanged
+        assert second.documents == first.documents
+        assert await context.documents.names() == [second.record.collection]
+
+    bench.run(again)
+
+
+def test_large_documents_are_written_in_batches_that_are_bounded_by_bytes(bench: SourceBench) -> None:
+    bench.write("""
+        def load_data(data_folder):
+            for number in range(40):
+                yield {"_id": f"{number:02}", "text": "x" * (1_000_000 if number % 3 else 10)}
+    """)
+    written: list[int] = []
+
+    async def scenario(context: Context) -> None:
+        write = LmdbWriter.write
+
+        async def count(self: LmdbWriter, records: Sequence[Record]) -> None:
+            written.append(sum(len(value) for _, value in records))
+            await write(self, records)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(LmdbWriter, "write", count)
+            outcome = await bench.upload(context)
+        assert len(outcome.documents) == 40
+
+    bench.run(scenario)
+    assert len(written) >= 4
+    assert max(written) <= BATCH_BYTES
 
 
 def test_a_changed_upload_replaces_the_collection(bench: SourceBench) -> None:

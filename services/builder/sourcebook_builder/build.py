@@ -11,6 +11,7 @@ from sourcebook.errors import (
     InvalidRequest,
     MappingError,
     NotFound,
+    StoreDamaged,
     VerificationFailed,
 )
 from sourcebook.flow.messages import BuildDocuments, BuildReady
@@ -26,7 +27,7 @@ from sourcebook_builder.incremental import DroppedDocuments, merge_changes
 from sourcebook_builder.merge import MERGE_RULES
 from sourcebook_builder.metadata import describe_build
 from sourcebook_builder.plan import Plan, describe_inputs, plan_build
-from sourcebook_builder.ranges import merge_documents
+from sourcebook_builder.ranges import check_uploads, merge_documents
 from sourcebook_builder.select import ChosenUpload, select_uploads
 
 
@@ -38,6 +39,7 @@ async def build_documents(context: Context, run: JobRun, command: BuildDocuments
         MissingUpload: a source has no documents.
         MappingError: two sources give a field types that cannot be one.
         VerificationFailed: no document is left.
+        StoreDamaged: the documents of a source are not what was written.
     """
     started = time.time()
     config = await context.catalog.get(BuildConfig, command.config)
@@ -147,8 +149,14 @@ async def _merge_changes(context: Context, run: JobRun, name: str, base: Build, 
         merged = await merge_changes(context, run, name, base, plan)
     except DamagedChanges as error:
         reason = f"The changes of a source are damaged: {error.message}"
-        return await _merge_all(context, run, name, [chain.item for chain in plan.chains], reason)
-    return _Merged(merged.info, merged.dropped, plan.reason, base, plan.folders)
+    except StoreDamaged as error:
+        if error.details.get("collection") != base.collection:
+            raise
+        reason = f"The documents of {base.name} are damaged: {error.details.get('problem')}."
+        run.warn(f"{reason} The build merges everything anew.")
+    else:
+        return _Merged(merged.info, merged.dropped, plan.reason, base, plan.folders)
+    return await _merge_all(context, run, name, [chain.item for chain in plan.chains], reason)
 
 
 async def _committed_mappings(context: Context, chosen: list[ChosenUpload]) -> dict[str, Properties]:
@@ -176,6 +184,7 @@ async def _link(context: Context, config: BuildConfig, chosen: list[ChosenUpload
     info = await context.documents.info(chosen[0].upload.collection)
     if info is None:
         raise _replaced(chosen[0].name)
+    await check_uploads(context, chosen)
     return info
 
 

@@ -18,7 +18,7 @@ from sourcebook.hub.changes import read_changed_ids, read_id
 from sourcebook.model.build import Build
 from sourcebook.model.change import ChangeKind
 from sourcebook.model.document import Record, content_hash, record_key
-from sourcebook.ports.documents import CollectionInfo
+from sourcebook.ports.documents import BATCH_BYTES, CollectionInfo, get_from_each
 from sourcebook.worker import JobRun
 from sourcebook_builder.merge import MAX_EXAMPLES, MergeSource, merge_sources
 from sourcebook_builder.plan import Chain, Plan
@@ -68,13 +68,15 @@ async def merge_changes(context: Context, run: JobRun, name: str, base: Build, p
     changed, done = iterate_changed(plan.chains), 0
     size = context.settings.batch_documents
     async with context.documents.derive(name, base.collection) as patcher:
-        while block := await asyncio.to_thread(lambda: list(islice(changed, size))):
-            merged = await _merge_block(context, base, plan.chains, block, dropped)
-            await patcher.put(merged)
-            kept = {key for key, _ in merged}
-            await patcher.delete([document.key for document in block if document.key not in kept])
-            done += len(block)
-            await run.progress("merge changes", done, total, "documents")
+        while rest := await asyncio.to_thread(lambda: list(islice(changed, size))):
+            while rest:
+                block, merged = await _merge_block(context, base, plan.chains, rest, dropped)
+                await patcher.put(merged)
+                kept = {key for key, _ in merged}
+                await patcher.delete([document.key for document in block if document.key not in kept])
+                rest = rest[len(block) :]
+                done += len(block)
+                await run.progress("merge changes", done, total, "documents")
         info = await patcher.commit()
     for chain in plan.chains:
         told = dropped.get(chain.item.name)
@@ -105,11 +107,14 @@ async def _merge_block(
     context: Context,
     base: Build,
     chains: Sequence[Chain],
-    block: Sequence[ChangedDocument],
+    changed: Sequence[ChangedDocument],
     dropped: dict[str, DroppedDocuments],
-) -> list[Record]:
-    ids = [document.id for document in block]
-    found = [await context.documents.get_many(chain.item.upload.collection, ids) for chain in chains]
+) -> tuple[Sequence[ChangedDocument], list[Record]]:
+    """Merge as many of the first changed documents as fit into memory; return these, and what became of them."""
+    collections = [chain.item.upload.collection for chain in chains]
+    ids = [document.id for document in changed]
+    *found, before = await get_from_each(context.documents, [*collections, base.collection], ids)
+    block, ids = changed[: len(before)], ids[: len(before)]
     sources = [
         MergeSource(
             chain.item.name,
@@ -121,12 +126,11 @@ async def _merge_block(
     ]
     merged = [record async for batch in merge_sources(sources) for record in batch]
     if dropped:
-        before = await context.documents.get_many(base.collection, ids)
         was_absent = [body is None for body in before]
         for place, source in enumerate(sources):
             if source.name in dropped:
                 _update_dropped(dropped[source.name], source, _had_before(place, block, found[place]), was_absent, ids)
-    return merged
+    return block, merged
 
 
 async def _once(block: Sequence[ChangedDocument], bodies: Sequence[bytes | None]) -> AsyncIterator[list[Record]]:
@@ -179,7 +183,9 @@ async def _find_dropped(context: Context, chain: Chain, name: str, after: bytes)
     size = context.settings.batch_documents
     async for batch in context.documents.scan(chain.item.upload.collection, start=after + b"\0", size=size):
         ids = [read_id(record) for record in batch]
-        bodies = await context.documents.get_many(name, ids)
-        for document_id, body in zip(ids, bodies, strict=True):
-            if body is None:
-                yield document_id
+        while ids:
+            bodies = await context.documents.get_many(name, ids, max_bytes=BATCH_BYTES)
+            for document_id, body in zip(ids, bodies, strict=False):
+                if body is None:
+                    yield document_id
+            ids = ids[len(bodies) :]

@@ -7,14 +7,13 @@ and digest that its publisher states. The build is visible when all agree; the A
 import asyncio
 import shutil
 import time
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sourcebook.context import Context
 from sourcebook.errors import Conflict, DamagedRelease, EngineUnavailable, InvalidName, NotFound
 from sourcebook.flow.messages import InstallRelease, ReleaseInstalled
-from sourcebook.hub.changes import apply_change, read_changes, write_metadata
+from sourcebook.hub.changes import apply_change, read_change_batches, write_metadata
 from sourcebook.hub.changes import read_metadata as read_metadata_file
 from sourcebook.model.build import Build, BuildConfig
 from sourcebook.model.change import Change, ChangeKind, ChangesMetadata
@@ -31,7 +30,7 @@ from sourcebook.model.published import (
 )
 from sourcebook.model.release import Api, Release
 from sourcebook.model.remote import Remote
-from sourcebook.ports.documents import CollectionInfo, CollectionPatcher, CollectionWriter
+from sourcebook.ports.documents import BATCH_BYTES, CollectionInfo, CollectionPatcher, CollectionWriter
 from sourcebook.worker import JobRun
 from sourcebook_builder.address import Address, fetch_file, open_address
 from sourcebook_builder.catalogue import read_latest, read_metadata, read_versions
@@ -240,10 +239,10 @@ async def _install_changes(job: _Job, version: PublishedVersion, folder: Path, *
     for file in metadata.files:
         await asyncio.to_thread(job.budget.check_file, folder / file.name)
     await asyncio.to_thread((folder / METADATA_FILE).write_bytes, data)
-    changes = read_changes(folder, metadata=metadata)
-    done, size = 0, job.context.settings.batch_documents
+    batches = read_change_batches(folder, metadata, size=job.context.settings.batch_documents)
+    done = 0
     async with job.context.documents.derive(name, base) as patcher:
-        while batch := await asyncio.to_thread(lambda: list(islice(changes, size))):
+        while batch := await asyncio.to_thread(next, batches, None):
             await _patch(job.context, patcher, base, batch)
             done += len(batch)
             await job.run.progress("install changes", done, metadata.counts.total, "documents")
@@ -256,11 +255,19 @@ async def _patch(context: Context, patcher: CollectionPatcher, base: str, batch:
     for change in batch:
         if len(change.id.encode()) > MAX_ID_BYTES:
             raise DamagedRelease(f"The change of {change.id[:100]!r} has an _id of more than {MAX_ID_BYTES} bytes.")
-    patched = [change.id for change in batch if change.patch is not None]
-    old = dict(zip(patched, await context.documents.get_many(base, patched), strict=True))
-    records = await asyncio.to_thread(lambda: [apply_change(change, old.get(change.id)) for change in batch])
-    await patcher.put([record for record in records if record is not None])
+    whole = [change for change in batch if change.patch is None]
+    await _put(patcher, whole, [None] * len(whole))
+    patched = [change for change in batch if change.patch is not None]
+    while patched:
+        old = await context.documents.get_many(base, [change.id for change in patched], max_bytes=BATCH_BYTES)
+        await _put(patcher, patched[: len(old)], old)
+        patched = patched[len(old) :]
     await patcher.delete([record_key(change.id) for change in batch if change.op is ChangeKind.DELETE])
+
+
+async def _put(patcher: CollectionPatcher, changes: list[Change], old: list[bytes | None]) -> None:
+    records = await asyncio.to_thread(lambda: list(map(apply_change, changes, old)))
+    await patcher.put([record for record in records if record is not None])
 
 
 async def _check_content(job: _Job, info: CollectionInfo, version: PublishedVersion) -> None:

@@ -1,13 +1,19 @@
 """Merge sorted streams of records by key. Pure: bytes in, bytes out, memory of one block a source.
 
+A step merges what lies before the first end of a block, and touches only the sources that have something there: two heaps know
+them. So the work follows the documents, however many sources there are.
+
 Most ids of most sources need no merging, so their bytes pass through as they are. Where sources share an id, only the root
 level is decoded: the values below stay the bytes that they are.
 """
 
+import asyncio
 import re
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -26,6 +32,7 @@ _ABSENT = msgspec.Raw()
 _MAX_KEYS = 256  # a struct has a place for each key that it knows, also in documents without it
 _must_be_escaped = re.compile(r'["\\\x00-\x1f]').search  # in JSON; a struct cannot have such keys
 MAX_EXAMPLES = 10
+_key = itemgetter(0)
 
 
 @dataclass(slots=True)
@@ -40,34 +47,38 @@ class MergeSource:
     dropped: int = 0
     dropped_examples: list[str] = field(default_factory=list)
     _block: list[Record] = field(default_factory=list)
-    _is_finished: bool = False
+    _position: int = 0
     _merge: Callable[[bytes, bytes], bytes] = field(init=False)
 
     def __post_init__(self) -> None:
         self._merge = merge_deeply if self.merges_deeply else RootKeys().overwrite
 
-    async def fill(self) -> None:
-        """Read the next block if there is none."""
-        while not self._block and not self._is_finished:
-            try:
-                self._block = await anext(self.batches)
-                self.read += len(self._block)
-            except StopAsyncIteration:
-                self._is_finished = True
+    async def fill(self) -> bool:
+        """Read the next block, after the one before was taken; return False at the end."""
+        self._block, self._position = [], 0
+        async for block in self.batches:
+            if block:
+                self._block = block
+                self.read += len(block)
+                return True
+        return False
 
     @property
-    def last_key(self) -> bytes | None:
-        """The key up to which this source is known, or None after its end."""
-        return self._block[-1][0] if self._block else None
+    def first_key(self) -> bytes | None:
+        """The key of the next record of the block, or None if all was taken."""
+        return self._block[self._position][0] if self._position < len(self._block) else None
+
+    @property
+    def last_key(self) -> bytes:
+        """The key up to which this source is known."""
+        return self._block[-1][0]
 
     def take_until(self, key: bytes) -> list[Record]:
-        """Remove and return the records with keys up to and including `key`."""
-        if self._block and self._block[-1][0] <= key:
-            taken, self._block = self._block, []
-            return taken
-        cut = bisect_right(self._block, key, key=lambda record: record[0])
-        taken, self._block = self._block[:cut], self._block[cut:]
-        return taken
+        """Take the records with keys up to and including `key`."""
+        start, self._position = self._position, bisect_right(self._block, key, self._position, key=_key)
+        if start == 0 and self._position == len(self._block):
+            return self._block
+        return self._block[start : self._position]
 
     def merge_into(self, merged: dict[bytes, bytes], records: list[Record]) -> list[Record]:
         """Merge the records whose key is in `merged`; return the others."""
@@ -96,25 +107,66 @@ async def merge_sources(sources: list[MergeSource]) -> AsyncIterator[list[Record
     Later sources overwrite the root keys of earlier ones, or are merged in deeply if they ask for it. Sources whose documents
     create ids (roots) must come before those whose documents do not.
     """
+    known = _KnownBlocks(sources)
+    empty = list(range(len(sources)))
     while True:
-        for source in sources:
-            await source.fill()
-        last_keys = [key for source in sources if (key := source.last_key) is not None]
-        if not last_keys:
+        for place in empty:
+            if await sources[place].fill():
+                known.add(place)
+        if known.is_empty:
             return
-        # Up to the smallest of the blocks' last keys every source is known completely.
-        boundary = min(last_keys)
-        merged = _merge_blocks([(source, source.take_until(boundary)) for source in sources])
+        blocks, empty = known.take()
+        # Where sources meet, documents are decoded: for some of them that takes long.
+        merged = await asyncio.to_thread(_merge_blocks, blocks) if len(blocks) > 1 else _merge_blocks(blocks)
         if merged:
             yield merged
+
+
+class _KnownBlocks:
+    """The blocks that are read and not yet merged, by their first key and by their last."""
+
+    def __init__(self, sources: list[MergeSource]) -> None:
+        self._sources = sources
+        self._firsts: list[tuple[bytes, int]] = []
+        self._ends: list[tuple[bytes, int]] = []
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether all was merged."""
+        return not self._ends
+
+    def add(self, place: int) -> None:
+        """Take up the new block of the source at a place."""
+        source = self._sources[place]
+        if source.first_key is not None:
+            heappush(self._firsts, (source.first_key, place))
+            heappush(self._ends, (source.last_key, place))
+
+    def take(self) -> tuple[list[tuple[MergeSource, list[Record]]], list[int]]:
+        """Take what lies up to the smallest of the blocks' last keys, up to which every source is known completely.
+
+        Returns:
+            The sources that have something there, in their order, with their records; and the places of blocks that are used up.
+        """
+        boundary = self._ends[0][0]
+        empty = []
+        while self._ends and self._ends[0][0] == boundary:
+            empty.append(heappop(self._ends)[1])
+        places = []
+        while self._firsts and self._firsts[0][0] <= boundary:
+            places.append(heappop(self._firsts)[1])
+        blocks = [(self._sources[place], self._sources[place].take_until(boundary)) for place in sorted(places)]
+        for place in places:
+            first = self._sources[place].first_key
+            if first is not None:
+                heappush(self._firsts, (first, place))
+        return blocks, empty
 
 
 def _merge_blocks(blocks: list[tuple[MergeSource, list[Record]]]) -> list[Record]:
     merged: dict[bytes, bytes] = {}
     is_sorted = True
     for source, records in blocks:
-        if not records:
-            continue
         if not merged:
             if source.is_root:
                 merged = dict(records)

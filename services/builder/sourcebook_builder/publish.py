@@ -205,6 +205,7 @@ async def _publish_documents(job: _Job, folder: str) -> list[SnapshotFile]:
     digest = Digest()
     files: list[SnapshotFile] = []
     writer: DocumentsWriter | None = None
+    await job.context.documents.check(build.collection)
     try:
         async for batch in job.context.documents.scan(build.collection, size=job.context.settings.batch_documents):
             if writer is None:

@@ -7,14 +7,14 @@ from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple
 
 from sourcebook.context import Context
-from sourcebook.errors import NotFound
+from sourcebook.errors import NotFound, StoreDamaged
 from sourcebook.flow.messages import MergeRange, RangeMerged
 from sourcebook.model.document import Record
 from sourcebook.model.job import Job
 from sourcebook.model.names import build_part_collection_name
 from sourcebook.model.upload import Upload
 from sourcebook.parts import run_parts
-from sourcebook.ports.documents import CollectionInfo
+from sourcebook.ports.documents import BATCH_BYTES, CollectionInfo
 from sourcebook.worker import JobRun
 from sourcebook_builder.incremental import DroppedDocuments
 from sourcebook_builder.merge import MAX_EXAMPLES, MergeSource, merge_sources
@@ -22,6 +22,7 @@ from sourcebook_builder.plan import describe_inputs
 from sourcebook_builder.select import ChosenUpload
 
 _SAMPLES = 32  # keys that are looked at for each range: ranges differ by a few percent
+_MERGE_BYTES = 4 * BATCH_BYTES  # what the blocks of all sources have together
 _KEY_TEXT = "latin-1"  # one character for each byte
 
 
@@ -37,7 +38,9 @@ async def merge_documents(context: Context, run: JobRun, name: str, chosen: list
 
     Raises:
         NotFound: the collection of a source is gone.
+        StoreDamaged: the documents of a source are not what was written.
     """
+    await check_uploads(context, chosen)
     boundaries = await _choose_boundaries(context, chosen)
     if not boundaries:
         return await _merge(context, run, name, chosen)
@@ -49,6 +52,24 @@ async def merge_documents(context: Context, run: JobRun, name: str, chosen: list
     parts = await run_parts(context, run, commands, step="merge", total=_count(chosen))
     info = await context.documents.join(name, [build_part_collection_name(part.id) for part in parts])
     return MergedDocuments(info, _sum_dropped(chosen, parts))
+
+
+async def check_uploads(context: Context, chosen: list[ChosenUpload]) -> None:
+    """Make sure that the uploads are what was written.
+
+    Raises:
+        NotFound: the collection of a source is gone.
+        StoreDamaged: its documents are not what was written.
+    """
+    for item in chosen:
+        try:
+            await context.documents.check(item.upload.collection)
+        except StoreDamaged as error:
+            raise StoreDamaged(
+                f"The documents of {item.name} are damaged: {error.details.get('problem')}. Upload them again: "
+                f"sourcebook upload {item.name}",
+                **{**error.details, "upload": item.name},
+            ) from error
 
 
 async def merge_range(context: Context, run: JobRun, command: MergeRange) -> RangeMerged:
@@ -101,7 +122,8 @@ async def _merge(
     start: bytes | None = None,
     stop: bytes | None = None,
 ) -> MergedDocuments:
-    sources = [_open_source(context, item, start, stop) for item in chosen]
+    max_bytes = min(BATCH_BYTES, _MERGE_BYTES // len(chosen))
+    sources = [_open_source(context, item, start, stop, max_bytes=max_bytes) for item in chosen]
     total = _count(chosen) if start is stop is None else None
     async with context.documents.create(name) as writer:
         async for batch in _reported(run, sources, total):
@@ -113,9 +135,11 @@ async def _merge(
     return MergedDocuments(info, dropped)
 
 
-def _open_source(context: Context, item: ChosenUpload, start: bytes | None, stop: bytes | None) -> MergeSource:
+def _open_source(
+    context: Context, item: ChosenUpload, start: bytes | None, stop: bytes | None, *, max_bytes: int
+) -> MergeSource:
     size = context.settings.batch_documents
-    batches = context.documents.scan(item.upload.collection, start=start, stop=stop, size=size)
+    batches = context.documents.scan(item.upload.collection, start=start, stop=stop, size=size, max_bytes=max_bytes)
     return MergeSource(item.name, batches, is_root=item.is_root, merges_deeply=item.upload.merge)
 
 

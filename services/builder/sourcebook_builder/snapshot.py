@@ -19,6 +19,7 @@ from sourcebook.model.document import (
 )
 from sourcebook.model.mapping import Properties
 from sourcebook.model.published import MAPPING_FILE, SnapshotFile
+from sourcebook.ports.documents import BATCH_BYTES
 
 FILE_BYTES = 100_000_000  # of documents, before compression
 _READ_BYTES = 1 << 20
@@ -122,20 +123,23 @@ class UnpackBudget:
 
 
 def read_documents(path: Path, budget: UnpackBudget, *, size: int) -> Iterator[list[Record]]:
-    """Yield the records of a file of documents, in lists of at most `size`; each is what this machine would have stored.
+    """Yield the records of a file of documents, in lists of at most `size` and about `BATCH_BYTES`.
+
+    Each is what this machine would have stored.
 
     Raises:
         DamagedRelease: it cannot be unpacked, or a line is no document in canonical JSON.
     """
     batch: list[Record] = []
-    number = 0
+    number = used = 0
     with path.open("rb") as source:
         for line in _lines(source, path.name, budget):
             number += 1
+            used += len(line)
             batch.append(_read_document(line, f"{path.name}, line {number}"))
-            if len(batch) >= size:
+            if len(batch) >= size or used >= BATCH_BYTES:
                 yield batch
-                batch = []
+                batch, used = [], 0
     if batch:
         yield batch
 

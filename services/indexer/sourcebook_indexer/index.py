@@ -21,6 +21,7 @@ async def index_build(context: Context, run: JobRun, command: IndexBuild) -> Ind
         Conflict: it is archived.
         MappingError: the engine cannot index a field as the mapping says.
         VerificationFailed: the index is not complete; the API keeps its release.
+        StoreDamaged: the documents of the build are not what was written.
     """
     build = await find_build(context, command.build)
     base = await find_base(context, command.api)
@@ -74,6 +75,7 @@ def describe_release(release: Release, api: str) -> IndexReady:
 async def _write_index(context: Context, run: JobRun, index: str, build: Build) -> None:
     settings = build.index_settings.model_dump()
     done = 0
+    await context.documents.check(build.collection)  # what is damaged must not be served
     async with context.search.create(
         index, collection=build.collection, properties=build.mapping, settings=settings
     ) as writer:

@@ -15,6 +15,7 @@ from sourcebook.model.build import Build
 from sourcebook.model.change import ChangeKind
 from sourcebook.model.document import Record, content_hash, record_key
 from sourcebook.model.release import Release
+from sourcebook.ports.documents import BATCH_BYTES
 from sourcebook.worker import JobRun
 from sourcebook_indexer.index import describe_release, find_build, release_in_full, verify_and_switch
 from sourcebook_indexer.rollover import build_index_name
@@ -83,7 +84,8 @@ async def _derive_index(
         index, base=base.index, collection=build.collection, properties=build.mapping
     ) as patcher:
         async for batch in _read_batches(context, folder):
-            await patcher.put(await _read_records(context, build, batch.put))
+            async for records in _read_records(context, build, batch.put):
+                await patcher.put(records)
             await patcher.delete(batch.delete)
             done += len(batch.put) + len(batch.delete)
             await run.progress("apply", done, total, "documents")
@@ -113,16 +115,19 @@ def _read_keys(folder: ChangesFolder) -> set[bytes]:
     return {record_key(change.id) for change in read_changed_ids(folder.path, folder.metadata)}
 
 
-async def _read_records(context: Context, build: Build, ids: list[str]) -> list[Record]:
-    bodies = await context.documents.get_many(build.collection, ids)
-    records = []
-    for document_id, body in zip(ids, bodies, strict=True):
-        if body is None:
-            raise VerificationFailed(
-                f"The changes name a document {document_id!r} that build {build.name} does not have.", id=document_id
-            )
-        records.append((record_key(document_id), content_hash(body) + body))
-    return records
+async def _read_records(context: Context, build: Build, ids: list[str]) -> AsyncIterator[list[Record]]:
+    while ids:
+        bodies = await context.documents.get_many(build.collection, ids, max_bytes=BATCH_BYTES)
+        records = []
+        for document_id, body in zip(ids, bodies, strict=False):
+            if body is None:
+                raise VerificationFailed(
+                    f"The changes name a document {document_id!r} that build {build.name} does not have.",
+                    id=document_id,
+                )
+            records.append((record_key(document_id), content_hash(body) + body))
+        yield records
+        ids = ids[len(bodies) :]
 
 
 async def _verify_changes(context: Context, index: str, folder: ChangesFolder) -> None:

@@ -1,7 +1,7 @@
 """Keeps what an upload changed, so that builds merge only that and carry the rest over."""
 
 from sourcebook.context import Context
-from sourcebook.errors import NotFound, VerificationFailed
+from sourcebook.errors import NotFound, StoreDamaged, VerificationFailed
 from sourcebook.hub.diff import draft_upload_changes, record_changes
 from sourcebook.model.change import ChangeCounts
 from sourcebook.model.names import build_upload_changes_key, build_upload_changes_prefix, parse_collection_name
@@ -29,7 +29,7 @@ async def describe_changes(context: Context, run: JobRun, upload: Upload, base: 
     draft = draft_upload_changes(base, upload)
     try:
         metadata = await record_changes(context, key, draft, progress=run.progress, max_changes=most)
-    except NotFound:  # the documents of the earlier upload are gone
+    except (NotFound, StoreDamaged):  # the documents of the earlier upload are gone, or cannot be read
         return upload
     except VerificationFailed as error:
         run.warn(f"What this upload changed cannot be told: {error.message}")

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import accumulate, islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from sourcebook.errors import (
     NotFound,
     ParserError,
     SourcebookError,
+    StoreDamaged,
 )
 from sourcebook.flow.messages import ParseArguments, UploadDump, UploadReady
 from sourcebook.hub.sources import read_manifest
@@ -30,7 +32,7 @@ from sourcebook.model.mapping import Properties, check_properties
 from sourcebook.model.names import build_collection_name, build_upload_name, parse_collection_name
 from sourcebook.model.source import SourceState
 from sourcebook.model.upload import Upload
-from sourcebook.ports.documents import CollectionInfo
+from sourcebook.ports.documents import BATCH_BYTES, CollectionInfo
 from sourcebook.sdk.manifest import Manifest, UploaderManifest
 from sourcebook.sdk.process import PluginObject, call_plugin
 from sourcebook.worker import JobRun
@@ -264,13 +266,14 @@ async def _write_collection(
 
 
 def iter_merged_batches(runs: Sequence[Run], *, on_duplicates: str, size: int) -> Iterator[list[Record]]:
-    """Yield the records of all runs, each key once and ascending, in lists of `size`.
+    """Yield the records of all runs, each key once and ascending, in lists of `size` records, fewer where these are large.
 
     Raises:
         DuplicateId: a key stands twice, and `on_duplicates` is "error".
     """
     may_repeat = len(runs) > 1 or any(run.has_duplicates for run in runs)
     buffer: list[Record] = []
+    used = 0
     for merged in merge_runs(runs):
         records = merged
         key = find_duplicate(records) if may_repeat else None
@@ -279,13 +282,24 @@ def iter_merged_batches(runs: Sequence[Run], *, on_duplicates: str, size: int) -
                 raise duplicate_error(key, [])
             records = merge_duplicates(records, merge=on_duplicates == "merge")
         buffer += records
+        used += sum([len(value) for _, value in records])
         start = 0
-        while len(buffer) - start >= size:
-            yield buffer[start : start + size]
-            start += size
+        while len(buffer) - start >= size or used >= BATCH_BYTES:
+            batch = buffer[start : start + _count_fitting(buffer, start, size, is_large=used >= BATCH_BYTES)]
+            yield batch
+            used -= sum([len(value) for _, value in batch])
+            start += len(batch)
         del buffer[:start]
     if buffer:
         yield buffer
+
+
+def _count_fitting(records: list[Record], start: int, size: int, *, is_large: bool) -> int:
+    """Return how many records from `start` on make a batch: `size`, or fewer where they are large, but one."""
+    if not is_large:
+        return size
+    lengths = accumulate(len(value) for _, value in islice(records, start, start + size))
+    return max(1, sum(1 for _ in takewhile(lambda total: total <= BATCH_BYTES, lengths)))
 
 
 async def _get_current(context: Context, command: UploadDump) -> Upload | None:
@@ -300,7 +314,11 @@ async def _find_equal_collection(
     """Return the current collection if the new one has the same documents (and nobody asked for a new one)."""
     if command.force or current is None or (current.count, current.digest) != (info.count, info.digest):
         return None
-    return current.collection if await context.documents.info(current.collection) else None
+    try:
+        await context.documents.check(current.collection)
+    except (NotFound, StoreDamaged):
+        return None
+    return current.collection
 
 
 async def _make_current(context: Context, upload: Upload) -> UploadReady:

@@ -27,7 +27,7 @@ from sourcebook.errors import EngineUnavailable, InvalidName, NotFound
 from sourcebook.model.document import Record, read_document, record_key
 from sourcebook.model.mapping import Properties
 from sourcebook.model.query import Hit, SearchRequest, SearchResult
-from sourcebook.ports.documents import DocumentStore
+from sourcebook.ports.documents import BATCH_BYTES, DocumentStore
 from sourcebook.ports.search import FieldTrial, IndexInfo
 from sourcebook.settings import Settings
 
@@ -229,13 +229,19 @@ class _AsyncPatcher:
         self._collection = collection
 
     async def put(self, records: Sequence[Record]) -> None:
-        ids = [read_document(record)["_id"] for record in records]
-        before = await self._documents.get_many(self._collection, ids)
-        await _in_thread(self._patcher.put, records, before)
+        rest = records
+        while rest:
+            ids = [read_document(record)["_id"] for record in rest]
+            before = await self._documents.get_many(self._collection, ids, max_bytes=BATCH_BYTES)
+            await _in_thread(self._patcher.put, rest[: len(before)], before)
+            rest = rest[len(before) :]
 
     async def delete(self, ids: Sequence[str]) -> None:
-        before = await self._documents.get_many(self._collection, ids)
-        await _in_thread(self._patcher.delete, ids, [record_key(item) for item in ids], before)
+        rest = ids
+        while rest:
+            before = await self._documents.get_many(self._collection, rest, max_bytes=BATCH_BYTES)
+            gone, rest = rest[: len(before)], rest[len(before) :]
+            await _in_thread(self._patcher.delete, gone, [record_key(item) for item in gone], before)
 
     async def commit(self) -> int:
         return await _in_thread(self._patcher.publish)

@@ -30,6 +30,7 @@ from sourcebook.model.document import (
     record_hash,
     record_key,
 )
+from sourcebook.ports.documents import BATCH_BYTES
 
 METADATA_FILE = "metadata.json"
 _FILE_BYTES = 50_000_000  # before compression
@@ -253,8 +254,29 @@ def read_changes(
             skip -= held
             continue
         _verify_file(folder / file.name, file)
-        yield from _read_file(folder / file.name, file, kind, skip)
+        for change, _ in _read_file(folder / file.name, file, kind, skip):
+            yield change
         skip = 0
+
+
+def read_change_batches(folder: Path, metadata: ChangesMetadata, *, size: int) -> Iterator[list[Change]]:
+    """Yield the changes of a folder in the order of keys, in lists of at most `size` and about `BATCH_BYTES`.
+
+    Raises:
+        DamagedChanges: a file is missing, or is not what the metadata say.
+    """
+    batch: list[Change] = []
+    used = 0
+    for file in metadata.files:
+        _verify_file(folder / file.name, file)
+        for change, length in _read_file(folder / file.name, file, None, 0):
+            batch.append(change)
+            used += length
+            if len(batch) >= size or used >= BATCH_BYTES:
+                yield batch
+                batch, used = [], 0
+    if batch:
+        yield batch
 
 
 def read_changed_ids(folder: Path, metadata: ChangesMetadata) -> Iterator[ChangedId]:
@@ -304,7 +326,8 @@ def _verify_file(path: Path, file: ChangesFile) -> None:
         )
 
 
-def _read_file(path: Path, file: ChangesFile, kind: ChangeKind | None, skip: int) -> Iterator[Change]:
+def _read_file(path: Path, file: ChangesFile, kind: ChangeKind | None, skip: int) -> Iterator[tuple[Change, int]]:
+    """Yield the changes of a file, and how many bytes each has there."""
     head = b'{"op":"%b"' % kind.encode() if kind is not None else b"{"
     count = 0
     with path.open("rb") as source:
@@ -315,7 +338,7 @@ def _read_file(path: Path, file: ChangesFile, kind: ChangeKind | None, skip: int
             if skip:
                 skip -= 1
                 continue
-            yield _decode_change(line, path, count)
+            yield _decode_change(line, path, count), len(line)
     if count != file.changes:
         raise DamagedChanges(
             f"{path} has {count} changes, its metadata say {file.changes}. {_MENDS}",

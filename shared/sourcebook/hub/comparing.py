@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from sourcebook.hub.changes import ChangesFolder, read_changed_ids
 from sourcebook.model.document import Record, content_hash, record_key
-from sourcebook.ports.documents import DocumentStore
+from sourcebook.ports.documents import DocumentStore, get_from_each
 
 _key = itemgetter(0)
 
@@ -59,8 +59,12 @@ async def compare_candidates(
     """
     ids = iterate_changed_ids(folders)
     while batch := await asyncio.to_thread(lambda: list(islice(ids, size))):
-        before, after = [await _read_records(documents, name, batch) for name in (old, new)]
-        yield Compared(compare_blocks(before, after), len(batch))
+        while batch:
+            found = await get_from_each(documents, (old, new), batch)
+            count = len(found[0])
+            before, after = [_make_records(batch[:count], bodies) for bodies in found]
+            yield Compared(compare_blocks(before, after), count)
+            batch = batch[count:]
 
 
 def iterate_changed_ids(folders: Sequence[ChangesFolder]) -> Iterator[str]:
@@ -73,8 +77,7 @@ def iterate_changed_ids(folders: Sequence[ChangesFolder]) -> Iterator[str]:
         yield document_id
 
 
-async def _read_records(documents: DocumentStore, name: str, ids: Sequence[str]) -> list[Record]:
-    bodies = await documents.get_many(name, ids)
+def _make_records(ids: Sequence[str], bodies: Sequence[bytes | None]) -> list[Record]:
     return [
         (record_key(document_id), content_hash(body) + body)
         for document_id, body in zip(ids, bodies, strict=True)

@@ -196,7 +196,7 @@ class MemoryDocuments:
     def __init__(self) -> None:
         self.bodies: dict[str, bytes] = {}
 
-    async def get_many(self, _name: str, ids: list[str]) -> list[bytes | None]:
+    async def get_many(self, _name: str, ids: list[str], **_: Any) -> list[bytes | None]:
         return [self.bodies.get(item) for item in ids]
 
 

@@ -29,7 +29,7 @@ class KnownDocuments:
     def __init__(self) -> None:
         self.ids: set[str] = set()
 
-    async def get_many(self, _name: str, ids: list[str]) -> list[bytes | None]:
+    async def get_many(self, _name: str, ids: list[str], **_: Any) -> list[bytes | None]:
         return [canonical_json({"_id": item, "k": item}) if item in self.ids else None for item in ids]
 
 

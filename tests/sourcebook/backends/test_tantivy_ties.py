@@ -63,7 +63,7 @@ class Shuffled:
 
 
 class MemoryDocuments:
-    async def get_many(self, _name: str, ids: list[str]) -> list[bytes]:
+    async def get_many(self, _name: str, ids: list[str], **_: Any) -> list[bytes]:
         return [b"{}" for _ in ids]
 
 

@@ -24,7 +24,7 @@ KEYWORD = {"type": "keyword", "normalizer": "keyword_lowercase_normalizer"}
 class EchoDocuments:
     """A document store for tests: has every document, empty."""
 
-    async def get_many(self, _name: str, ids: list[str]) -> list[bytes | None]:
+    async def get_many(self, _name: str, ids: list[str], **_: Any) -> list[bytes | None]:
         return [b"{}" for _ in ids]
 
 
@@ -272,7 +272,7 @@ def test_a_closed_engine_is_unavailable(tmp_path: Path) -> None:
 
 def test_a_document_that_the_store_lost_is_an_error(tmp_path: Path) -> None:
     class NoDocuments:
-        async def get_many(self, _name: str, ids: list[str]) -> list[bytes | None]:
+        async def get_many(self, _name: str, ids: list[str], **_: Any) -> list[bytes | None]:
             return [None for _ in ids]
 
     async def scenario() -> None:
