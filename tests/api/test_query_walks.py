@@ -185,6 +185,24 @@ def test_section_6_fields(genes: Genes) -> None:
     genes(work)
 
 
+def test_section_6_fields_say_what_is_not_indexed(genes: Genes) -> None:
+    async def work(gateway: Any) -> None:
+        release = await gateway.context.catalog.get(Release, "genes_1")
+        changes = {
+            "name": "genes_2",
+            "ignored": {"taxid": 3, "pathway.name": 1},
+            "metadata": {**release.metadata, "_unmapped": {"extra": {"type": "integer", "values": 7}}},
+        }
+        await gateway.context.catalog.put("genes_2", release.model_copy(update=changes))
+        await gateway.context.catalog.put("genes", Api(name="genes", config="genes", release="genes_2"))
+        body = (await gateway.get("/metadata/fields")).json()
+        assert (body["taxid"]["ignored"], body["pathway.name"]["ignored"]) == (3, 1)
+        assert "ignored" not in body["symbol"]
+        assert body["extra"] == {"index": False, "type": "integer", "unmapped_values": 7}
+
+    genes(work)
+
+
 def test_section_6_fields_name_the_sources_that_contribute_them(genes: Genes) -> None:
     async def work(gateway: Any) -> None:
         release = await gateway.context.catalog.get(Release, "genes_1")

@@ -49,7 +49,7 @@ async def build_documents(context: Context, run: JobRun, command: BuildDocuments
     if known is not None:  # this job ran before and died after its last write
         return _ready(known)
     chosen = await select_uploads(context, config)
-    merge_properties(list((await _committed_mappings(context, chosen)).items()))  # refused before the work, not after
+    _merge_committed(await _find_mappings(context, chosen))  # refused before the work, not after
     merged = await _merge_documents(context, run, command, config, chosen)
     build = await _describe(context, command, config, chosen, merged)
     if merged.base is not None and not await _record_changes(context, run, merged, build):
@@ -73,7 +73,7 @@ async def _describe(
         )
     version = command.build.removeprefix(f"{config.name}_")
     dumps = [(item.upload, await context.catalog.get(Dump, item.upload.dump or "")) for item in chosen]
-    mappings = await _committed_mappings(context, chosen)
+    mappings = await _find_mappings(context, chosen)
     return Build(
         name=command.build,
         config=config.name,
@@ -90,7 +90,7 @@ async def _describe(
         reason=merged.reason,
         dropped={name: told.count for name, told in merged.dropped.items()},
         dropped_examples={name: told.examples for name, told in merged.dropped.items()},
-        mapping=merge_properties(list(mappings.items())),
+        mapping=_merge_committed(mappings),
         metadata=describe_build(config, dumps, total=merged.info.count, version=version, mappings=mappings),
         index_settings=config.index,
     )
@@ -159,7 +159,7 @@ async def _merge_changes(context: Context, run: JobRun, name: str, base: Build, 
     return await _merge_all(context, run, name, [chain.item for chain in plan.chains], reason)
 
 
-async def _committed_mappings(context: Context, chosen: list[ChosenUpload]) -> dict[str, Properties]:
+async def _find_mappings(context: Context, chosen: list[ChosenUpload]) -> dict[str, Mapping]:
     mappings = {}
     for item in chosen:
         mapping = await context.catalog.get(Mapping, item.name)
@@ -169,8 +169,12 @@ async def _committed_mappings(context: Context, chosen: list[ChosenUpload]) -> d
                 f"`sourcebook mapping commit {item.name}`.",
                 upload=item.name,
             )
-        mappings[item.name] = mapping.committed
+        mappings[item.name] = mapping
     return mappings
+
+
+def _merge_committed(mappings: dict[str, Mapping]) -> Properties:
+    return merge_properties([(name, mapping.committed or {}) for name, mapping in mappings.items()])
 
 
 async def _link(context: Context, config: BuildConfig, chosen: list[ChosenUpload]) -> CollectionInfo:

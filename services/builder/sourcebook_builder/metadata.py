@@ -5,7 +5,7 @@ from typing import Any
 
 from sourcebook.model.build import BuildConfig
 from sourcebook.model.dump import Dump
-from sourcebook.model.mapping import Properties
+from sourcebook.model.mapping import Mapping, compare_mappings, iterate_fields
 from sourcebook.model.upload import Upload
 
 _SHOWN = ("url", "license", "license_url", "author", "description")
@@ -17,11 +17,12 @@ def describe_build(
     *,
     total: int,
     version: str,
-    mappings: dict[str, Properties],
+    mappings: dict[str, Mapping],
 ) -> dict[str, Any]:
     """Return the `_meta` of a build: BioThings' keys (web-api.md, section 6), then the configuration's own.
 
-    `_root_keys` (hidden, as every key that starts with `_`) says which source contributes which root key.
+    Hidden, as every key that starts with `_`: `_root_keys` says which source contributes which root key, `_unmapped` which fields
+    of documents are not in the mapping, with the inferred type and the number of values.
     """
     src: dict[str, Any] = {}
     root_keys: dict[str, list[str]] = {}
@@ -32,9 +33,13 @@ def describe_build(
         if dump is not None:
             entry["download_date"] = _iso(dump.finished_at)
         entry["upload_date"] = _iso(upload.finished_at)
-    for source, properties in mappings.items():
-        for key in properties:
+    unmapped: dict[str, dict[str, Any]] = {}
+    for source, mapping in mappings.items():
+        for key in mapping.committed or {}:
             root_keys.setdefault(key, []).append(source)
+        for path, told in _find_unmapped(mapping).items():
+            known = unmapped.setdefault(path, {**told, "values": 0})
+            known["values"] += told["values"]
     return {
         "biothing_type": config.doc_type,
         "src": src,
@@ -43,7 +48,14 @@ def describe_build(
         "build_date": datetime.now(UTC).isoformat(),
         **config.meta,
         "_root_keys": root_keys,
+        "_unmapped": unmapped,
     }
+
+
+def _find_unmapped(mapping: Mapping) -> dict[str, dict[str, Any]]:
+    types = {field.path: field.spec.get("type", "object") for field in iterate_fields(mapping.inferred)}
+    missing = compare_mappings(mapping.committed or {}, mapping.inferred).added
+    return {path: {"type": types[path], "values": mapping.counts.get(path, 0)} for path in missing}
 
 
 def _iso(seconds: float) -> str:

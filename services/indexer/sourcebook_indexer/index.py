@@ -9,6 +9,7 @@ from sourcebook.model.build import Build
 from sourcebook.model.release import Release
 from sourcebook.worker import JobRun
 from sourcebook_indexer.cleanup import drop_unused_indices
+from sourcebook_indexer.ignored import count_ignored, warn_of_ignored
 from sourcebook_indexer.rollover import build_index_name, make_release, switch_api
 from sourcebook_indexer.verify import verify_index
 
@@ -47,10 +48,12 @@ async def release_in_full(context: Context, run: JobRun, api: str, build: Build,
     index = build_index_name(api, build.name, run.id)
     if await context.search.count(index) is None:  # else this job ran before and died after the commit
         await _write_index(context, run, index, build)
-    return await verify_and_switch(context, api, index, build, choice)
+    return await verify_and_switch(context, run, api, index, build, choice=choice)
 
 
-async def verify_and_switch(context: Context, api: str, index: str, build: Build, choice: ReleaseChoice) -> IndexReady:
+async def verify_and_switch(
+    context: Context, run: JobRun, api: str, index: str, build: Build, *, choice: ReleaseChoice
+) -> IndexReady:
     """Point an API at an index that holds what it should; one that does not is removed.
 
     Raises:
@@ -61,7 +64,9 @@ async def verify_and_switch(context: Context, api: str, index: str, build: Build
     except VerificationFailed:
         await context.search.drop(index)
         raise
-    release = await make_release(context, api, index, build, choice)
+    ignored = await count_ignored(context, index, build.mapping)
+    warn_of_ignored(run, ignored)
+    release = await make_release(context, api, index, build, choice, ignored=ignored)
     await switch_api(context, api, release)
     await drop_unused_indices(context)
     return describe_release(release, api)
@@ -69,7 +74,14 @@ async def verify_and_switch(context: Context, api: str, index: str, build: Build
 
 def describe_release(release: Release, api: str) -> IndexReady:
     """Return the message that a release is served."""
-    return IndexReady(release=release.name, api=api, count=release.count, kind=release.kind, reason=release.reason)
+    return IndexReady(
+        release=release.name,
+        api=api,
+        count=release.count,
+        kind=release.kind,
+        reason=release.reason,
+        ignored=release.ignored,
+    )
 
 
 async def _write_index(context: Context, run: JobRun, index: str, build: Build) -> None:

@@ -57,7 +57,7 @@ async def apply_changes(context: Context, run: JobRun, command: ApplyChanges) ->
     except VerificationFailed:
         await context.search.drop(index)
         raise
-    return await verify_and_switch(context, command.api, index, build, choice)
+    return await verify_and_switch(context, run, command.api, index, build, choice=choice)
 
 
 async def _choose(

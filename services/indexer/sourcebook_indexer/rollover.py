@@ -34,8 +34,10 @@ async def choose_release_name(context: Context, api: str, build: Build, index: s
     return name
 
 
-async def make_release(context: Context, api: str, index: str, build: Build, choice: ReleaseChoice) -> Release:
-    """Return the record of the release of an index."""
+async def make_release(
+    context: Context, api: str, index: str, build: Build, choice: ReleaseChoice, *, ignored: dict[str, int]
+) -> Release:
+    """Return the record of the release of an index; `ignored` counts the documents with values that it could not take."""
     name = await choose_release_name(context, api, build, index)
     # A job that died after its switch finds its own release in the API.
     known = await context.catalog.get(Release, name)
@@ -52,6 +54,7 @@ async def make_release(context: Context, api: str, index: str, build: Build, cho
         index=index,
         count=build.count,
         mapping=build.mapping,
+        ignored=ignored,
         metadata=build.metadata,
         kind=choice.kind,
         reason=choice.reason,

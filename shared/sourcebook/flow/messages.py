@@ -253,10 +253,14 @@ class ApplyChanges(Message):
 
 
 class IndexReady(Message):
-    """An API serves a new release; `reason` says why it is full or incremental."""
+    """An API serves a new release; `reason` says why it is full or incremental.
+
+    `ignored` counts the documents with values that do not fit into the mapping, by field.
+    """
 
     release: str
     api: str
     count: int
     kind: Literal["full", "incremental"] = "full"
     reason: str = ""
+    ignored: dict[str, int] = {}

@@ -98,6 +98,8 @@ async def read_notes(context: Context, name: str) -> ReleaseNotes:
         released_at=release.released_at,
         count=release.count,
         note=release.note,
+        ignored=release.ignored,
+        unmapped={path: told["values"] for path, told in release.metadata.get("_unmapped", {}).items()},
         sources={source: SourceChange(new=version) for source, version in _source_versions(release).items()},
     )
     folder = await _find_changes(context, release)

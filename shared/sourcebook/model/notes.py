@@ -31,6 +31,10 @@ class ReleaseNotes(BaseModel):
     previous: str | None = None
     previous_count: int | None = None
     note: str = ""
+    ignored: dict[str, int] = Field(default_factory=dict)
+    """Documents that have a value which does not fit into the mapping, by field."""
+    unmapped: dict[str, int] = Field(default_factory=dict)
+    """Values of fields that are not in the mapping."""
     sources: dict[str, SourceChange] = Field(default_factory=dict)
     documents: ChangeCounts | None = None
     mapping: MappingChanges | None = None
@@ -90,6 +94,8 @@ def _sections(notes: ReleaseNotes) -> Iterator[tuple[str, tuple[str, ...], Rows]
         yield "Sources", ("source", "version before", "version now", "documents before", "documents now"), rows
     if notes.mapping:
         yield "Fields", ("", "field", "type"), list(_field_rows(notes.mapping))
+    if notes.ignored or notes.unmapped:
+        yield "Not indexed", ("field", "", ""), list(_unindexed_rows(notes))
     if notes.root_keys:
         rows = [row for key, change in notes.root_keys.items() for row in _key_rows(key, change)]
         yield "Updated documents by root key", ("key", "", "documents", "for example"), rows
@@ -120,6 +126,17 @@ def _field_rows(mapping: MappingChanges) -> Iterator[tuple[str, ...]]:
         yield from ((word, path, kind) for path, kind in fields[:_MAX_LISTED])
         if len(fields) > _MAX_LISTED:
             yield word, f"and {len(fields) - _MAX_LISTED:,} more", ""
+
+
+def _unindexed_rows(notes: ReleaseNotes) -> Iterator[tuple[str, ...]]:
+    told = (
+        ("documents do not fit into its type", notes.ignored),
+        ("values, but it is not in the mapping", notes.unmapped),
+    )
+    for what, counts in told:
+        yield from ((path, f"{count:,}", what) for path, count in list(counts.items())[:_MAX_LISTED])
+        if len(counts) > _MAX_LISTED:
+            yield f"and {len(counts) - _MAX_LISTED:,} more", "", what
 
 
 def _type_of(spec: dict[str, Any]) -> str:

@@ -20,6 +20,8 @@ class Release(BaseModel):
     index: str
     count: int
     mapping: dict[str, Any] = Field(default_factory=dict)
+    ignored: dict[str, int] = Field(default_factory=dict)
+    """Documents that have a value which the index could not take as the mapping says, by field."""
     metadata: dict[str, Any] = Field(default_factory=dict)
     released_at: float = Field(default_factory=time.time)
     kind: ReleaseKind = "full"

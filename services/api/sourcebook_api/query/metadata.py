@@ -64,7 +64,11 @@ async def get_fields(call: Call) -> Answer:
 
 
 def describe_fields(release: Release) -> dict[str, dict[str, Any]]:
-    """Return every field of a release with its type; the field `all` is ours and left out."""
+    """Return every field of a release with its type; the field `all` is ours and left out.
+
+    `ignored` is the number of documents with a value that does not fit and cannot be found, `unmapped_values` that of the values
+    of a field that is not in the mapping.
+    """
     contributors = _find_contributors(release)
     described: dict[str, dict[str, Any]] = {}
     for path, spec, is_object in iterate_fields(release.mapping):
@@ -75,11 +79,22 @@ def describe_fields(release: Release) -> dict[str, dict[str, Any]]:
         field["index"] = spec.get("index", spec.get("enabled", True))
         if ALL_FIELD in _as_list(spec.get("copy_to")):
             field["searched_by_default"] = True
+        if count := _count_ignored(release, path, spec):
+            field["ignored"] = count
         sources = contributors.get(path.partition(".")[0])
         if sources:
             field["source"] = ", ".join(sources)
         described[path] = {key: field[key] for key in sorted(field)}
+    for path, told in (release.metadata.get("_unmapped") or {}).items():
+        described.setdefault(path, {"index": False, "type": told["type"], "unmapped_values": told["values"]})
     return described
+
+
+def _count_ignored(release: Release, path: str, spec: dict[str, Any]) -> int:
+    """Return the number of documents with values of a field that are not indexed, or not in one of its sub-fields."""
+    return max(
+        release.ignored.get(name, 0) for name in (path, *(f"{path}.{inner}" for inner in spec.get("fields", {})))
+    )
 
 
 def _find_contributors(release: Release) -> dict[str, list[str]]:
