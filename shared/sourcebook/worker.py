@@ -30,6 +30,7 @@ from sourcebook.metrics import DOCUMENTS, JOB_SECONDS
 from sourcebook.model.job import Job, JobError, JobState, Progress
 from sourcebook.references import load_reference
 from sourcebook.renewal import End
+from sourcebook.sdk.process import LISTENER
 
 log = get_logger(__name__)
 
@@ -37,6 +38,7 @@ Handler = Callable[[Context, "JobRun", Any], Awaitable[Message]]
 _PROGRESS_SECONDS = 0.3  # progress is written at most this often
 _HEARTBEAT_SECONDS = 1.0
 _MAX_WARNINGS = 100
+_MAX_OUTPUT = 8 * 1024  # characters of the beginning, and as many of the end, of what a plugin printed
 _DEADLINE = struct.Struct("d")
 RETRY_SECONDS = 2.0  # a job that waits for a lock, or for another attempt, is looked at again after this
 
@@ -83,6 +85,8 @@ class JobRun:
         self._counted: dict[str, int] = {}
         self._written = 0.0
         self._step = ""
+        self._printed = self._printed_last = ""
+        self._printed_rest = 0  # characters that came after the beginning
 
     async def progress(self, step: str, done: int, total: int | None = None, unit: str = "") -> None:
         """Report how far the job is; call it as often as you like, it is written a few times a second."""
@@ -97,10 +101,26 @@ class JobRun:
         await self._context.catalog.update(Job, self.id, lambda job: job.model_copy(update={"progress": progress}))
 
     def warn(self, message: str) -> None:
-        """Add a warning to the job's record; the first hundred are kept."""
+        """Add a warning to the job's record, once; the first hundred are kept."""
+        if message in self.warnings:
+            return
         if len(self.warnings) < _MAX_WARNINGS:
             self.warnings.append(message)
         log.warning("job_warning", message=message)
+
+    def note_output(self, text: str) -> None:
+        """Keep what a plugin printed with the job: the beginning and the end."""
+        room = _MAX_OUTPUT - len(self._printed)
+        self._printed += text[:room]
+        self._printed_last = (self._printed_last + text[max(0, room) :])[-_MAX_OUTPUT:]
+        self._printed_rest += len(text[max(0, room) :])
+
+    @property
+    def output(self) -> str:
+        """What plugins printed so far."""
+        left_out = self._printed_rest - len(self._printed_last)
+        gap = f"\n... {left_out:,} characters left out ...\n" if left_out else ""
+        return f"{self._printed}{gap}{self._printed_last}"
 
     def count(self, state: str) -> None:
         """Count this run and how long it took among those that ended so."""
@@ -189,6 +209,7 @@ async def _run_handler(context: Context, job: Job, run: JobRun, *, owner: str, s
     stage = STAGES[job.kind]
     handler: Handler = load_reference(stage.handler)
     command = stage.command.model_validate(job.command)
+    LISTENER.set(run.note_output)
     async with _watched(context, job, owner, stop):
         try:
             async with asyncio.timeout(context.settings.job_time_limit.total_seconds()):
@@ -254,7 +275,7 @@ async def _hand_back(context: Context, run: JobRun) -> None:
 
 async def _finish(context: Context, run: JobRun, state: JobState, **changes: Any) -> None:
     def finish(job: Job) -> Job:
-        return job if job.is_finished else job.move_to(state, warnings=run.warnings, **changes)
+        return job if job.is_finished else job.move_to(state, warnings=run.warnings, output=run.output, **changes)
 
     job = await context.catalog.update(Job, run.id, finish)
     run.count(job.state.value)

@@ -22,7 +22,9 @@ from sourcebook.errors import (
     ParserError,
 )
 from sourcebook.flow.messages import UploadDump
+from sourcebook.hub import jobs
 from sourcebook.model.upload import Upload
+from sourcebook.worker import execute_job
 from sourcebook_uploader.tasks import upload
 
 if TYPE_CHECKING:
@@ -91,6 +93,53 @@ def test_an_error_about_a_huge_key_is_cut(bench: SourceBench) -> None:
 def test_a_missing_function_names_the_nearest(bench: SourceBench) -> None:
     bench.write("def load_dta(data_folder):\n    return []\n")
     assert "load_dta" in bench.upload_fails(ManifestError).message
+
+
+@pytest.mark.parametrize(
+    ("signature", "kwargs", "words"),
+    [
+        ("()", {}, "load_data() (parser.py, line 2) must take one argument: too many"),
+        ("(a, b)", {}, "load_data(a, b) (parser.py, line 2) must take one argument: missing"),
+        ("(a)", {"limit": 5}, "must take one argument, and limit by name: got an unexpected keyword argument 'limit'"),
+    ],
+)
+def test_a_wrong_signature_is_told_without_a_traceback_of_ours(
+    bench: SourceBench, signature: str, kwargs: dict[str, int], words: str
+) -> None:
+    bench.write(f"\ndef load_data{signature}:\n    return []\n", parser_kwargs=kwargs)
+    error = bench.upload_fails(ParserError)
+    assert words in error.message
+    assert "traceback" not in error.details
+
+
+def test_a_syntax_error_begins_at_the_authors_line(bench: SourceBench) -> None:
+    bench.write("def load_data(folder)\n    return []\n")
+    first, *rest = bench.upload_fails(ParserError).details["traceback"].splitlines()
+    assert first.strip() == f'File "{bench.plugin}/parser.py", line 1'
+    assert rest[-1] == "SyntaxError: expected ':'"
+
+
+def test_what_a_parser_prints_is_kept_with_the_job(bench: SourceBench) -> None:
+    bench.write("""
+        print("imported")
+
+        def load_data(folder):
+            for number in range(3000):
+                print(f"line {number} \N{SNOWMAN}")
+                yield {"_id": str(number)}
+    """)
+
+    async def work(context: Context) -> str:
+        job = await jobs.submit(context, UploadDump(source="bench", uploader="bench"))
+        await execute_job(context, job.id)
+        return (await jobs.get_job(context, job.id)).output
+
+    output = bench.run(work)
+    assert output.startswith("imported\nline 0 \N{SNOWMAN}\nline 1 ")
+    assert output.endswith("line 2999 \N{SNOWMAN}\n")
+    assert "characters left out ..." in output
+    assert len(output) < 20_000
+    assert "\ufffd" not in output
 
 
 def test_a_crash_keeps_the_end_of_the_output(bench: SourceBench) -> None:

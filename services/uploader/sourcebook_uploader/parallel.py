@@ -57,6 +57,7 @@ async def parse_tuples(
         commands.append(command.model_copy(update=changes))
     results: list[ParserResult] = []
     for part in await run_parts(context, run, commands, step="parse", is_last=_has_failed):
+        run.note_output(part.output)
         folder = await context.files.local_folder(build_part_files_key(part.id))
         results += await asyncio.to_thread(_read_results, folder)
     return results

@@ -26,7 +26,7 @@ from sourcebook.errors import (
     SourcebookError,
 )
 from sourcebook.model.document import Json, Record, make_value, record_key
-from sourcebook.sdk.plugins import format_plugin_traceback, load_function
+from sourcebook.sdk.plugins import check_arguments, format_plugin_traceback, load_function
 from sourcebook.sdk.sandbox import enter_sandbox
 from sourcebook_uploader.infer import Inference
 from sourcebook_uploader.runs import write_run
@@ -174,7 +174,8 @@ class Parser:
         spec = self._spec
         function = load_function(Path(spec.folder), spec.parser)
         args = [spec.data_folder] if spec.args is None else spec.args
-        self._collect(_iterate_documents(function(*args, **spec.kwargs), spec.parser))
+        check_arguments(function, spec.parser, args, spec.kwargs)
+        self._collect(iterate_documents(function(*args, **spec.kwargs), spec.parser))
         path = Path(spec.scratch) / f"inferred-{spec.number}.json"
         path.write_bytes(orjson.dumps(self.inference.dump()))
         self._send({"kind": "done", "documents": self.documents, "inferred": str(path)})
@@ -273,7 +274,12 @@ def duplicate_error(key: bytes, numbers: list[int]) -> DuplicateId:
     )
 
 
-def _iterate_documents(result: Any, parser: str) -> Iterable[Any]:
+def iterate_documents(result: Any, parser: str) -> Iterable[Any]:
+    """Return the documents that a parser gave in one way or another.
+
+    Raises:
+        ParserError: it gave none of these.
+    """
     if isinstance(result, dict):
         return _with_keys_as_ids(result)
     if result is None or isinstance(result, str | bytes) or not hasattr(result, "__iter__"):

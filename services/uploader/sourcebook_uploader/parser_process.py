@@ -1,6 +1,7 @@
 """Starts parser processes (`parse`), listens to their reports, and ends them and all they started, however that goes."""
 
 import asyncio
+import codecs
 import contextlib
 import os
 import sys
@@ -14,7 +15,7 @@ import orjson
 from sourcebook.errors import ManifestError, ParserError, SourcebookError
 from sourcebook.logging import get_logger
 from sourcebook.model.document import Json
-from sourcebook.sdk.process import describe_exit, kill_group, plugin_environment
+from sourcebook.sdk.process import describe_exit, kill_group, plugin_environment, tell_output
 from sourcebook_uploader.parse import REPORTED_ERRORS, ParserSpec
 from sourcebook_uploader.runs import Run
 
@@ -195,10 +196,12 @@ class _Output:
 
     async def drain(self, output: asyncio.StreamReader) -> None:
         """Read until the end, so that the plugin never waits for us."""
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
         while chunk := await output.read(_KEPT_BYTES):
-            text = chunk.decode(errors="replace")
+            text = decoder.decode(chunk)
             if self._bytes < _LOGGED_BYTES:
                 log.info("plugin_output", parser=self._parser, output=text.rstrip())
+            tell_output(text)
             self._bytes += len(chunk)
             self.end = (self.end + text)[-_KEPT_BYTES:]
 

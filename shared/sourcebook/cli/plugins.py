@@ -4,12 +4,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
-from sourcebook.cli.terminal import JsonOption, make_table, run_command, show, show_warning
+from sourcebook.cli.terminal import JsonOption, err, make_table, out, run_command, show, show_warning
 from sourcebook.context import Context
+from sourcebook.errors import PluginError
 from sourcebook.hub import sources as hub
+from sourcebook.hub.plugin_check import PluginCheck, check_plugin
 from sourcebook.model.source import Plugin
-from sourcebook.sdk.manifest import load_manifest
+from sourcebook.sdk.manifest import LoadedManifest, load_manifest
 
 app = typer.Typer(no_args_is_help=True)
 FolderArgument = Annotated[
@@ -51,10 +54,50 @@ def remove(name: Annotated[str, typer.Argument(help="Name of the plugin.")], *, 
 
 
 @app.command("check")
-def check(folder: FolderArgument, *, as_json: JsonOption = False) -> None:
-    """Read a plugin's manifest and say what is wrong with it; nothing is registered or run."""
+def check(
+    folder: FolderArgument,
+    *,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            help="Folder with the downloaded files; default: the newest dump, or the plugin's.",
+        ),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="Documents that each parser is asked for.")] = 1000,
+    as_json: JsonOption = False,
+) -> None:
+    """Check a plugin: its manifest, its functions, and its parsers on the first documents. Nothing is registered or stored."""
     loaded = load_manifest(folder.absolute())
-    for warning in loaded.warnings if not as_json else []:
+
+    async def work(context: Context) -> PluginCheck:
+        return await check_plugin(context, loaded, data=data.absolute() if data else None, limit=limit)
+
+    found = run_command(work, inline=True)
+    if as_json:
+        show(found, as_json=True)
+    else:
+        _show_check(found, loaded)
+    if found.problems:
+        raise typer.Exit(PluginError.exit_code)
+
+
+def _show_check(found: PluginCheck, loaded: LoadedManifest) -> None:
+    if found.output:
+        err.print(f"The plugin printed:\n{found.output.rstrip()}", markup=False)
+    for warning in [*found.warnings, *(text for sample in found.samples for text in sample.warnings)]:
         show_warning(warning)
-    result = {"manifest": loaded.manifest, "warnings": loaded.warnings}
-    show(result, as_json=as_json, table=lambda: f"{loaded.path} is a valid manifest.")
+    for problem in found.problems:
+        err.print(f"[red]error[/] {escape(problem.problem)}\n{escape(problem.traceback.rstrip())}".rstrip())
+    if found.problems:
+        return
+    out.print(f"{loaded.path} is a valid manifest, and its functions can be called.", markup=False)
+    for sample in found.samples:
+        out.print(f"{sample.uploader}: {sample.documents:,} documents parsed; the first:", markup=False)
+        for document in sample.examples[:1]:
+            out.print_json(data=document)
+    if found.data is None and loaded.manifest.uploader_list:
+        out.print(
+            "There are no data to try the parser on: dump the source first, or name a folder with --data.", markup=False
+        )

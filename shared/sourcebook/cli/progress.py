@@ -109,8 +109,10 @@ async def follow_jobs(context: Context, jobs: Sequence[Job], *, quiet: bool = Fa
             ended = await asyncio.gather(*(_follow(context, job_id, bars) for job_id in waiting))
             finished += ended
             waiting = [child for job in ended for child in job.children]
-    for job in finished:
-        for warning in job.warnings if not quiet else []:
+    for job in finished if not quiet else []:
+        if job.output:
+            err.print(f"{job.kind} {job.target} printed:\n{job.output.rstrip()}", markup=False)
+        for warning in job.warnings:
             show_warning(f"{job.kind} {job.target}: {warning}")
     for job in finished:
         raise_if_failed(job)

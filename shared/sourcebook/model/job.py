@@ -72,6 +72,8 @@ class Job(BaseModel):
     attempt: int = 0
     cancel_requested: bool = False
     warnings: list[str] = Field(default_factory=list)
+    output: str = ""
+    """What the plugin printed: its beginning and its end, if it was much."""
     result: dict[str, Any] | None = None
     error: JobError | None = None
     queued_at: float = Field(default_factory=time.time)

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from sourcebook.errors import SourcebookError
-from sourcebook.sdk.plugins import format_plugin_traceback, load_function
+from sourcebook.sdk.plugins import check_arguments, format_plugin_traceback, load_function
 from sourcebook.sdk.sandbox import enter_sandbox
 
 
@@ -47,6 +47,7 @@ def _answer(folder: Path, request: dict[str, Any]) -> bytes:
 def _call(folder: Path, request: dict[str, Any]) -> Any:
     function: Callable[..., Any] = load_function(folder, request["function"])
     args = [_build_argument(argument) for argument in request["args"]]
+    check_arguments(function, request["function"], args)
     value = function(*args)
     if value is None and request["or_attribute"] is not None:
         return getattr(args[0], request["or_attribute"], None)

@@ -7,14 +7,15 @@ import difflib
 import importlib
 import importlib.machinery
 import importlib.util
+import inspect
 import logging
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from sourcebook.errors import ManifestError
+from sourcebook.errors import ManifestError, ParserError
 
 log = logging.getLogger(__name__)
 
@@ -120,13 +121,49 @@ def _near(word: str, known: list[str]) -> str:
     return f"; did you mean {found[0]!r}?" if found else "."
 
 
+def check_arguments(
+    function: Callable[..., Any], reference: str, args: Sequence[Any], names: Iterable[str] = ()
+) -> None:
+    """Check that a plugin's function can be called so.
+
+    Args:
+        function: what `load_function` returned.
+        reference: `module:function`, as the manifest has it.
+        args: the arguments that it gets by position.
+        names: the names of those that it gets by name.
+
+    Raises:
+        ParserError: it takes other arguments; the message says which it must take, and where it is.
+    """
+    names = list(names)
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # built in: it tells at the call
+        return
+    try:
+        signature.bind(*args, **dict.fromkeys(names))
+    except TypeError as error:
+        wanted = "one argument" if len(args) == 1 else f"{len(args)} arguments"
+        named = f", and {', '.join(names)} by name" if names else ""
+        code = getattr(inspect.unwrap(function), "__code__", None)
+        where = f" ({Path(code.co_filename).name}, line {code.co_firstlineno})" if code else ""
+        name = reference.partition(":")[2]
+        raise ParserError(
+            f"{reference!r}: {name}{signature}{where} must take {wanted}{named}: {error}.", reference=reference
+        ) from error
+
+
 def format_plugin_traceback(error: BaseException, folder: Path) -> str:
-    """Return an exception's traceback from the plugin's first frame on, without the frames that called the plugin."""
+    """Return an exception's traceback from the plugin's first frame on, without the frames that called the plugin.
+
+    An error of the plugin's text (a SyntaxError) has no frame of its own: its file and line are in the error.
+    """
     inside = f"{folder.resolve()}/"
     summary: traceback.TracebackException | None = traceback.TracebackException.from_exception(error)
     text = summary
     while summary is not None:
-        first = next((number for number, frame in enumerate(summary.stack) if frame.filename.startswith(inside)), 0)
-        summary.stack[:] = summary.stack[first:]
+        frames = [frame for frame in summary.stack if not frame.filename.startswith("<frozen importlib")]
+        first = next((number for number, frame in enumerate(frames) if frame.filename.startswith(inside)), len(frames))
+        summary.stack[:] = frames[first:]
         summary = summary.__cause__ or summary.__context__
     return "".join(text.format())[-_MAX_TRACEBACK:] if text else ""

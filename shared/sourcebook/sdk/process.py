@@ -6,7 +6,8 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -19,6 +20,8 @@ from sourcebook.logging import get_logger
 
 log = get_logger(__name__)
 
+LISTENER: ContextVar[Callable[[str], None] | None] = ContextVar("LISTENER", default=None)
+"""What is told all that plugins print, in this task and those it starts; a worker sets it for each job."""
 _RESULT_MAX_BYTES = 16 * 1024 * 1024
 _OUTPUT_KEPT_BYTES = 8 * 1024
 # What a plugin's process gets of the worker's environment.
@@ -143,6 +146,7 @@ def _read_result(files: _Files, exit_code: int, where: str) -> Any:
     output = _last_output(files)
     if output:
         log.info("plugin_output", where=where, output=output)
+        tell_output(f"{output}\n")
     files.reply.seek(0)
     body = files.reply.read(_RESULT_MAX_BYTES + 1)
     if len(body) > _RESULT_MAX_BYTES:
@@ -164,6 +168,12 @@ def _last_output(files: _Files) -> str:
     size = files.output.seek(0, os.SEEK_END)
     files.output.seek(max(0, size - _OUTPUT_KEPT_BYTES))
     return files.output.read().decode(errors="replace").strip()
+
+
+def tell_output(text: str) -> None:
+    """Tell the listener, if there is one, what a plugin printed."""
+    if (listener := LISTENER.get()) is not None:
+        listener(text)
 
 
 def describe_exit(exit_code: int) -> str:

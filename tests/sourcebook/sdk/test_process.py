@@ -184,7 +184,40 @@ def test_every_way_to_fail_is_told(tmp_path: Path, code: str, message: str) -> N
 def test_a_module_with_a_syntax_error_is_told(tmp_path: Path) -> None:
     with pytest.raises(ParserError, match="SyntaxError") as caught:
         call(write(tmp_path, parser="def load(:"))
-    assert "parser.py" in caught.value.details["traceback"]
+    assert caught.value.details["traceback"].splitlines()[0].strip().endswith('parser.py", line 1')
+
+
+def test_a_syntax_error_behind_an_import_begins_at_the_authors_line(tmp_path: Path) -> None:
+    plugin = write(tmp_path, parser="import helper\ndef load(): pass\n", helper="x = (\n")
+    with pytest.raises(ParserError, match="SyntaxError") as caught:
+        call(plugin)
+    first, *rest = caught.value.details["traceback"].splitlines()[1:]
+    assert 'parser.py", line 1' in first
+    assert any('helper.py", line 1' in line for line in rest)
+    assert not any("importlib" in line or "sourcebook/sdk" in line for line in rest)
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("def load(): pass", "'parser:load': load() (parser.py, line 1) must take one argument: too many positional"),
+        (
+            "\ndef load(a, b): pass",
+            "load(a, b) (parser.py, line 2) must take one argument: missing a required argument: 'b'",
+        ),
+        ("class Loader:\n    def __call__(self): pass\nload = Loader()", "load() must take one argument"),
+    ],
+)
+def test_a_function_that_takes_other_arguments_is_told_its_signature(tmp_path: Path, code: str, message: str) -> None:
+    with pytest.raises(ParserError) as caught:
+        call(write(tmp_path, parser=code), "parser:load", "x")
+    assert message in caught.value.message
+    assert "traceback" not in caught.value.details
+
+
+@pytest.mark.parametrize("code", ["load = str", "load = print", "def load(*args): pass", "def load(a, b=1): pass"])
+def test_a_function_that_takes_the_arguments_is_called(tmp_path: Path, code: str) -> None:
+    assert call(write(tmp_path, parser=code), "parser:load", "x") in {"x", None}
 
 
 @pytest.mark.parametrize(
