@@ -47,10 +47,8 @@ def test_plugin_check_tries_what_a_manifest_names(
 
 
 def test_plugin_check_takes_the_data_that_are_there(sourcebook: Sourcebook, plugin: Path) -> None:
-    manifest: dict[str, Any] = {
-        "dumper": {"data_url": "https://example.org/data.ndjson"},
-        "uploader": {"parser": "parser:load_data"},
-    }
+    uploader = {"parser": "parser:load_data"}
+    manifest = {"dumper": {"data_url": "https://example.org/data.ndjson"}, "uploader": uploader}
     (plugin / "manifest.json").write_text(json.dumps(manifest))
     assert "There are no data to try the parser on" in sourcebook("plugin", "check", str(plugin)).out
     found = sourcebook("plugin", "check", str(plugin), "--data", str(plugin), "--limit", "2", "--json").json
