@@ -33,11 +33,14 @@ def describe_build(
         if dump is not None:
             entry["download_date"] = _iso(dump.finished_at)
         entry["upload_date"] = _iso(upload.finished_at)
+    mapped = {field.path for mapping in mappings.values() for field in iterate_fields(mapping.committed or {})}
     unmapped: dict[str, dict[str, Any]] = {}
     for source, mapping in mappings.items():
         for key in mapping.committed or {}:
             root_keys.setdefault(key, []).append(source)
         for path, told in _find_unmapped(mapping).items():
+            if path in mapped:  # by another source
+                continue
             known = unmapped.setdefault(path, {**told, "values": 0})
             known["values"] += told["values"]
     return {

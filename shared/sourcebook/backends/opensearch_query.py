@@ -16,6 +16,7 @@ from sourcebook.backends.field_refusals import refuse_facet, refuse_sort
 from sourcebook.backends.lucene import IGNORED_FIELD, find_ignored, finds_everything, parse_query_string, rename_field
 from sourcebook.backends.opensearch_mapping import ID_KEY, IndexState, is_text
 from sourcebook.errors import QuerySyntaxError
+from sourcebook.model.mapping import EXACT
 from sourcebook.model.query import ALL_FIELD, FacetRequest, MatchQuery, SearchRequest, SortKey
 
 ID_FIELD = "_id"
@@ -117,11 +118,12 @@ def _sort(state: IndexState, keys: Sequence[SortKey]) -> list[Json]:
         if key.field == SCORE:
             written.append({SCORE: {"order": order}})
             continue
-        kind = state.types.get(key.field)
+        field = _whole_field(state, key.field)
+        kind = state.types.get(field)
         is_words = key.field == ALL_FIELD or is_text(kind)
         if kind is None or is_words:
             raise refuse_sort(key.field, state.types, is_text=is_words)
-        written.append({key.field: {"order": order, "missing": "_last"}})
+        written.append({field: {"order": order, "missing": "_last"}})
     return [*written, _BY_ID]
 
 
@@ -140,7 +142,7 @@ class _FacetWriter:
         for position, request in enumerate(requests):
             kind = facet_type(self._state, request.field)
             inner = self.write(request.inner, depth + 1)
-            field = ID_KEY if request.field == ID_FIELD else request.field
+            field = ID_KEY if request.field == ID_FIELD else _whole_field(self._state, request.field)
             terms: Json = {"field": field, "size": self._size, "shard_size": self._shard_size}
             if field == ID_KEY:  # each value counts once, and no shard has one that another shard has
                 terms["order"] = {"_key": "asc"}
@@ -152,6 +154,12 @@ class _FacetWriter:
         return written
 
 
+def _whole_field(state: IndexState, field: str) -> str:
+    """Return the field with the whole values of a field, to be counted and sorted: of a text, its sub-field for them."""
+    exact = f"{field}.{EXACT}"
+    return exact if is_text(state.types.get(field)) and exact in state.types else field
+
+
 def facet_type(state: IndexState, field: str) -> str:
     """Return the type of a field that is counted.
 
@@ -160,7 +168,7 @@ def facet_type(state: IndexState, field: str) -> str:
     """
     if field == ID_FIELD:
         return "keyword"
-    kind = state.types.get(field)
+    kind = state.types.get(_whole_field(state, field))
     is_words = field == ALL_FIELD or is_text(kind)
     if kind is None or is_words:
         raise refuse_facet(field, state.types, is_text=is_words)

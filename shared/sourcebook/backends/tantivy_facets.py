@@ -69,7 +69,7 @@ class _Counter:
         """Return the leaf that is counted, or None for `_id`, whose values nobody has to count."""
         if field == ID_FIELD:
             return None
-        leaf = self._index.table.get(field)
+        leaf = self._index.table.whole(field)
         is_text = field == ALL_FIELD or (leaf is not None and leaf.kind is Kind.TEXT)
         if leaf is None or is_text:
             raise refuse_facet(field, self._index.table.paths, is_text=is_text)

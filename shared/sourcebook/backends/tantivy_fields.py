@@ -17,7 +17,7 @@ from tantivy import Schema, SchemaBuilder
 from sourcebook.backends.analysis import ANALYZERS, Analyzer
 from sourcebook.backends.lucene import IGNORED_FIELD
 from sourcebook.errors import CannotDerive, MappingError
-from sourcebook.model.mapping import Properties
+from sourcebook.model.mapping import EXACT, Properties
 from sourcebook.model.query import ALL_FIELD
 
 ID_FIELD = "_id"
@@ -137,6 +137,11 @@ class FieldTable:
     def paths(self) -> list[str]:
         """The paths that are searched."""
         return list(self._by_path)
+
+    def whole(self, path: str) -> Leaf | None:
+        """Return the leaf with the whole values of a path, to be counted and sorted: of a text, its sub-field for them."""
+        leaf = self.get(path)
+        return self.get(f"{path}.{EXACT}") or leaf if leaf is not None and leaf.kind is Kind.TEXT else leaf
 
     def match(self, pattern: str) -> list[Leaf]:
         """Return the leaves of a path, which may have `*` in it."""

@@ -64,7 +64,7 @@ class Sorter:
     def _resolve(self, key: SortKey) -> _Key:
         if key.field in {SCORE, ID_FIELD}:
             return _Key(SCORE if key.field == SCORE else NUMBER_FIELD, None, key.descending)
-        leaf = self._index.table.get(key.field)
+        leaf = self._index.table.whole(key.field)
         is_text = key.field == ALL_FIELD or (leaf is not None and leaf.kind is Kind.TEXT)
         if leaf is None or is_text:
             raise refuse_sort(key.field, self._index.table.paths, is_text=is_text)
