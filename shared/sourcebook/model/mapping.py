@@ -14,7 +14,8 @@ KEYWORD_NORMALIZER = "keyword_lowercase_normalizer"
 EXACT = "keyword"
 """Name of the sub-field in which a text is one term, beside its words: what facets count and sorts sort by."""
 
-# A field that saw both types gets the second: text beats keyword, float beats integer (pipeline.md, section 4).
+# A field that saw both types gets the second: text beats keyword, float beats integer (pipeline.md, section 4). Values of several
+# kinds are written as strings, as within one source.
 _WIDER = {
     ("integer", "long"): "long",
     ("integer", "float"): "float",
@@ -23,8 +24,11 @@ _WIDER = {
     ("integer", "double"): "double",
     ("long", "double"): "double",
     ("keyword", "text"): "text",
-    ("date", "keyword"): "keyword",
-    ("date", "text"): "text",
+    **{
+        (kind, string): string
+        for kind in ("integer", "long", "float", "double", "boolean", "date")
+        for string in ("keyword", "text")
+    },
 }
 
 
@@ -83,7 +87,7 @@ def merge_properties(named: list[tuple[str, Properties]]) -> Properties:
 
     Raises:
         MappingError: a field is an object here and a value there, or its types cannot be one; the message names the field, the
-            sources and the types.
+            sources and the types. One where either mapping says so is stored only.
     """
     merged: Properties = {}
     origin: dict[str, str] = {}
@@ -100,6 +104,8 @@ def _merge_into(target: Properties, properties: Properties, name: str, prefix: s
             target[key] = _copy_spec(spec)
             for field in iterate_fields({key: spec}, prefix):
                 origin.setdefault(field.path, name)
+        elif _is_closed(known) or _is_closed(spec):
+            target[key] = _copy_spec(known if _is_closed(known) else spec)
         elif "properties" in known and "properties" in spec:
             _merge_into(known["properties"], spec["properties"], name, path + ".", origin)
         else:
@@ -113,14 +119,19 @@ def _merge_leaf(known: dict[str, Any], spec: dict[str, Any], path: str, sources:
     wider = _WIDER.get((left, right)) or _WIDER.get((right, left))
     if wider is None:
         raise MappingError(
-            f"Field {path!r} is {left} in {sources[0]} and {right} in {sources[1]}. Edit one of the two mappings "
-            f"(`sourcebook mapping edit`) or rename the field in a parser.",
+            f"Field {path!r} is {left} in {sources[0]} and {right} in {sources[1]}. Rename the field in a parser, or edit one of "
+            'the two mappings (`sourcebook mapping edit`): {"type": "object", "enabled": false} has it stored and not indexed.',
             field=path,
             sources=list(sources),
             types=[left, right],
         )
     winner, other = (known, spec) if left == wider else (spec, known)
     return {**winner, **({"copy_to": other["copy_to"]} if "copy_to" in other else {})}
+
+
+def _is_closed(spec: dict[str, Any]) -> bool:
+    """Whether what is in a field is stored and not indexed, whatever it is."""
+    return _is_object(spec) and spec.get("enabled") is False
 
 
 def _type_name(spec: dict[str, Any]) -> str:
@@ -165,12 +176,11 @@ def _compare(committed: Properties, inferred: Properties, prefix: str, differenc
     differences.missing += [prefix + key for key in committed if key not in inferred]
     for key, spec in inferred.items():
         known = committed.get(key)
-        if known is None:
+        if known is None or _is_closed(known):
             continue
         left, right = _type_name(known), _type_name(spec)
         if _is_object(known) and _is_object(spec):
-            if known.get("enabled", True):
-                _compare(known.get("properties", {}), spec.get("properties", {}), f"{prefix}{key}.", differences)
+            _compare(known.get("properties", {}), spec.get("properties", {}), f"{prefix}{key}.", differences)
         elif left != right and _WIDER.get((right, left)) != left:
             differences.changed[prefix + key] = (left, right)
 

@@ -11,6 +11,7 @@ from sourcebook.model.mapping import (
     add_new_fields,
     check_properties,
     compare_mappings,
+    merge_properties,
 )
 
 KEYWORD: dict[str, Any] = {"type": "keyword", "normalizer": "keyword_lowercase_normalizer"}
@@ -41,6 +42,10 @@ def test_differences_are_named_by_path() -> None:
         ("keyword", "text", True),
         ("integer", "long", True),
         ("boolean", "keyword", True),
+        ("keyword", "boolean", False),
+        ("keyword", "float", False),
+        ("text", "date", False),
+        ("date", "keyword", True),
     ],
 )
 def test_a_committed_type_that_holds_the_inferred_one_is_no_difference(
@@ -55,8 +60,36 @@ def test_an_object_that_became_a_scalar_is_a_change() -> None:
     assert differences.changed == {"a": ("object", "keyword")}
 
 
+@pytest.mark.parametrize(
+    ("left", "right", "expected"),
+    [
+        ("integer", "float", "float"),
+        ("integer", "keyword", "keyword"),
+        ("boolean", "text", "text"),
+        ("date", "keyword", "keyword"),
+    ],
+)
+def test_types_of_two_sources_become_the_one_that_holds_both(left: str, right: str, expected: str) -> None:
+    for first, second in ((left, right), (right, left)):
+        merged = merge_properties([("one", {"a": {"type": first}}), ("two", {"a": {"type": second}})])
+        assert merged == {"a": {"type": expected}}
+
+
+def test_a_field_that_one_source_only_stores_is_not_indexed() -> None:
+    closed: Properties = {"a": {"type": "object", "enabled": False}}
+    for other in ({"a": KEYWORD}, {"a": {"properties": {"b": KEYWORD}}}, closed):
+        assert merge_properties([("one", closed), ("two", other)]) == closed
+        assert merge_properties([("two", other), ("one", closed)]) == closed
+
+
+def test_an_object_in_one_source_and_a_value_in_another_are_refused_with_a_way_out() -> None:
+    with pytest.raises(MappingError, match=r"'a' is object in one and keyword in two.*\"enabled\": false"):
+        merge_properties([("one", {"a": {"properties": {"b": KEYWORD}}}), ("two", {"a": KEYWORD})])
+
+
 def test_what_is_in_a_disabled_object_is_not_compared() -> None:
     committed: Properties = {"a": {"type": "object", "enabled": False}}
+    assert compare_mappings(committed, {"a": KEYWORD}).count == 0
     assert compare_mappings(committed, {"a": {"properties": {"b": KEYWORD}}}).count == 0
 
 
