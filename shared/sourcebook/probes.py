@@ -8,6 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from socketserver import ThreadingMixIn
 from typing import Any
@@ -22,6 +23,7 @@ from sourcebook.settings import Settings
 BEAT_SECONDS = 1.0
 _SILENT_SECONDS = 15.0  # a worker whose loop has not turned for so long is not connected to its broker
 _REQUEST_SECONDS = 10.0
+_BROKER_PATIENCE = timedelta(seconds=1)
 
 
 class WorkerProbes:
@@ -71,7 +73,7 @@ class WorkerProbes:
 
 
 async def _read_lengths(settings: Settings) -> dict[str, int]:
-    bus = await open_bus(settings)
+    bus = await open_bus(settings.model_copy(update={"engine_patience": _BROKER_PATIENCE}))
     try:
         return await bus.lengths()
     finally:

@@ -191,6 +191,18 @@ def genes(tmp_path: Path) -> Callable[[Work[ResultT]], ResultT]:
 
 
 @pytest.fixture
+def add_genes() -> Callable[[Context], Awaitable[None]]:
+    """Have a test of engines of its own store and release the genes there."""
+
+    async def add(context: Context) -> None:
+        await add_release(context)
+        config = {"name": "genes", "doc_type": "gene", "sources": ["hgnc"], "queries": {"human": "taxid:9606"}}
+        await context.catalog.put("genes", BuildConfig.model_validate(config))
+
+    return add
+
+
+@pytest.fixture
 def serve_while() -> Callable[[ASGIApp, Callable[[str], None]], Awaitable[None]]:
     """Serve an app on a free port while blocking `work(url)` runs in a thread."""
 

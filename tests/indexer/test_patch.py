@@ -17,12 +17,13 @@ from sourcebook.hub.builds import start_release
 from sourcebook.hub.releases import read_changed_documents, read_notes, set_note
 from sourcebook.model.build import Build
 from sourcebook.model.change import ChangeKind
-from sourcebook.model.document import make_record
+from sourcebook.model.document import Record, make_record
 from sourcebook.model.job import Job
 from sourcebook.model.notes import render_notes
 from sourcebook.model.query import SearchRequest
 from sourcebook.model.release import Release
 from sourcebook.worker import JobRun
+from sourcebook_indexer import patch
 from sourcebook_indexer.patch import apply_changes
 from sourcebook_indexer.rollover import build_index_name
 from sourcebook_indexer.touched import has_path
@@ -268,6 +269,32 @@ def test_a_result_that_is_not_the_build_is_discarded(tmp_path: Path) -> None:
             await apply(context, "c_2", "incremental")
         assert await served(context) == ("c_1", sorted(make_content()))
         assert len(await context.search.names()) == 1
+
+    play(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("lost", ["id0105", "id003"], ids=["a new document is not found", "the digest is another"])
+def test_changes_that_do_not_lead_to_the_build_make_it_a_full_release(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    async def read_most(context: Context, build: Build, ids: list[str]) -> list[Record]:
+        return await read_records(context, build, [item for item in ids if item != lost])
+
+    read_records = patch._read_records
+    monkeypatch.setattr(patch, "_read_records", read_most)
+
+    async def scenario(context: Context) -> None:
+        await start_with(context, make_content())
+        await add_build(context, "c_2", make_content(**CHANGES))
+        with pytest.raises(VerificationFailed, match="release the build in full"):
+            await apply(context, "c_2", "incremental")
+        assert await served(context) == ("c_1", sorted(make_content()))
+        ready = await apply(context, "c_2", job_id="again")
+        assert ready.kind == "full"
+        assert "Index c~c_2~again" in ready.reason
+        assert "The API keeps its release" not in ready.reason
+        assert await served(context) == ("c_2", sorted(make_content(**CHANGES)))
+        assert len(await context.search.names()) == 2
 
     play(tmp_path, scenario)
 

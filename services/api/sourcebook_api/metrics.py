@@ -1,12 +1,15 @@
 """/metrics of the gateway, and how long requests took, by route."""
 
+import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 
 from fastapi import APIRouter, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sourcebook.hub.queues import read_queues
+from sourcebook.errors import EngineUnavailable
+from sourcebook.hub.queues import QueueLoad, read_queues
 from sourcebook.metrics import CONTENT_TYPE, REQUEST_SECONDS, make_gauge, render_metrics
 from sourcebook_api.dependencies import Engines
 from sourcebook_api.query.routes import FIXED_PATHS
@@ -15,14 +18,19 @@ router = APIRouter()
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _API = "/apis/{name}"
+_QUEUES_SECONDS = 3.0  # Prometheus gives up after ten
 _VERSION = "v1/"
 _ASSETS = "docs/assets/"
 
 
 @router.get("/metrics", include_in_schema=False)
 async def metrics(context: Engines) -> Response:
-    """Answer Prometheus."""
-    loads = await read_queues(context)
+    """Answer Prometheus; while an engine is away, without the queues."""
+    loads: dict[str, QueueLoad] = {}
+    # The gateway's own numbers are worth most while something is wrong elsewhere.
+    with contextlib.suppress(EngineUnavailable, TimeoutError):
+        async with asyncio.timeout(_QUEUES_SECONDS):
+            loads = await read_queues(context)
     waiting = [((queue,), load.waiting) for queue, load in loads.items() if load.waiting is not None]
     active = [
         ((queue, state), number)

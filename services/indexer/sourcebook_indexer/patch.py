@@ -20,7 +20,7 @@ from sourcebook.worker import JobRun
 from sourcebook_indexer.index import describe_release, find_build, release_in_full, verify_and_switch
 from sourcebook_indexer.rollover import build_index_name
 from sourcebook_indexer.touched import find_documents_with
-from sourcebook_indexer.verify import look_up
+from sourcebook_indexer.verify import KEPT, look_up
 
 _SAMPLES = 10  # of each kind of change
 
@@ -28,13 +28,14 @@ _SAMPLES = 10  # of each kind of change
 async def apply_changes(context: Context, run: JobRun, command: ApplyChanges) -> IndexReady:
     """Derive the index of a build from that of the release that an API serves; when it is verified, the API serves it.
 
-    With the mode "auto" the build is indexed whole where changes alone would cost more, or cannot lead there.
+    With the mode "auto" the build is indexed whole where changes alone would cost more, or do not lead there.
 
     Raises:
         NotFound: there is no such build.
         CannotDerive: "incremental" was asked for and is not possible.
         IndexDamaged: the same, because the index that is served is not what was written.
-        VerificationFailed: the index is not that of the build; it is discarded, and the API keeps its release.
+        VerificationFailed: the index is not that of the build, though it was asked for or made whole; it is discarded, and the
+            API keeps its release.
     """
     build = await find_build(context, command.build)
     index = build_index_name(command.api, build.name, run.id)
@@ -48,16 +49,14 @@ async def apply_changes(context: Context, run: JobRun, command: ApplyChanges) ->
         if await context.search.count(index) is None:  # else this job ran before and died after the commit
             await _derive_index(context, run, build, index, base=choice.base, folder=folder)
         await _verify_changes(context, index, folder)
-    except (CannotDerive, IndexDamaged) as error:
+        return await verify_and_switch(context, run, command.api, index, build, choice=choice)
+    except (CannotDerive, IndexDamaged, VerificationFailed) as error:
+        await context.search.drop(index)
         if command.mode == "incremental":
             raise
-        run.warn(f"{error.message} The build is indexed whole instead.")
-        full = ReleaseChoice("full", error.message, choice.base)
-        return await release_in_full(context, run, command.api, build, full)
-    except VerificationFailed:
-        await context.search.drop(index)
-        raise
-    return await verify_and_switch(context, run, command.api, index, build, choice=choice)
+        problem = error.message.removesuffix(KEPT).rstrip()
+        run.warn(f"{problem} The build is indexed whole instead.")
+        return await release_in_full(context, run, command.api, build, ReleaseChoice("full", problem, choice.base))
 
 
 async def _choose(

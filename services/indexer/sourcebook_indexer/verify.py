@@ -9,7 +9,7 @@ from sourcebook.model.document import read_document
 from sourcebook.model.query import MatchQuery, SearchRequest
 
 _SAMPLES = 20
-_KEPT = "The API keeps its release; release the build in full (`sourcebook release apply BUILD --mode full`)."
+KEPT = "The API keeps its release; release the build in full (`sourcebook release apply BUILD --mode full`)."
 
 
 async def verify_index(context: Context, index: str, build: Build) -> None:
@@ -23,7 +23,7 @@ async def verify_index(context: Context, index: str, build: Build) -> None:
     if found != (build.count, build.digest):
         raise VerificationFailed(
             f"Index {index} has {found[0]} documents, build {build.name} has {build.count}; the digests are {found[1]} and "
-            f"{build.digest}. {_KEPT}",
+            f"{build.digest}. {KEPT}",
             index=index,
             expected=build.count,
             found=found[0],
@@ -46,5 +46,5 @@ async def look_up(context: Context, index: str, ids: Iterable[str], *, expected:
         if [hit.id for hit in result.hits] != [document_id] * expected:
             what = "does not find" if expected else "still finds"
             raise VerificationFailed(
-                f"Index {index} {what} the document {document_id!r} by its id. {_KEPT}", index=index, id=document_id
+                f"Index {index} {what} the document {document_id!r} by its id. {KEPT}", index=index, id=document_id
             )

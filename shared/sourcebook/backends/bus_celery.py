@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 from celery import Celery
@@ -21,17 +22,21 @@ TRANSPORT_OPTIONS = {
     "unacked_restore_throttle": 1,
     "socket_keepalive": True,
     "socket_connect_timeout": 3,
+    "socket_timeout": 10,
 }
+_SECONDS = 3.0  # for an answer, or for a connection
 
 
 class CeleryBus:
     """The bus port on Celery."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, patience: timedelta) -> None:
         self._url = url
+        self._seconds = min(patience.total_seconds(), _SECONDS)
+        limits = {"socket_timeout": self._seconds, "socket_connect_timeout": self._seconds}
         self._app = Celery("sourcebook", broker=url, set_as_current=False)
         self._app.conf.update(
-            broker_transport_options=TRANSPORT_OPTIONS,
+            broker_transport_options=TRANSPORT_OPTIONS | limits,
             broker_connection_retry=False,
             task_ignore_result=True,
             broker_pool_limit=2,
@@ -63,7 +68,7 @@ class CeleryBus:
         """Return the answer of the broker to `question(its Redis client)`."""
         try:
             with self._app.connection_for_write() as connection:
-                connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0.2, timeout=3)
+                connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0.2, timeout=self._seconds)
                 return question(connection.default_channel.client)
         except (OperationalError, OSError, *self._app.connection().connection_errors) as error:
             raise self._unavailable(error) from error
@@ -79,6 +84,7 @@ class CeleryBus:
         return EngineUnavailable(
             f"The broker at {url} does not answer ({error}). Start it with `sourcebook up`, or set SOURCEBOOK_BROKER_URL.",
             url=url,
+            engine="Redis",
         )
 
     async def close(self) -> None:
@@ -88,4 +94,4 @@ class CeleryBus:
 async def open_celery_bus(settings: Settings) -> CeleryBus:
     """Make a bus to the broker of `SOURCEBOOK_BROKER_URL`; it connects when it first sends."""
     logging.getLogger("kombu").setLevel(logging.WARNING)
-    return CeleryBus(settings.celery_broker_url)
+    return CeleryBus(settings.celery_broker_url, settings.engine_patience)

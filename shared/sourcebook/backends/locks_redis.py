@@ -7,6 +7,8 @@ from datetime import timedelta
 from typing import Any
 
 import redis.asyncio as redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, AuthorizationError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -37,9 +39,14 @@ class RedisLocks:
         self._url = hide_secrets(url)
         self._patience = patience.total_seconds()
         self._held: set[tuple[str, str]] = set()
+        seconds = min(self._patience, _SECONDS)
         try:
             self._client: Any = redis.from_url(
-                _client_url(url), socket_timeout=_SECONDS, socket_connect_timeout=_SECONDS, decode_responses=True
+                _client_url(url),
+                socket_timeout=seconds,
+                socket_connect_timeout=seconds,
+                retry=Retry(NoBackoff(), 0),  # `_run` tries again; the library's own tries would multiply the patience
+                decode_responses=True,
             )
         except ValueError:  # its text may quote a part of the password
             raise SettingsError(
@@ -75,7 +82,7 @@ class RedisLocks:
 
     async def _run(self, call: Callable[[], Awaitable[Any]]) -> Any:
         """Await `call()`, again and again while the server is away; each of ours may be repeated."""
-        deadline, pause = 0.0, 0.05
+        deadline, pause = time.monotonic() + self._patience, 0.05
         while True:
             try:
                 return await call()
@@ -84,9 +91,7 @@ class RedisLocks:
             except (RedisConnectionError, RedisTimeoutError) as error:
                 if "CERTIFICATE_VERIFY_FAILED" in str(error):
                     raise self._not_trusted() from error
-                now = time.monotonic()
-                deadline = deadline or now + self._patience
-                if now >= deadline:
+                if time.monotonic() + pause >= deadline:
                     raise self._unavailable(error) from error
                 log.warning("locks_away", url=self._url, problem=hide_secrets(str(error)))
             except ResponseError as error:
@@ -115,6 +120,7 @@ class RedisLocks:
             f"Redis at {self._url}, which keeps the locks, does not answer ({hide_secrets(str(error))}). Check that it runs and "
             "that SOURCEBOOK_LOCKS_URL, or SOURCEBOOK_BROKER_URL if that is not set, names it.",
             url=self._url,
+            engine="Redis",
         )
 
 

@@ -69,6 +69,7 @@ class MongoServer:
             "serverselectiontimeoutms": min(milliseconds, int(_SELECTION_SECONDS * 1000)),
             "connecttimeoutms": min(milliseconds, int(_CONNECT_SECONDS * 1000)),
             "sockettimeoutms": milliseconds,
+            "retryreads": False,  # `run` tries again; the driver's own second try would double the patience
         }
         given = _query_options(url)
         return {name: value for name, value in wanted.items() if name not in given}
@@ -87,14 +88,12 @@ class MongoServer:
             SettingsError: it refuses the user or the password, or its certificate is not trusted.
             DuplicateKeyError, BulkWriteError: as they are, the caller knows what they mean.
         """
-        deadline, pause = 0.0, 0.05
+        deadline, pause = time.monotonic() + self._patience, 0.05
         while True:
             try:
                 return await call()
             except ConnectionFailure as error:
-                now = time.monotonic()
-                deadline = deadline or now + self._patience
-                if now >= deadline or "CERTIFICATE_VERIFY_FAILED" in str(error):
+                if time.monotonic() + pause >= deadline or "CERTIFICATE_VERIFY_FAILED" in str(error):
                     raise self._explain(error) from error
                 log.warning("mongodb_away", hosts=self._hosts, problem=_problem(error))
             except DuplicateKeyError:
@@ -132,9 +131,10 @@ class MongoServer:
                 f"MongoDB at {self._hosts} does not answer ({_problem(error)}). Check that it runs and that {self._setting} "
                 "names it.",
                 hosts=self._hosts,
+                engine="MongoDB",
             )
         return EngineUnavailable(
-            f"MongoDB at {self._hosts} could not do its work: {_problem(error)}.", hosts=self._hosts
+            f"MongoDB at {self._hosts} could not do its work: {_problem(error)}.", hosts=self._hosts, engine="MongoDB"
         )
 
     async def close(self) -> None:

@@ -225,7 +225,7 @@ class OpenSearchServer:
             )
         else:
             what = f"{where} could not do its work ({status} {kind}: {reason})."
-        return EngineUnavailable(what, address=self.address.shown, passing=True)
+        return EngineUnavailable(what, address=self.address.shown, passing=True, engine="OpenSearch")
 
     def explain_block(self, reason: str) -> EngineUnavailable:
         """Return the error for an index or a cluster that takes no writes."""
@@ -260,7 +260,7 @@ class OpenSearchServer:
         else:
             what = f"{where} does not answer ({problem}). Check that it runs and that {_SETTING} names it."
             is_passing = True
-        return EngineUnavailable(what, address=self.address.shown, passing=is_passing)
+        return EngineUnavailable(what, address=self.address.shown, passing=is_passing, engine="OpenSearch")
 
 
 def read_problem(info: Any) -> tuple[str, str]:

@@ -1,5 +1,6 @@
 """How much work waits and runs, by queue: what scales workers, and what operators look at first."""
 
+import asyncio
 import contextlib
 
 from pydantic import BaseModel
@@ -8,6 +9,8 @@ from sourcebook.context import Context
 from sourcebook.errors import EngineUnavailable
 from sourcebook.flow.stages import QUEUES, STAGES
 from sourcebook.model.job import Job, JobState
+
+_BROKER_SECONDS = 2.0
 
 
 class QueueLoad(BaseModel):
@@ -21,9 +24,7 @@ class QueueLoad(BaseModel):
 
 async def read_queues(context: Context) -> dict[str, QueueLoad]:
     """Return the load of every queue."""
-    lengths: dict[str, int] = {}
-    with contextlib.suppress(EngineUnavailable):  # the jobs are known all the same
-        lengths = await context.bus.lengths()
+    lengths = await _read_lengths(context)
     loads = {queue: QueueLoad(waiting=lengths.get(queue)) for queue in QUEUES}
     for stage in STAGES.values():
         load = loads[stage.queue]
@@ -32,3 +33,11 @@ async def read_queues(context: Context) -> dict[str, QueueLoad]:
     for load in loads.values():
         load.active = load.queued + load.running
     return loads
+
+
+async def _read_lengths(context: Context) -> dict[str, int]:
+    # The jobs are known all the same.
+    with contextlib.suppress(EngineUnavailable, TimeoutError):
+        async with asyncio.timeout(_BROKER_SECONDS):
+            return await context.bus.lengths()
+    return {}

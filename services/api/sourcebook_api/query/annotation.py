@@ -10,7 +10,7 @@ from sourcebook_api.query.answer import Answer, json_answer
 from sourcebook_api.query.call import Call
 from sourcebook_api.query.errors import not_found
 from sourcebook_api.query.parse import Options
-from sourcebook_api.query.search import search_all
+from sourcebook_api.query.search import read_documents, search_all
 from sourcebook_api.query.shape import Shape, make_shape, render_document
 
 
@@ -38,7 +38,7 @@ async def get_document(call: Call, document_id: str) -> Answer:
 
 async def _get_stored(call: Call, document_id: str) -> Answer:
     """Answer with the stored bytes: nothing asks for a change."""
-    bodies = await call.context.documents.get_many(call.opened.release.collection, [document_id])
+    bodies = await read_documents(call, [document_id])
     if bodies[0] is None:
         raise not_found()
     row = render_document(bodies[0], document_id, {"_id": document_id, "_version": 1}, call.opened.plain_shape)
@@ -96,7 +96,7 @@ async def find_documents(call: Call, ids: list[str], size: int) -> list[list[Hit
 
 
 async def _look_up(call: Call, ids: list[str]) -> dict[str, list[Hit]]:
-    bodies = await call.context.documents.get_many(call.opened.release.collection, ids)
+    bodies = await read_documents(call, ids)
     return {item: [Hit(item, None, body)] for item, body in zip(ids, bodies, strict=True) if body is not None}
 
 

@@ -84,9 +84,8 @@ def translate_error(error: Exception, request_id: str) -> QueryError:
         case EngineUnavailable():
             log.warning("engine_unavailable", request_id=request_id, message=error.message)
             # The error's own message may name hosts and folders.
-            return QueryError(
-                _UNAVAILABLE, details="The search engine does not answer, or not in time. Try again later."
-            )
+            engine = error.details.get("engine", "The search engine")
+            return QueryError(_UNAVAILABLE, details=f"{engine} does not answer, or not in time. Try again later.")
         case StoreDamaged():
             log.error("store_damaged", request_id=request_id, message=error.message, **error.details)
             return QueryError(

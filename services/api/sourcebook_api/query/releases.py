@@ -1,5 +1,6 @@
 """Which release an API serves right now. Releases never change, so all but the name is kept."""
 
+import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ log = get_logger(__name__)
 
 _FRESH_SECONDS = 0.5  # how late a new release may be seen
 _RETRY_SECONDS = 5.0  # how long a catalogue that is away is not asked again, where a release is known
+_WAIT_SECONDS = 0.5  # how long a request waits for a catalogue that does not answer, where a release is known
 _KEPT = 256  # APIs and releases remembered
 _UNAVAILABLE = 503
 
@@ -69,6 +71,9 @@ class Releases:
         self._context = context
         self._current: dict[str, tuple[float, OpenRelease]] = {}
         self._opened: dict[tuple[str, int], OpenRelease] = {}
+        self._reading: dict[str, asyncio.Task[OpenRelease]] = {}
+        self.store_away_until = 0.0
+        """Until when, on the monotonic clock, the document store is taken to be away."""
 
     async def current(self, api: str) -> OpenRelease:
         """Return the release that an API serves.
@@ -78,24 +83,38 @@ class Releases:
             EngineUnavailable: the catalogue does not answer, and this API was never asked for before.
         """
         known = self._current.get(api)
-        now = time.monotonic()
-        if known is not None and now - known[0] < _FRESH_SECONDS:
+        if known is not None and time.monotonic() - known[0] < _FRESH_SECONDS:
             return known[1]
+        reading = self._reading.get(api)
+        if reading is None:
+            reading = self._reading[api] = asyncio.create_task(self._refresh(api, known and known[1]))
+            reading.add_done_callback(lambda task: self._forget(api, task))
+        if known is not None and not (await asyncio.wait({reading}, timeout=_WAIT_SECONDS))[0]:
+            return known[1]
+        return await asyncio.shield(reading)
+
+    def _forget(self, api: str, reading: asyncio.Task[OpenRelease]) -> None:
+        self._reading.pop(api, None)
+        if not reading.cancelled():
+            reading.exception()  # it was raised to those who still wait
+
+    async def _refresh(self, api: str, known: OpenRelease | None) -> OpenRelease:
+        read_at = time.monotonic()
         try:
             opened = await self._read(api)
         except EngineUnavailable:
             if known is None:
                 raise
             log.warning("catalogue_unavailable_serving_last_release", api=api)
-            opened = known[1]
+            opened = known
             # It took its time to fail: requests must not pay for that one after the other.
-            now = time.monotonic() + _RETRY_SECONDS
+            read_at = time.monotonic() + _RETRY_SECONDS
         except QueryError:
             self._current.pop(api, None)
             raise
         if len(self._current) >= _KEPT:
             self._current.clear()
-        self._current[api] = (now, opened)
+        self._current[api] = (read_at, opened)
         return opened
 
     async def _read(self, api: str) -> OpenRelease:

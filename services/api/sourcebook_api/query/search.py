@@ -8,8 +8,9 @@ from typing import Any
 import orjson
 
 from sourcebook.errors import EngineUnavailable, NotFound
+from sourcebook.logging import get_logger
 from sourcebook.model.build import BuildConfig
-from sourcebook.model.query import Facet, Hit, SearchRequest, SearchResult
+from sourcebook.model.query import Facet, Hit, MatchQuery, SearchRequest, SearchResult
 from sourcebook_api.query.answer import Answer, json_answer
 from sourcebook_api.query.call import Call
 from sourcebook_api.query.errors import value_error
@@ -19,8 +20,12 @@ from sourcebook_api.query.releases import OpenRelease
 from sourcebook_api.query.scroll import Token, given_values, query_fingerprint, read_token, stale_token, write_token
 from sourcebook_api.query.shape import Shape, make_shape, render_document
 
+log = get_logger(__name__)
+
 _THREAD_FROM = 512 * 1024  # bytes of documents; from here putting an answer together would hold up other requests
 _SEARCHES_AT_ONCE = 8
+_STORE_SECONDS = 1.0  # of the two that an answer may take while an engine is away
+_STORE_RETRY_SECONDS = 5.0  # how long a store that is away is not asked again
 _NO_MORE = {"success": False, "error": "No more results to return."}
 
 
@@ -190,11 +195,37 @@ async def post_query(call: Call) -> Answer:
 
 async def _look_up_ids(call: Call, requests: list[SearchRequest]) -> list[SearchResult]:
     ids = [part.text for request in requests if isinstance(request.query, tuple) for part in request.query]
-    bodies = await call.context.documents.get_many(call.opened.release.collection, ids)
+    bodies = await read_documents(call, ids)
     return [
         SearchResult(0, []) if body is None else SearchResult(1, [Hit(item, 1.0, body)], 1.0)
         for item, body in zip(ids, bodies, strict=True)
     ]
+
+
+async def read_documents(call: Call, ids: list[str]) -> list[bytes | None]:
+    """Return the canonical JSON of each id, in the order asked for, None where there is none.
+
+    While the store is away they come from the index, if that keeps documents as those of OpenSearch do.
+
+    Raises:
+        NotFound: the release is gone.
+        EngineUnavailable: neither of them answers.
+    """
+    if time.monotonic() >= call.releases.store_away_until:
+        try:
+            async with asyncio.timeout(_STORE_SECONDS):
+                return await call.context.documents.get_many(call.opened.release.collection, ids)
+        except (EngineUnavailable, TimeoutError) as error:
+            log.warning("documents_away_reading_from_index", problem=str(error))
+            call.releases.store_away_until = time.monotonic() + _STORE_RETRY_SECONDS
+    wanted = list(dict.fromkeys(item for item in ids if item))
+    results = await search_all(call, [_by_id(item, call.timeout_seconds) for item in wanted])
+    found = {item: result.hits[0].body for item, result in zip(wanted, results, strict=True) if result.hits}
+    return [found.get(item) for item in ids]
+
+
+def _by_id(document_id: str, timeout_seconds: float) -> SearchRequest:
+    return SearchRequest((MatchQuery(document_id, ("_id",)),), size=1, timeout_seconds=timeout_seconds)
 
 
 async def search_all(call: Call, requests: list[SearchRequest]) -> list[SearchResult]:
