@@ -85,7 +85,7 @@ def describe_release(release: Release, api: str) -> IndexReady:
 
 
 async def _write_index(context: Context, run: JobRun, index: str, build: Build) -> None:
-    settings = build.index_settings.model_dump()
+    settings = build.index_settings.for_documents(build.count)
     done = 0
     await context.documents.check(build.collection)  # what is damaged must not be served
     async with context.search.create(

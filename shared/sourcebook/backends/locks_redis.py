@@ -91,9 +91,9 @@ class RedisLocks:
             except (RedisConnectionError, RedisTimeoutError) as error:
                 if "CERTIFICATE_VERIFY_FAILED" in str(error):
                     raise self._not_trusted() from error
+                log.warning("locks_away", url=self._url, problem=hide_secrets(str(error)))
                 if time.monotonic() + pause >= deadline:
                     raise self._unavailable(error) from error
-                log.warning("locks_away", url=self._url, problem=hide_secrets(str(error)))
             except ResponseError as error:
                 raise (self._refused if _is_refusal(error) else self._unavailable)(error) from error
             except RedisError as error:

@@ -93,9 +93,9 @@ class MongoServer:
             try:
                 return await call()
             except ConnectionFailure as error:
+                log.warning("mongodb_away", hosts=self._hosts, problem=_problem(error))
                 if time.monotonic() + pause >= deadline or "CERTIFICATE_VERIFY_FAILED" in str(error):
                     raise self._explain(error) from error
-                log.warning("mongodb_away", hosts=self._hosts, problem=_problem(error))
             except DuplicateKeyError:
                 raise
             except DocumentTooLarge as error:

@@ -23,7 +23,7 @@ _NAME = re.compile(r"[A-Za-z0-9_.~-]+\Z")
 _CAPITAL = re.compile(r"[A-Z]")
 _MAX_TERM_BYTES = 32766  # Lucene's limit; without it one long value would have the whole document refused
 _DEFAULT_FIELD_LIMIT = 1000
-_LOADING = {"number_of_replicas": 0, "refresh_interval": "-1"}
+_LOADING = {"number_of_replicas": 0, "auto_expand_replicas": "false", "refresh_interval": "-1"}
 _NOTED = ("name", "collection", "generation", "properties", "settings", "count", "digest")
 _ENGINE_ID = "_id"  # OpenSearch's own, which it compares as a whole only
 _TEXTS = {"text", "match_only_text", "search_as_you_type", "annotated_text"}
@@ -120,7 +120,7 @@ def build_index_body(state: IndexState) -> dict[str, Any]:
         "codec": "best_compression",
         "mapping": {"total_fields": {"limit": _count_limit(state.properties)}},
         **state.settings.get("extra", {}),
-        "number_of_shards": state.settings.get("shards", 1),
+        "number_of_shards": state.settings.get("shards") or 1,
         **_LOADING,
     }
     index["analysis"] = _merge(_ANALYSIS, index.get("analysis", {}))
@@ -151,11 +151,21 @@ def final_settings(state: IndexState) -> dict[str, Any]:
     extra = state.settings.get("extra", {})
     return {
         "index": {
-            "number_of_replicas": extra.get("number_of_replicas", state.settings.get("replicas", 0)),
+            **_replicas(state.settings),
             "refresh_interval": extra.get("refresh_interval"),
             "blocks": {"write": True},
         }
     }
+
+
+def _replicas(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings for copies: what was asked for, else one where there is more than one node, now or later."""
+    extra, asked = settings.get("extra", {}), settings.get("replicas")
+    if "auto_expand_replicas" in extra:
+        return {"auto_expand_replicas": extra["auto_expand_replicas"]}
+    if "number_of_replicas" in extra or asked is not None:
+        return {"number_of_replicas": extra.get("number_of_replicas", asked)}
+    return {"auto_expand_replicas": "0-1"}
 
 
 def list_leaves(properties: Properties) -> dict[str, str]:

@@ -2,7 +2,8 @@
 
     opensearch+https://user:password@host:9200/prefix?ca_certs=/path/authority.pem&path=/behind/a/proxy
 
-`prefix` begins the name of every index, so that several installations share a cluster; the default is `sourcebook`.
+`prefix` begins the name of every index, so that several installations share a cluster; the default is `sourcebook`. Several nodes
+are written `host1:9200,host2:9200`: what one does not answer, another is asked.
 """
 
 import asyncio
@@ -62,8 +63,7 @@ class RefusedRequest(Exception):
 class Address(NamedTuple):
     """What a URL says."""
 
-    host: str
-    port: int
+    hosts: tuple[tuple[str, int], ...]
     is_tls: bool
     login: tuple[str, str] | None
     prefix: str
@@ -73,7 +73,8 @@ class Address(NamedTuple):
     @property
     def shown(self) -> str:
         """The address without user and password."""
-        return f"{'https' if self.is_tls else 'http'}://{self.host}:{self.port}{self.path}"
+        nodes = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.hosts)
+        return f"{'https' if self.is_tls else 'http'}://{nodes}{self.path}"
 
 
 class _Untouched(Serializer):
@@ -97,13 +98,15 @@ class OpenSearchServer:
         self._is_known = False
         address = self.address
         self._client: Any = AsyncOpenSearch(
-            hosts=[{"host": address.host, "port": address.port, "url_prefix": address.path}],
+            hosts=[{"host": host, "port": port, "url_prefix": address.path} for host, port in address.hosts],
             http_auth=address.login,
             use_ssl=address.is_tls,
             ca_certs=address.ca_certs,
             serializer=_Untouched(),
             maxsize=_CONNECTIONS,
-            max_retries=0,
+            # Another node is asked at once, which costs no patience; trying the same one again is `insist`'s.
+            max_retries=len(address.hosts) - 1,
+            retry_on_status=(),
             timeout=_REQUEST_SECONDS,
         )
 
@@ -140,6 +143,9 @@ class OpenSearchServer:
 
     async def close(self) -> None:
         """Close every connection."""
+        # The client forgets those of nodes that did not answer.
+        for connection in getattr(self._client.transport.connection_pool, "orig_connections", ()):
+            await connection.close()
         await self._client.close()
 
     async def _send(self, method: str, path: str, body: Any, seconds: float, params: dict[str, Any]) -> str:
@@ -289,11 +295,11 @@ def read_url(url: str) -> Address:
     """
     try:
         parts = urlsplit(url)
-        port = parts.port or _DEFAULT_PORT
+        hosts = tuple(_read_host(text) for text in parts.netloc.rpartition("@")[2].split(","))
         options = {name: values[-1] for name, values in parse_qs(parts.query, strict_parsing=bool(parts.query)).items()}
     except ValueError:
         raise _wrong_url("it cannot be read") from None
-    if not parts.hostname:
+    if not all(host for host, _ in hosts):
         raise _wrong_url("it names no host")
     unknown = sorted(options.keys() - _OPTIONS)
     if unknown or parts.fragment:
@@ -306,9 +312,13 @@ def read_url(url: str) -> Address:
         raise _wrong_url(f"there is no file {ca_certs}")
     path = options.get("path", "").strip("/")
     login = (unquote(parts.username or ""), unquote(parts.password or "")) if parts.username else None
-    return Address(
-        parts.hostname, port, parts.scheme.endswith("+https"), login, prefix, f"/{path}" if path else "", ca_certs
-    )
+    return Address(hosts, parts.scheme.endswith("+https"), login, prefix, f"/{path}" if path else "", ca_certs)
+
+
+def _read_host(text: str) -> tuple[str, int]:
+    """Return host and port of one node; the host is empty where the text has none."""
+    parts = urlsplit(f"//{text.strip()}")
+    return parts.hostname or "", parts.port or _DEFAULT_PORT
 
 
 def _wrong_url(problem: str) -> SettingsError:

@@ -26,14 +26,27 @@ def _check_doc_type(doc_type: str) -> str:
     return doc_type
 
 
+_DOCUMENTS_PER_SHARD = 10_000_000
+
+
 class IndexSettings(BaseModel):
     """Engine settings of a build's index."""
 
     model_config = ConfigDict(extra="forbid")
 
-    shards: int = Field(1, ge=1, le=1024)
-    replicas: int = Field(0, ge=0, le=16)
+    shards: int | None = Field(None, ge=1, le=1024, description="Shards; default: one for each ten million documents")
+    replicas: int | None = Field(
+        None, ge=0, le=16, description="Copies of each shard; default: one where the cluster has more than one node"
+    )
     extra: dict[str, Any] = Field(default_factory=dict)
+
+    def for_documents(self, count: int) -> dict[str, Any]:
+        """Return the settings for an index of so many documents.
+
+        >>> IndexSettings().for_documents(25_000_000)
+        {'shards': 3, 'replicas': None, 'extra': {}}
+        """
+        return {**self.model_dump(), "shards": self.shards or max(1, -(-count // _DOCUMENTS_PER_SHARD))}
 
 
 class KeepRules(BaseModel):

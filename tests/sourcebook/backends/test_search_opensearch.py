@@ -13,6 +13,8 @@ from aiohttp import web
 from support.certificates import make_certificate, serve_with
 
 from sourcebook.backends import open_search
+from sourcebook.backends.opensearch_mapping import IndexState, build_index_body, final_settings
+from sourcebook.backends.opensearch_server import read_url
 from sourcebook.errors import (
     DocumentError,
     EngineUnavailable,
@@ -248,6 +250,49 @@ def test_documents_that_are_missing_at_the_end_fail_the_job(tmp_path: Path) -> N
     play(tmp_path, scenario)
 
 
+def test_a_node_that_is_away_is_passed_over(tmp_path: Path) -> None:
+    async def scenario(engine: SearchEngine, cluster: Cluster) -> None:
+        assert await fill(engine, {"_id": "a"}) == 1
+        assert cluster.documents
+        for _ in range(4):
+            assert await engine.count("one") == 1
+
+    play(tmp_path, scenario, url="opensearch+http://127.0.0.1:1,127.0.0.1:{port},127.0.0.1:2", seconds=0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, {"auto_expand_replicas": "0-1"}),
+        ({"replicas": None, "extra": {"auto_expand_replicas": "0-all"}}, {"auto_expand_replicas": "0-all"}),
+        ({"replicas": 0}, {"number_of_replicas": 0}),
+        ({"replicas": 1, "extra": {"number_of_replicas": 3}}, {"number_of_replicas": 3}),
+    ],
+    ids=["one where there are nodes for it", "as many as nodes", "none", "the engine's own setting"],
+)
+def test_a_filled_index_has_the_copies_that_were_asked_for(settings: dict[str, Any], expected: dict[str, Any]) -> None:
+    state = IndexState("a", "a", "a", {}, {"shards": None, **settings})
+    loading = build_index_body(state)["settings"]["index"]
+    assert (loading["number_of_shards"], loading["number_of_replicas"], loading["auto_expand_replicas"]) == (
+        1,
+        0,
+        "false",
+    )
+    final = final_settings(state)["index"]
+    assert {name: value for name, value in final.items() if name.endswith("_replicas")} == expected
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("opensearch+http://one", "http://one:9200"),
+        ("opensearch+https://me:s3cr3t@one:1,two,[::1]:3/genes?path=a", "https://one:1,two:9200,[::1]:3/a"),
+    ],
+)
+def test_a_url_may_name_several_nodes(url: str, shown: str) -> None:
+    assert read_url(url).shown == shown
+
+
 def test_a_cluster_that_comes_back_during_a_job_is_waited_for(tmp_path: Path) -> None:
     async def main() -> None:
         cluster = Cluster()
@@ -439,6 +484,8 @@ def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
     ("url", "problem"),
     [
         ("opensearch+http://", "names no host"),
+        ("opensearch+http://one,,two", "names no host"),
+        ("opensearch+http://one:port,two", "cannot be read"),
         ("opensearch+http://user:s3cr3t/x@host", "cannot be read"),
         ("opensearch+http://host/Genes", "small letters"),
         ("opensearch+http://host?verify=0", "other options"),
