@@ -1,6 +1,6 @@
 """A release by its changes: equal to a full one, chosen by a rule, verified, and harmless whatever goes wrong."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -277,8 +277,8 @@ def test_a_result_that_is_not_the_build_is_discarded(tmp_path: Path) -> None:
 def test_changes_that_do_not_lead_to_the_build_make_it_a_full_release(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
 ) -> None:
-    async def read_most(context: Context, build: Build, ids: list[str]) -> list[Record]:
-        return await read_records(context, build, [item for item in ids if item != lost])
+    def read_most(context: Context, build: Build, ids: list[str]) -> AsyncIterator[list[Record]]:
+        return read_records(context, build, [item for item in ids if item != lost])
 
     read_records = patch._read_records
     monkeypatch.setattr(patch, "_read_records", read_most)
