@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
 
@@ -158,6 +158,8 @@ ABSTRACT = {"TransientError", "TerminalError"}
 
 def _show_type(name: str, field: FieldInfo) -> str:
     kind: Any = field.annotation
+    if choices := get_args(kind):
+        return " or ".join(f"`{choice}`" for choice in choices)
     shown = "bytes" if name.endswith("_bytes") else TYPE_NAMES[kind]
     bounds = {key: getattr(item, key) for item in field.metadata for key in ("ge", "le") if hasattr(item, key)}
     numbers = {key: _show_bytes(value) if shown == "bytes" else f"{value:,}" for key, value in bounds.items()}

@@ -3,6 +3,7 @@
     SourcebookError
     ├── TransientError            the same call may succeed later: jobs are retried
     │   ├── DownloadInterrupted
+    │   ├── PluginKilled
     │   ├── EngineUnavailable
     │   └── LeaseLost
     └── TerminalError             trying again changes nothing until someone acts
@@ -21,6 +22,7 @@
         │   ├── DuplicateId
         │   └── MappingError
         ├── DownloadRefused
+        ├── DownloadPostponed
         ├── UnsafeArchive
         ├── MissingUpload
         ├── VerificationFailed
@@ -75,6 +77,14 @@ class DownloadInterrupted(TransientError):
 
     code = "download_interrupted"
     status = 502
+
+
+class PluginKilled(TransientError):
+    """The process that ran a plugin's code was killed from outside, by a person or for want of memory."""
+
+    code = "plugin_killed"
+    status = 500
+    exit_code = 6
 
 
 class EngineUnavailable(TransientError):
@@ -201,8 +211,15 @@ class DownloadRefused(TerminalError):
     status = 502
 
 
+class DownloadPostponed(TerminalError):
+    """The server asks to come back later than a job waits: the message says when. What was downloaded is kept until then."""
+
+    code = "download_postponed"
+    status = 503
+
+
 class UnsafeArchive(TerminalError):
-    """An archive writes outside its folder or unpacks to more than is allowed."""
+    """An archive writes outside its folder or over another file, or unpacks to more than is allowed."""
 
     code = "unsafe_archive"
     status = 422

@@ -6,6 +6,7 @@ import os
 import tempfile
 from datetime import timedelta
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -69,6 +70,10 @@ class Settings(BaseSettings):
     part_documents: int = Field(
         100_000, ge=1, description="A part of a build reads at least so many documents; smaller builds are done whole."
     )
+    behind_uploads: Literal["warn", "refuse"] = Field(
+        "warn",
+        description="What a build does when the newest download of a source is not uploaded: `warn` or `refuse`.",
+    )
     job_time_limit: timedelta = Field(
         timedelta(hours=24), description="A job that runs longer is ended (seconds or ISO 8601)."
     )
@@ -89,6 +94,13 @@ class Settings(BaseSettings):
     )
     download_retries: int = Field(4, ge=0, le=20, description="Further tries after a transient download error.")
     downloads_per_host: int = Field(3, ge=1, le=32, description="Files that download side by side from one host.")
+    redirects_to_private: bool = Field(
+        default=False, description="Follow redirects from outside to addresses of this machine or its private network."
+    )
+    header_variables: str = Field(
+        "",
+        description="Environment variables that the `headers` of a manifest may name as `${NAME}`; commas between.",
+    )
     unpack_max_bytes: int = Field(200 * 1024 * MIB, ge=1, description="Largest total size an archive may unpack to.")
     unpack_max_ratio: int = Field(1000, ge=1, description="Largest ratio of unpacked to packed size (zip bombs).")
     keep_dumps: int = Field(2, ge=1, description="Downloaded releases of a source that are kept.")
@@ -169,6 +181,12 @@ class Settings(BaseSettings):
     def worker_ready_file(self, queue: str) -> Path:
         """The file in which the worker of a queue writes its process id once it takes jobs."""
         return self.home / "run" / f"{queue}.ready"
+
+    @property
+    def listed_variables(self) -> dict[str, str]:
+        """The values of the variables that `SOURCEBOOK_HEADER_VARIABLES` lists; an empty text for one that is not set."""
+        names = (name.strip() for name in self.header_variables.split(","))
+        return {name: os.environ.get(name, "") for name in names if name}
 
     @property
     def plugin_folders(self) -> list[Path]:

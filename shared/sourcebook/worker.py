@@ -25,7 +25,7 @@ from sourcebook.flow.messages import Message
 from sourcebook.flow.stages import STAGES, next_commands
 from sourcebook.hub.jobs import end_parts, is_wanted, remove_made, submit_children
 from sourcebook.hub.lease import keep_lock
-from sourcebook.logging import bind_log_context, get_logger, hide_secrets
+from sourcebook.logging import bind_log_context, get_logger, hide_secrets, hide_secrets_in
 from sourcebook.metrics import DOCUMENTS, JOB_SECONDS
 from sourcebook.model.job import Job, JobError, JobState, Progress
 from sourcebook.references import load_reference
@@ -294,10 +294,9 @@ async def _is_needed(context: Context, part: Job) -> bool:
 
 
 def _describe(error: SourcebookError) -> JobError:
-    details = {key: value for key, value in error.details.items() if key != "traceback"}
-    return JobError(
-        code=error.code, message=hide_secrets(error.message), details=details, traceback=error.details.get("traceback")
-    )
+    details = {key: hide_secrets_in(value) for key, value in error.details.items() if key != "traceback"}
+    traceback = hide_secrets_in(error.details.get("traceback"))
+    return JobError(code=error.code, message=hide_secrets(error.message), details=details, traceback=traceback)
 
 
 async def run_queued_jobs(context: Context, bus: "InlineQueue") -> None:

@@ -23,6 +23,9 @@ from sourcebook.flow.messages import DumpReady, DumpSource
 from sourcebook.model.dump import Dump
 from sourcebook.model.job import Job, JobState
 from sourcebook.model.source import Plugin, SourceState
+from sourcebook.model.upload import Upload
+from sourcebook.sdk.code_digest import digest_code
+from sourcebook.sdk.manifest import load_manifest
 from sourcebook.settings import Settings
 from sourcebook.worker import JobRun
 from sourcebook_dumper.retry import Backoff
@@ -42,6 +45,8 @@ class Resource:
     failures: list[Any] = field(default_factory=list)
     ranges: bool = True
     head: int = 200
+    rude: bool = False
+    """Whether If-Range is ignored: every Range is answered with 206."""
     seconds: float = 0.0
 
 
@@ -120,7 +125,8 @@ class Site:
     def _ranged(self, request: BaseHTTPRequestHandler, resource: Resource) -> tuple[bytes, int, dict[str, str]]:
         wanted = request.headers.get("Range", "")
         known = {resource.headers.get("ETag"), resource.headers.get("Last-Modified")}
-        if not wanted or not resource.ranges or request.headers.get("If-Range") not in known:
+        is_known = resource.rude or request.headers.get("If-Range") in known
+        if not wanted or not resource.ranges or not is_known:
             return resource.body, resource.status, {}
         start, size = int(wanted.removeprefix("bytes=").rstrip("-")), len(resource.body)
         if start >= size:
@@ -287,11 +293,29 @@ class DumpBench:
 
         return self.run(read)
 
-    def set_uploads(self, **uploads: str) -> None:
-        async def write(context: Context) -> None:
-            await context.catalog.put("bench", self_state.model_copy(update={"uploads": uploads}))
+    def upload(self, *names: str) -> None:
+        """Leave what uploads of the current dump with the present code leave."""
 
-        self_state = self.state()
+        async def write(context: Context) -> None:
+            manifest = load_manifest(self.plugin).manifest
+            for uploader in manifest.uploader_list:
+                if uploader.name in names:
+                    upload = Upload(
+                        id=f"bench/{uploader.name}@{state.dump}",
+                        source="bench",
+                        uploader=uploader.name,
+                        dump=state.dump,
+                        release="1",
+                        code=digest_code(self.plugin, uploader),
+                        collection=f"upload~bench.{uploader.name}~1",
+                        count=1,
+                        digest="x",
+                    )
+                    await context.catalog.put(upload.id, upload)
+                    state.uploads[uploader.name] = upload.id
+            await context.catalog.put("bench", state)
+
+        state = self.state()
         self.run(write)
 
     def records(self) -> list[Dump]:
@@ -321,6 +345,13 @@ class DumpBench:
 
 @pytest.fixture
 def site() -> Iterator[Site]:
+    server = Site()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[Site]:
     server = Site()
     yield server
     server.close()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gzip
 import hashlib
+import io
+import zipfile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +21,7 @@ from sourcebook.errors import (
     UnsafeArchive,
 )
 from sourcebook.flow.messages import DumpSource
+from sourcebook.model.job import Job, JobState
 from sourcebook_dumper.dump import dump_source
 from sourcebook_dumper.fetchers import choose_fetcher
 
@@ -58,7 +61,7 @@ def test_passwords_of_urls_are_not_stored(bench: DumpBench, site: Site) -> None:
 def test_an_unchanged_release_downloads_nothing(bench: DumpBench, site: Site) -> None:
     bench.write(site.add("/a.tsv", b"one\n"))
     bench.dump()
-    bench.set_uploads(u0="upload-1")
+    bench.upload("u0")
     requests = len(site.gets())
     message = bench.dump()
     assert message.unchanged
@@ -70,7 +73,7 @@ def test_an_unchanged_release_downloads_nothing(bench: DumpBench, site: Site) ->
 def test_an_unchanged_release_starts_the_uploaders_that_have_no_upload(bench: DumpBench, site: Site) -> None:
     bench.write(site.add("/a.tsv", b"one\n"), uploaders=2)
     bench.dump(then_upload=False)
-    bench.set_uploads(u0="upload-1")
+    bench.upload("u0")
     assert bench.dump().uploaders == ("u1",)
     assert bench.dump(then_upload=False).uploaders == ()
 
@@ -216,7 +219,7 @@ def test_archives_stay_packed_unless_the_manifest_asks(bench: DumpBench, site: S
 def test_uncompress_without_an_archive_is_warned_of(bench: DumpBench, site: Site) -> None:
     bench.write(site.add("/a.tsv", b"one\n"), uncompress=True)
     bench.dump()
-    assert "ending of an archive" in bench.warnings[0]
+    assert "no downloaded file is an archive" in bench.warnings[0]
 
 
 def test_an_unsafe_archive_leaves_nothing_behind(bench: DumpBench, site: Site) -> None:
@@ -302,3 +305,97 @@ def test_a_release_function_that_fails_is_shown_with_its_traceback(bench: DumpBe
     with pytest.raises(ParserError, match="KeyError") as caught:
         bench.dump()
     assert "release.py" in caught.value.details["traceback"]
+
+
+def test_an_upload_of_an_older_dump_is_taken_up_again_by_a_dump_that_finds_nothing_new(
+    bench: DumpBench, site: Site
+) -> None:
+    bench.write(site.add("/a.tsv", b"old"))
+    bench.dump()
+    bench.upload("u0")
+    site.add("/a.tsv", b"new", headers={"ETag": '"two"'})
+    assert bench.dump().uploaders == ("u0",)  # say this upload fails, is cancelled, or its worker is killed
+    again = bench.dump()
+    assert (again.unchanged, again.uploaders) == (True, ("u0",))
+    bench.upload("u0")
+    assert bench.dump().uploaders == ()
+
+
+def test_an_edited_parser_is_run_by_a_dump_that_finds_nothing_new(bench: DumpBench, site: Site) -> None:
+    bench.write(site.add("/a.tsv", b"x"), uploaders=2)
+    (bench.plugin / "parser.py").write_text("def load(folder): 1 / 0")
+    bench.dump()
+    bench.upload("u0", "u1")
+    assert bench.dump().uploaders == ()
+    (bench.plugin / "parser.py").write_text("def load(folder): return []")
+    assert bench.dump().uploaders == ("u0", "u1")
+
+
+@pytest.mark.parametrize(
+    ("changes", "uploaders"),
+    [
+        ({}, ()),
+        ({"state": JobState.RUNNING, "started_at": 4e9}, ()),
+        ({"state": JobState.RUNNING, "started_at": 1.0}, ("u0",)),
+        ({"cancel_requested": True}, ("u0",)),
+        ({"state": JobState.FAILED}, ("u0",)),
+    ],
+    ids=["queued", "running", "of-an-older-dump", "cancelled", "failed"],
+)
+def test_an_upload_that_is_under_way_is_not_started_twice(
+    bench: DumpBench, site: Site, changes: dict[str, object], uploaders: tuple[str, ...]
+) -> None:
+    async def add_job(context: Context) -> None:
+        job = Job(kind="upload", target="bench/u0", lock="upload:bench/u0")
+        await context.catalog.put(job.id, job.model_copy(update=changes))
+
+    bench.write(site.add("/a.tsv", b"x"))
+    bench.dump()
+    bench.run(add_job)
+    assert bench.dump().uploaders == uploaders
+
+
+def test_two_archives_with_the_same_member_are_refused_or_get_folders(bench: DumpBench, site: Site) -> None:
+    urls = [site.add(f"/{city}.zip", pack_zip("stops.txt", city.encode())) for city in ("bern", "cork")]
+    bench.write(urls, uncompress=True)
+    with pytest.raises(UnsafeArchive, match=r"cork\.zip and bern\.zip both have a member 'stops\.txt'.*into_folders"):
+        bench.dump()
+    bench.write(urls, uncompress=True, uncompress_into_folders=True)
+    bench.dump()
+    content = bench.content()
+    assert (content["bern/stops.txt"], content["cork/stops.txt"]) == (b"bern", b"cork")
+
+
+def test_headers_of_the_manifest_are_sent_and_never_shown(
+    bench: DumpBench, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GENES_TOKEN", "s3cret")
+    headers = {"Authorization": "Bearer ${GENES_TOKEN}"}
+    bench.write(site.add("/a.tsv", b"x"), headers=headers)
+    with pytest.raises(ManifestError, match="SOURCEBOOK_HEADER_VARIABLES=GENES_TOKEN"):
+        bench.dump()
+    bench.overrides["header_variables"] = "OTHER, GENES_TOKEN"
+    bench.dump()
+    assert {request["authorization"] for _, _, request in site.log} == {"Bearer s3cret"}
+    assert "s3cret" not in bench.current().model_dump_json()
+    monkeypatch.delenv("GENES_TOKEN")
+    with pytest.raises(ManifestError, match=r"\$\{GENES_TOKEN\}, which is not set"):
+        bench.dump()
+
+
+def test_headers_of_the_manifest_do_not_follow_a_redirect_to_another_server(
+    bench: DumpBench, site: Site, elsewhere: Site
+) -> None:
+    target = elsewhere.add("/b.tsv", b"x")
+    bench.write(site.add("/a.tsv", status=302, headers={"Location": target}), headers={"X-Key": "s3cret"})
+    bench.dump()
+    assert all("x-key" in headers for _, _, headers in site.log)
+    assert elsewhere.log
+    assert all("x-key" not in headers for _, _, headers in elsewhere.log)
+
+
+def pack_zip(name: str, data: bytes) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr(name, data)
+    return packed.getvalue()

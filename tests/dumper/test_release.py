@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import time
 from typing import TYPE_CHECKING
@@ -96,7 +97,7 @@ def test_a_local_file_that_is_edited_on_the_same_day_is_dumped_again(bench: Dump
     assert bench.dump().dump == first.dump
     file.write_bytes(b"two\n")
     second = bench.dump()
-    assert (second.unchanged, second.release) == (False, first.release)
+    assert (second.unchanged, second.release) == (False, f"{first.release}-2")
     assert bench.content() == {"things.tsv": b"two\n"}
 
 
@@ -108,3 +109,86 @@ def test_a_plugin_that_names_its_releases_is_believed(bench: DumpBench) -> None:
     file.write_bytes(b"two\n")
     assert bench.dump().dump == "bench@1.0"
     assert bench.content() == {"things.tsv": b"one\n"}
+
+
+def test_a_new_first_file_is_news_although_the_last_one_is_old(bench: DumpBench, site: Site) -> None:
+    bench.write([site.add("/a.tsv", b"old"), site.add("/b.tsv", b"b")])
+    bench.dump()
+    site.add("/a.tsv", b"new", headers={"Last-Modified": "Wed, 03 Jan 2024 10:00:00 GMT", "ETag": '"two"'})
+    second = bench.dump()
+    assert (second.unchanged, second.release) == (False, "2024-01-02-2")
+    assert bench.content() == {"a.tsv": b"new", "b.tsv": b"b"}
+    assert bench.dump().unchanged
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        (b"new", {"ETag": '"two"'}),
+        (b"longer", {}),
+        (b"new", {"ETag": '"one"', "Last-Modified": "Tue, 02 Jan 2024 11:00:00 GMT"}),
+    ],
+    ids=["etag", "size", "hour"],
+)
+def test_a_second_release_on_one_day_is_news(
+    bench: DumpBench, site: Site, body: bytes, headers: dict[str, str]
+) -> None:
+    bench.write(site.add("/a.tsv", b"old", headers={"Content-Length": "3"}))
+    assert bench.dump().release == "2024-01-02"
+    site.add("/a.tsv", body, headers={"Content-Length": str(len(body)), **headers})
+    assert bench.dump().release == "2024-01-02-2"
+    site.add("/a.tsv", b"third", headers={"ETag": '"three"'})
+    assert bench.dump().release == "2024-01-02-3"
+    assert bench.content() == {"a.tsv": b"third"}
+    assert bench.dump().unchanged
+
+
+def test_other_validators_of_the_same_bytes_are_no_new_release_and_are_looked_at_once(
+    bench: DumpBench, site: Site
+) -> None:
+    bench.write(site.add("/a.tsv", b"same"))
+    first = bench.dump()
+    site.add("/a.tsv", b"same", headers={"ETag": '"of another mirror"'})
+    again = bench.dump()
+    assert (again.unchanged, again.dump) == (True, first.dump)
+    assert [path.name for path in bench.archive.iterdir() if path.is_dir()] == ["2024-01-02"]
+    assert bench.staged == []
+    requests = len(site.gets())
+    assert bench.dump().unchanged
+    assert len(site.gets()) == requests
+
+
+def test_files_of_which_nothing_is_told_are_compared_byte_by_byte(bench: DumpBench, site: Site) -> None:
+    silent = {"Last-Modified": None, "ETag": None}
+    bench.write([site.add("/a.tsv", b"old", headers=silent), site.add("/b.tsv", b"b")])
+    first = bench.dump()
+    assert bench.dump().dump == first.dump
+    site.add("/a.tsv", b"new", headers=silent)
+    assert bench.dump().release == "2024-01-02-2"
+    assert bench.content() == {"a.tsv": b"new", "b.tsv": b"b"}
+
+
+def test_another_url_or_other_unpacking_is_dumped_again_although_the_server_has_nothing_new(
+    bench: DumpBench, site: Site
+) -> None:
+    packed = gzip.compress(b"a")
+    bench.write(site.add("/a.tsv.gz", packed))
+    bench.dump()
+    bench.write(f"{site.url}/a.tsv.gz", uncompress=True)
+    unpacked = bench.dump()
+    assert (unpacked.unchanged, unpacked.release) == (False, "2024-01-02")  # the same bytes: the same release
+    assert bench.content() == {"a.tsv.gz": packed, "a.tsv": b"a"}
+    bench.write([f"{site.url}/a.tsv.gz", site.add("/b.tsv", b"b")], uncompress=True)
+    assert bench.dump().release == "2024-01-02-2"
+    assert bench.dump().unchanged
+
+
+def test_an_etag_becomes_a_release_that_can_be_printed(bench: DumpBench, site: Site) -> None:
+    bench.write(site.add("/a.tsv", b"x", headers={"Last-Modified": None, "ETag": '"v1\x1b[31m\x9b2J"'}))
+    assert bench.dump().release == "v1_[31m_2J"
+    assert "\\u001b" not in bench.current().model_dump_json()
+
+
+def test_a_function_of_the_plugin_gives_a_release_that_can_be_printed(bench: DumpBench, site: Site) -> None:
+    bench.write(site.add("/a.tsv", b"x"), release="release:get", code="def get(self): return 'v1\\x1b[31m'")
+    assert bench.dump().release == "v1_[31m"

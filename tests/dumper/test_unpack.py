@@ -16,8 +16,9 @@ import pytest
 
 from sourcebook.errors import DownloadRefused, UnsafeArchive
 from sourcebook_dumper import unpack as unpacking
+from sourcebook_dumper.archives import names_archive
 from sourcebook_dumper.progress import Count, run_in_thread
-from sourcebook_dumper.unpack import Unpacker, is_archive
+from sourcebook_dumper.unpack import Unpacker
 
 
 def unpack(folder: Path, *names: str, **bounds: Any) -> list[str]:
@@ -86,7 +87,7 @@ def test_zip_files(tmp_path: Path) -> None:
 def test_other_files_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "a.tsv").write_bytes(b"one\n")
     assert unpack(tmp_path, "a.tsv") == []
-    assert not is_archive(".gz")
+    assert not names_archive(".gz")
 
 
 def test_archives_in_archives_are_unpacked_one_level_deep(tmp_path: Path) -> None:
@@ -97,7 +98,7 @@ def test_archives_in_archives_are_unpacked_one_level_deep(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "member", ["../evil", "/etc/evil", "sub/../../evil", "..\\evil", "C:\\evil", "C:evil", "sub/..", "\\\\host\\evil"]
+    "member", ["../evil", "/../evil", "sub/../../evil", "..\\evil", "C:\\evil", "C:evil", "sub/..", "\\\\host\\evil"]
 )
 def test_a_member_that_leads_out_of_the_folder_is_named(tmp_path: Path, member: str) -> None:
     folder = tmp_path / "inner" / "folder"
@@ -112,20 +113,30 @@ def test_a_member_that_leads_out_of_the_folder_is_named(tmp_path: Path, member: 
 
 
 @pytest.mark.parametrize(
-    "kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE], ids=str
+    ("kind", "aim", "why"),
+    [
+        (tarfile.SYMTYPE, "/etc/passwd", "is a link out of the folder"),
+        (tarfile.SYMTYPE, "sub/../../evil", "is a link out of the folder"),
+        (tarfile.LNKTYPE, "../evil", "is a link out of the folder"),
+        (tarfile.CHRTYPE, "", "is a device"),
+        (tarfile.BLKTYPE, "", "is a device"),
+        (tarfile.FIFOTYPE, "", "is a device"),
+    ],
 )
-def test_links_and_devices_in_a_tar_file_are_refused(tmp_path: Path, kind: bytes) -> None:
-    write_tar(tmp_path / "a.tar", ("evil", b""), type=kind, linkname="/etc/passwd")
-    with pytest.raises(UnsafeArchive, match="'evil' is a link or device"):
+def test_links_out_of_the_folder_and_devices_in_a_tar_file_are_refused(
+    tmp_path: Path, kind: bytes, aim: str, why: str
+) -> None:
+    write_tar(tmp_path / "a.tar", ("evil", b""), type=kind, linkname=aim)
+    with pytest.raises(UnsafeArchive, match=f"'evil' {why}"):
         unpack(tmp_path, "a.tar")
     assert list(files(tmp_path)) == ["a.tar"]
 
 
-def test_links_in_a_zip_file_are_refused(tmp_path: Path) -> None:
+def test_links_out_of_the_folder_in_a_zip_file_are_refused(tmp_path: Path) -> None:
     member = zipfile.ZipInfo("evil")
     member.external_attr = (stat.S_IFLNK | 0o777) << 16
     write_zip(tmp_path / "a.zip", (member, b"/etc/passwd"))
-    with pytest.raises(UnsafeArchive, match="'evil' is a link or device"):
+    with pytest.raises(UnsafeArchive, match="'evil' is a link out of the folder"):
         unpack(tmp_path, "a.zip")
 
 
@@ -191,14 +202,12 @@ def test_the_number_of_members_is_bounded(tmp_path: Path, monkeypatch: pytest.Mo
     [
         ("a.zip", b"no zip"),
         ("a.gz", b"no gzip"),
-        ("a.gz", gzip.compress(b"x" * 1000)[:-10]),
         ("a.bz2", b"no bzip2"),
         ("a.xz", b"no xz"),
         ("a.tar", b"no tar"),
         ("a.tar.gz", gzip.compress(b"no tar")),
-        ("a.tar.xz", lzma.compress(b"x" * 1000)[:-10]),
     ],
-    ids=["zip", "gz", "cut-gz", "bz2", "xz", "tar", "tar.gz", "cut-tar.xz"],
+    ids=["zip", "gz", "bz2", "xz", "tar", "tar.gz"],
 )
 def test_a_broken_archive_is_named(tmp_path: Path, name: str, data: bytes) -> None:
     (tmp_path / name).write_bytes(data)

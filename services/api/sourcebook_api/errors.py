@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from sourcebook.errors import SourcebookError
-from sourcebook.logging import get_logger
+from sourcebook.logging import get_logger, hide_secrets_in
 from sourcebook_api.query.answer import CORS
 from sourcebook_api.query.errors import QueryError
 from sourcebook_api.requests import RefusedBody, request_id
@@ -51,7 +51,8 @@ ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
 def error_response(scope: Scope, status: int, code: str, message: str, details: Any = None) -> Response:
     """Return the JSON answer that every refusal of the hub has."""
     identity = request_id(scope)
-    body = {"code": code, "message": message, "details": details or {}, "request_id": identity}
+    told = hide_secrets_in({"message": message, "details": details or {}})
+    body = {"code": code, **told, "request_id": identity}
     content = orjson.dumps(body, default=str)
     return Response(content, status, media_type="application/json", headers={"X-Request-ID": identity})
 

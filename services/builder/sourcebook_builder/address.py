@@ -25,6 +25,7 @@ from sourcebook.errors import (
 )
 from sourcebook.logging import hide_secrets
 from sourcebook.model.remote import READ_ONLY
+from sourcebook.redirects import RedirectGuard
 from sourcebook.settings import Settings
 
 _CHUNK_BYTES = 1 << 20
@@ -182,12 +183,14 @@ async def open_address(url: str, settings: Settings) -> AsyncIterator[Address]:
     if url.partition(":")[0].lower() not in READ_ONLY:
         yield await asyncio.to_thread(FileSystemAddress, url)
         return
+    guard = RedirectGuard(allow_private=settings.redirects_to_private)
     async with httpx.AsyncClient(
         verify=await asyncio.to_thread(httpx.create_ssl_context),
         follow_redirects=True,
         max_redirects=_MAX_REDIRECTS,
         timeout=settings.download_timeout.total_seconds(),
         headers={"User-Agent": f"sourcebook/{__version__}"},
+        event_hooks={"request": [guard.before_request], "response": [guard.after_response]},
     ) as client:
         yield HttpAddress(url, client)
 

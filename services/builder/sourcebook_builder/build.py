@@ -10,6 +10,7 @@ from sourcebook.errors import (
     EngineUnavailable,
     InvalidRequest,
     MappingError,
+    MissingUpload,
     NotFound,
     StoreDamaged,
     VerificationFailed,
@@ -17,6 +18,7 @@ from sourcebook.errors import (
 from sourcebook.flow.messages import BuildDocuments, BuildReady
 from sourcebook.hub.changes import ChangesFolder
 from sourcebook.hub.diff import record_build_changes
+from sourcebook.hub.upload_state import find_behind
 from sourcebook.model.build import Build, BuildConfig
 from sourcebook.model.dump import Dump
 from sourcebook.model.mapping import Mapping, Properties, merge_properties
@@ -36,7 +38,7 @@ async def build_documents(context: Context, run: JobRun, command: BuildDocuments
 
     Raises:
         NotFound: there is no such configuration.
-        MissingUpload: a source has no documents.
+        MissingUpload: a source has no documents, or not those of its newest download and that is to be refused.
         MappingError: two sources give a field types that cannot be one.
         VerificationFailed: no document is left.
         StoreDamaged: the documents of a source are not what was written.
@@ -49,6 +51,7 @@ async def build_documents(context: Context, run: JobRun, command: BuildDocuments
     if known is not None:  # this job ran before and died after its last write
         return _ready(known)
     chosen = await select_uploads(context, config)
+    await _report_behind(context, run, chosen)
     _merge_committed(await _find_mappings(context, chosen))  # refused before the work, not after
     merged = await _merge_documents(context, run, command, config, chosen)
     build = await _describe(context, command, config, chosen, merged)
@@ -62,6 +65,20 @@ async def build_documents(context: Context, run: JobRun, command: BuildDocuments
     _report_dropped(run, build)
     await context.catalog.put(build.name, build)
     return _ready(build)
+
+
+async def _report_behind(context: Context, run: JobRun, chosen: list[ChosenUpload]) -> None:
+    """Say which sources the build takes in an older state than they could have."""
+    behind = await find_behind(context, [item.upload for item in chosen])
+    if behind and context.settings.behind_uploads == "refuse":
+        told = "; ".join(f"{name}: {why}" for name, why in behind.items())
+        raise MissingUpload(
+            f"The newest state of some sources is not uploaded: {told}. Run `sourcebook dump SOURCE`, or set "
+            "SOURCEBOOK_BEHIND_UPLOADS=warn.",
+            behind=behind,
+        )
+    for name, why in behind.items():
+        run.warn(f"{name} is built as it was: {why}. `sourcebook dump {name.partition('/')[0]}` uploads it.")
 
 
 async def _describe(

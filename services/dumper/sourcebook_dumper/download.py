@@ -1,25 +1,30 @@
 """Downloads the files of a dump side by side into its staging folder."""
 
 import asyncio
+import re
 import shutil
+import threading
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from sourcebook.errors import TerminalError
-from sourcebook.logging import hide_secrets
+from sourcebook.errors import DownloadInterrupted
+from sourcebook.logging import hide_secrets, strip_controls
 from sourcebook.model.dump import DumpFile
+from sourcebook_dumper.archives import is_cut
 from sourcebook_dumper.fetchers import Fetchers, choose_fetcher
-from sourcebook_dumper.fetchers.base import Fetcher
+from sourcebook_dumper.fetchers.base import Fetched, Fetcher
 from sourcebook_dumper.fetchers.part import PartFile
-from sourcebook_dumper.progress import Count, Meter
-from sourcebook_dumper.retry import Backoff, retry
+from sourcebook_dumper.progress import Count, Meter, run_in_thread
+from sourcebook_dumper.retry import Backoff, most_telling, retry
 
 _UNSAFE = str.maketrans(dict.fromkeys(("/", "\\", *map(chr, range(32)), "\x7f"), "_"))
 _NAME_MAX_BYTES = 200
 _NAME_WITHOUT_PATH = "download"
+_FILE_ENDING = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,9}\Z|\.7z\Z")
+_SCRIPT_ENDINGS = (".php", ".asp", ".aspx", ".cgi", ".jsp", ".do", ".pl", ".py", ".fcgi", ".ashx")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +33,9 @@ class Downloads:
 
     folder: Path
     names: dict[str, str]
-    """File name -> url."""
+    """Name of the file while it is downloaded -> url."""
+    chosen: Sequence[str] = field(default=())
+    """Names that the manifest gives to the files, in the same order; none: server and URL name them."""
 
     def part(self, name: str) -> PartFile:
         """Return the file under its temporary name."""
@@ -41,18 +48,8 @@ def choose_file_names(urls: Iterable[str]) -> dict[str, str]:
     >>> choose_file_names(["https://a/x.tsv?v=1", "https://b/x.tsv"])
     {'x.tsv': 'https://a/x.tsv?v=1', 'x-2.tsv': 'https://b/x.tsv'}
     """
-    names: dict[str, str] = {}
-    taken: set[str] = set()
-    for url in urls:
-        wanted = _safe_name(url)
-        stem, dot, ending = wanted.partition(".")
-        name, number = wanted, 1
-        while name.casefold() in taken:
-            number += 1
-            name = f"{stem}-{number}{dot}{ending}"
-        taken.add(name.casefold())
-        names[name] = url
-    return names
+    listed = list(urls)
+    return dict(zip(_number_equal(map(_safe_name, listed)), listed, strict=True))
 
 
 def is_repository(url: str) -> bool:
@@ -60,12 +57,43 @@ def is_repository(url: str) -> bool:
     return urlsplit(url).scheme.startswith("git+")
 
 
+def choose_final_names(downloads: Downloads, fetched: Sequence[Fetched]) -> dict[str, str]:
+    """Return the name while it is downloaded -> the name in the dump.
+
+    The manifest's counts, else the URL's where that is the name of a file, else the server's.
+    """
+    if downloads.chosen:
+        return dict(zip(downloads.names, downloads.chosen, strict=True))
+    wanted = []
+    for (name, url), told in zip(downloads.names.items(), fetched, strict=True):
+        is_telling = is_repository(url) or (_FILE_ENDING.search(name) and not name.lower().endswith(_SCRIPT_ENDINGS))
+        wanted.append(name if is_telling or not told.name else _make_safe(unquote(told.name)))
+    return dict(zip(downloads.names, _number_equal(wanted), strict=True))
+
+
+def _number_equal(wanted: Iterable[str]) -> list[str]:
+    names: list[str] = []
+    taken: set[str] = set()
+    for text in wanted:
+        stem, dot, ending = text.partition(".")
+        name, number = text, 1
+        while name.casefold() in taken:
+            number += 1
+            name = f"{stem}-{number}{dot}{ending}"
+        taken.add(name.casefold())
+        names.append(name)
+    return names
+
+
 def _safe_name(url: str) -> str:
     path = urlsplit(url).path
     if is_repository(url):
         path = f"{path.partition('@')[0].rstrip('/').removesuffix('.git')}.tar"
-    last = unquote(path.rstrip("/").rpartition("/")[2])
-    name = last.translate(_UNSAFE).strip().lstrip(".")
+    return _make_safe(unquote(path.rstrip("/").rpartition("/")[2]))
+
+
+def _make_safe(last: str) -> str:
+    name = strip_controls(last, "_").translate(_UNSAFE).strip().lstrip(".")
     return name.encode()[-_NAME_MAX_BYTES:].decode(errors="ignore") or _NAME_WITHOUT_PATH
 
 
@@ -96,7 +124,7 @@ async def download_files(
     """
     limits: dict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(per_host))
 
-    async def download(name: str, url: str, count: Count) -> DumpFile:
+    async def download(name: str, url: str, count: Count) -> tuple[DumpFile, Fetched]:
         async with limits[urlsplit(url).netloc]:
             return await _download_one(downloads.part(name), url, choose_fetcher(fetchers, url), count, backoff=backoff)
 
@@ -104,28 +132,52 @@ async def download_files(
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(download(name, url, meter.add())) for name, url in downloads.names.items()]
     except BaseExceptionGroup as errors:
-        raise _most_telling(errors) from errors
-    files = [task.result() for task in tasks]
-    await asyncio.to_thread(_give_names, downloads)
-    return files
+        raise most_telling(errors) from errors
+    results = [task.result() for task in tasks]
+    final = choose_final_names(downloads, [told for _, told in results])
+    await asyncio.to_thread(_give_names, downloads, final)
+    return [file.model_copy(update={"name": final[file.name]}) for file, _ in results]
 
 
-async def _download_one(part: PartFile, url: str, fetcher: Fetcher, count: Count, *, backoff: Backoff) -> DumpFile:
+async def _download_one(
+    part: PartFile, url: str, fetcher: Fetcher, count: Count, *, backoff: Backoff
+) -> tuple[DumpFile, Fetched]:
+    async def fetch() -> Fetched:
+        told = await fetcher.fetch(url, part, count)
+        if count.total is None:
+            await _check_end(part, url)
+        return told
+
     with part:
-        headers = await retry(lambda: fetcher.fetch(url, part, count), backoff)
-    shown = hide_secrets(url)
-    return DumpFile(name=part.target.name, size=part.size, sha256=part.sha256, url=shown, headers=headers)
+        fetched = await retry(fetch, backoff)
+    headers = {name: strip_controls(hide_secrets(value)) for name, value in fetched.headers.items()}
+    file = DumpFile(
+        name=part.target.name,
+        size=part.size,
+        sha256=part.sha256,
+        url=strip_controls(hide_secrets(url)),
+        headers=headers,
+    )
+    return file, fetched
 
 
-def _most_telling(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the error that a person has to mend, if there is one, else the first."""
-    return next((error for error in errors.exceptions if isinstance(error, TerminalError)), errors.exceptions[0])
+async def _check_end(part: PartFile, url: str) -> None:
+    """Look whether a file is complete of which the server did not tell the size: a packed one says so itself."""
+
+    def check(stop: threading.Event) -> bool:
+        part.close()
+        return is_cut(part.path, stop)
+
+    if await run_in_thread(check):
+        await asyncio.to_thread(part.forget)
+        shown = hide_secrets(url)
+        raise DownloadInterrupted(f"{shown}: the packed file ends early, after {part.size} bytes.", url=shown)
 
 
-def _give_names(downloads: Downloads) -> None:
-    for name in downloads.names:
+def _give_names(downloads: Downloads, final: dict[str, str]) -> None:
+    for name, wanted in final.items():
         part = downloads.part(name)
-        part.path.rename(part.target)
+        part.path.rename(part.target.with_name(wanted))
 
 
 def remove_notes(downloads: Downloads) -> None:

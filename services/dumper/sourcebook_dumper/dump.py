@@ -7,13 +7,14 @@ import time
 from pathlib import Path
 
 from sourcebook.context import Context
-from sourcebook.errors import Conflict, EngineUnavailable, NotFound, SourcebookError, TerminalError
+from sourcebook.errors import Conflict, DownloadPostponed, EngineUnavailable, NotFound, SourcebookError, TerminalError
 from sourcebook.flow.messages import DumpReady, DumpSource
+from sourcebook.hub.upload_state import is_being_uploaded, why_behind
 from sourcebook.logging import hide_secrets
 from sourcebook.model.dump import Dump, DumpFile
 from sourcebook.model.names import build_release_folder_name
 from sourcebook.model.source import Plugin, SourceState
-from sourcebook.sdk.manifest import Manifest, load_manifest
+from sourcebook.sdk.manifest import load_manifest
 from sourcebook.worker import JobRun
 from sourcebook_dumper.download import (
     Downloads,
@@ -24,10 +25,11 @@ from sourcebook_dumper.download import (
     remove_notes,
 )
 from sourcebook_dumper.fetchers import Fetchers, choose_fetcher, open_fetchers
+from sourcebook_dumper.headers import fill_headers
 from sourcebook_dumper.progress import Meter, report_while, run_in_thread
-from sourcebook_dumper.release import Plan, decide_release, is_edited
+from sourcebook_dumper.release import News, Novelty, Plan, find_news, has_bytes_of, make_recipe, name_release
 from sourcebook_dumper.retry import Backoff
-from sourcebook_dumper.unpack import Unpacker, is_archive
+from sourcebook_dumper.unpack import Unpacker
 
 
 async def dump_source(context: Context, run: JobRun, command: DumpSource) -> DumpReady:
@@ -70,25 +72,32 @@ async def _dump(context: Context, run: JobRun, command: DumpSource, folder: Path
         )
     plan = Plan(folder, manifest, context.settings, Backoff(context.settings.download_retries))
     started = time.monotonic()
-    last = await _last_dump(context, command.source)
-    async with open_fetchers(context.settings, folder) as fetchers:
+    dumps = await context.catalog.find(Dump, {"source": command.source})
+    last = await _last_dump(context, dumps)
+    headers = fill_headers(manifest.dumper.headers, context.settings)
+    async with open_fetchers(context.settings, folder, headers) as fetchers:
         for url in plan.urls:
             choose_fetcher(fetchers, url)
         await run.progress("release", 0, None)
-        release = await decide_release(run, plan, fetchers, last.release if last else None)
-        if (
-            last is not None
-            and last.release == release
-            and not command.force
-            and not await _is_edited(plan, fetchers, last)
-        ):
-            return await _keep_dump(context, command, manifest, last)
+        news = await find_news(run, plan, fetchers, last)
+        if last is not None and news.novelty is Novelty.SAME and not command.force:
+            return await _keep_dump(context, command, plan, last)
+        is_known = last is not None and news.novelty in {Novelty.SAME, Novelty.AGAIN}
+        release = last.release if last is not None and is_known else name_release(news.base, dumps)
         key = await _free_key(context, command.source, release)
-        files = await _fill(context, run, plan, fetchers, key=key)
+        files = await _fill(
+            context, run, plan, fetchers, key=key, kept=None if command.force else _may_keep(news, last)
+        )
+    files = [file.model_copy(update={"told": told}) for file, told in zip(files, news.told, strict=True)]
+    if last is not None and not command.force and news.novelty is Novelty.MAYBE and has_bytes_of(last, files):
+        await context.catalog.put(last.id, known := last.model_copy(update={"files": files}))
+        return await _keep_dump(context, command, plan, known)
     dump = Dump(
         id=f"{command.source}@{key.rpartition('/')[2]}",
         source=command.source,
-        release=release,
+        release=name_release(news.base, dumps, files),
+        base=news.base,
+        recipe=make_recipe(manifest),
         folder=key,
         files=files,
         seconds=round(time.monotonic() - started, 3),
@@ -96,26 +105,36 @@ async def _dump(context: Context, run: JobRun, command: DumpSource, folder: Path
     await context.catalog.put(dump.id, dump)
     await _make_current(context, dump)
     await _delete_old_dumps(context, dump)
-    return _ready(dump, tuple(uploader.name for uploader in manifest.uploader_list) if command.then_upload else ())
+    return _ready(dump, await _find_behind(context, command, plan))
 
 
-async def _is_edited(plan: Plan, fetchers: Fetchers, last: Dump) -> bool:
-    return await is_edited(plan, fetchers, last.finished_at - last.seconds)
+def _may_keep(news: News, last: Dump | None) -> Dump | None:
+    return last if news.novelty is Novelty.MAYBE else None
 
 
-async def _last_dump(context: Context, source: str) -> Dump | None:
+async def _find_behind(context: Context, command: DumpSource, plan: Plan) -> tuple[str, ...]:
+    """Return the uploaders whose current upload is not what the current dump and their present code would make."""
+    if not command.then_upload:
+        return ()
+    names = []
+    for uploader in plan.manifest.uploader_list:
+        behind = await why_behind(context, command.source, uploader, plan.folder)
+        if behind and not await is_being_uploaded(context, command.source, uploader.name):
+            names.append(uploader.name)
+    return tuple(names)
+
+
+async def _last_dump(context: Context, dumps: list[Dump]) -> Dump | None:
     """Return the newest complete dump, also one whose job died before it became the current one."""
-    dumps = await context.catalog.find(Dump, {"source": source})
     newest = max(dumps, key=lambda dump: dump.finished_at, default=None)
     return newest if newest is not None and await context.files.exists(newest.folder) else None
 
 
-async def _keep_dump(context: Context, command: DumpSource, manifest: Manifest, last: Dump) -> DumpReady:
+async def _keep_dump(context: Context, command: DumpSource, plan: Plan, last: Dump) -> DumpReady:
     before = await context.catalog.get(SourceState, command.source)
     unchanged = before is not None and before.dump == last.id
-    state = await _make_current(context, last)
-    names = [uploader.name for uploader in manifest.uploader_list if command.then_upload]
-    uploaders = tuple(name for name in names if not unchanged or name not in state.uploads)
+    await _make_current(context, last)
+    uploaders = await _find_behind(context, command, plan)
     return _ready(last, uploaders).model_copy(update={"unchanged": unchanged})
 
 
@@ -138,9 +157,15 @@ async def _free_key(context: Context, source: str, release: str) -> str:
     return key
 
 
-async def _fill(context: Context, run: JobRun, plan: Plan, fetchers: Fetchers, *, key: str) -> list[DumpFile]:
-    """Download, unpack and publish; what a later attempt may resume stays in the staging folder."""
-    downloads = Downloads(await context.files.staging(key), choose_file_names(plan.urls))
+async def _fill(
+    context: Context, run: JobRun, plan: Plan, fetchers: Fetchers, *, key: str, kept: Dump | None
+) -> list[DumpFile]:
+    """Download, unpack and publish; what a later attempt may resume stays in the staging folder.
+
+    Files that are those of the dump `kept` are neither unpacked nor published.
+    """
+    chosen = plan.manifest.dumper.file_names or ()
+    downloads = Downloads(await context.files.staging(key), choose_file_names(plan.urls), chosen)
     try:
         await asyncio.to_thread(prepare_folder, downloads)
         meter = Meter()
@@ -148,13 +173,17 @@ async def _fill(context: Context, run: JobRun, plan: Plan, fetchers: Fetchers, *
             downloads, fetchers, meter, per_host=plan.settings.downloads_per_host, backoff=plan.backoff
         )
         files = await report_while(run, "download", meter, work)
-        repositories = [name for name, url in downloads.names.items() if is_repository(url)]
+        if kept is not None and has_bytes_of(kept, files):
+            await context.files.discard(key)
+            return files
         if plan.manifest.dumper.uncompress:
-            await _unpack(run, plan, downloads, list(downloads.names))
-        elif repositories:
+            await _unpack(run, plan, downloads, [file.name for file in files])
+        elif repositories := [file.name for file, url in zip(files, plan.urls, strict=True) if is_repository(url)]:
             await _unpack(run, plan, downloads, repositories)
         await asyncio.to_thread(remove_notes, downloads)
         await context.files.publish(key)
+    except DownloadPostponed:
+        raise
     except TerminalError:
         await context.files.discard(key)
         raise
@@ -166,16 +195,19 @@ async def _fill(context: Context, run: JobRun, plan: Plan, fetchers: Fetchers, *
 async def _unpack(run: JobRun, plan: Plan, downloads: Downloads, names: list[str]) -> None:
     meter = Meter()
     count = meter.add()
+    settings = plan.settings
+    into_folders = plan.manifest.dumper.uncompress_into_folders
 
-    def unpack(stop: threading.Event) -> None:
-        unpacker = Unpacker(
-            downloads.folder, plan.settings.unpack_max_bytes, plan.settings.unpack_max_ratio, count, stop
-        )
-        unpacker.unpack_all(names)
+    def unpack(stop: threading.Event) -> tuple[list[str], list[str]]:
+        bounds = (settings.unpack_max_bytes, settings.unpack_max_ratio)
+        unpacker = Unpacker(downloads.folder, *bounds, count, stop, into_folders=into_folders)
+        return unpacker.unpack_all(names), unpacker.warnings
 
-    if not any(is_archive(name) for name in names):
-        run.warn("dumper.uncompress is set, but no downloaded file has the ending of an archive.")
-    await report_while(run, "unpack", meter, run_in_thread(unpack))
+    made, warnings = await report_while(run, "unpack", meter, run_in_thread(unpack))
+    for warning in warnings:
+        run.warn(warning)
+    if not made:
+        run.warn("dumper.uncompress is set, but no downloaded file is an archive.")
 
 
 async def _make_current(context: Context, dump: Dump) -> SourceState:

@@ -1,18 +1,29 @@
 """Decides which release of a source is the newest, without downloading it."""
 
+import asyncio
 import datetime as dt
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from sourcebook.errors import ParserError
+from sourcebook.logging import hide_secrets, strip_controls
+from sourcebook.model.dump import Dump, DumpFile
 from sourcebook.sdk.manifest import Manifest
 from sourcebook.sdk.process import PluginObject, call_plugin
 from sourcebook.settings import Settings
 from sourcebook.worker import JobRun
 from sourcebook_dumper.fetchers import Fetchers, choose_fetcher
-from sourcebook_dumper.fetchers.local import LocalFetcher
-from sourcebook_dumper.retry import Backoff, retry
+from sourcebook_dumper.fetchers.base import RemoteFile
+from sourcebook_dumper.retry import Backoff, most_telling, retry
 
+_RELEASE_MAX = 200  # characters
+_VALIDATORS = ("etag", "last-modified", "mdtm", "commit")
 _FUNCTION_TIMEOUT = dt.timedelta(minutes=10)
 
 
@@ -31,40 +42,129 @@ class Plan:
         return self.manifest.dumper.data_url
 
 
-async def decide_release(run: JobRun, plan: Plan, fetchers: Fetchers, current: str | None) -> str:
-    """Return the newest release: what the plugin's function says, else what the server says of the last file, else today.
+class Novelty(Enum):
+    """Whether what a server has now is what the last dump has."""
+
+    SAME = auto()
+    MAYBE = auto()
+    """Its validators changed, or there are none: the bytes have to be compared."""
+    AGAIN = auto()
+    """The same, but the manifest asks for other files of it, or for other names."""
+    NEW = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What there is to download.
+
+    Args:
+        base: the name of the release; two releases of one name are told apart by a number behind it.
+        told: what the servers say of each file, in the order of the URLs.
+    """
+
+    base: str
+    told: list[dict[str, str]]
+    novelty: Novelty
+
+
+async def find_news(run: JobRun, plan: Plan, fetchers: Fetchers, last: Dump | None) -> News:
+    """Compare what the plugin's function, or else every server, says now with what the last dump noted.
+
+    The release is what the function says, else the date (else the tag) of the last file, else today.
 
     Raises:
         ParserError: the plugin's function raised or gave no release.
-        DownloadRefused: the server does not give the last file.
+        DownloadRefused: a server does not give a file.
         DownloadInterrupted: it does not answer, after all retries.
     """
     if plan.manifest.dumper.release is not None:
-        return await _ask_plugin(plan, plan.manifest.dumper.release, current)
-    url = plan.urls[-1]
-    fetcher = choose_fetcher(fetchers, url)
-    release = await retry(lambda: fetcher.release(url), plan.backoff)
-    if release is None:
-        release = dt.datetime.now(dt.UTC).date().isoformat()
-        run.warn(
-            f"The server tells neither date nor ETag of {url}: the release is today's date, so every day's first dump downloads "
-            "again. A function named as dumper.release in the manifest can tell the release."
-        )
-    return release
+        base = await _ask_plugin(plan, plan.manifest.dumper.release, last.release if last else None)
+        told: list[dict[str, str]] = [{} for _ in plan.urls]
+        if last is None or (last.base or last.release) != base:
+            return News(base, told, Novelty.NEW)
+        return News(base, told, Novelty.SAME if _is_same_recipe(plan, last) else Novelty.AGAIN)
+    files = await _look_at_files(plan, fetchers)
+    silent = [url for url, file in zip(plan.urls, files, strict=True) if not file.tells_changes]
+    if silent:
+        run.warn(_describe_silent(silent, dates=files[-1].release is None))
+    base = _clean_release(files[-1].release or "") or dt.datetime.now(dt.UTC).date().isoformat()
+    told = [{name: strip_controls(value) for name, value in file.told.items()} for file in files]
+    if last is None or ((last.base or last.release) != base and files[-1].release is not None):
+        return News(base, told, Novelty.NEW)
+    if not _is_same_recipe(plan, last):
+        return News(base, told, Novelty.AGAIN)
+    is_changed = any(_differs(file, now) for file, now in zip(last.files, told, strict=True))
+    return News(base, told, Novelty.MAYBE if is_changed or silent else Novelty.SAME)
 
 
-async def is_edited(plan: Plan, fetchers: Fetchers, since: float) -> bool:
-    """Whether a local file was written at or after `since` (seconds since 1970): a date cannot tell two edits of one day apart.
+def _describe_silent(urls: list[str], *, dates: bool) -> str:
+    shown = hide_secrets(", ".join(urls[:3])) + (f" and {len(urls) - 3} more" if len(urls) > 3 else "")  # noqa: PLR2004
+    release = " The release is today's date." if dates else ""
+    return (
+        f"The server tells neither date nor ETag of {shown}: each dump downloads all files again, to compare them.{release} A "
+        "function named as dumper.release in the manifest can tell the release."
+    )
 
-    A plugin that names its releases itself is believed.
+
+def _differs(file: DumpFile, now: Mapping[str, str]) -> bool:
+    """Whether a server says something else of a file than at the last dump.
+
+    A dump of Sourcebook 0.1.0 noted only what came with the file, whose length may be that of a packed journey.
     """
-    if plan.manifest.dumper.release is not None:
-        return False
-    for url in plan.urls:
-        fetcher = choose_fetcher(fetchers, url)
-        if isinstance(fetcher, LocalFetcher) and await fetcher.modified_at(url) >= since:
-            return True
-    return False
+    before = file.told or {name: file.headers[name] for name in _VALIDATORS if name in file.headers}
+    return any(now[name].removeprefix("W/") != before[name].removeprefix("W/") for name in before.keys() & now.keys())
+
+
+def make_recipe(manifest: Manifest) -> str:
+    """Return what names all that the manifest says of which files a dump has, and under which names; no secret is in it."""
+    dumper = manifest.dumper
+    urls = [hide_secrets(url) for url in dumper.data_url]
+    said = [urls, dumper.file_names, dumper.uncompress, dumper.uncompress_into_folders]
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
+
+
+def _is_same_recipe(plan: Plan, last: Dump) -> bool:
+    if last.recipe:
+        return last.recipe == make_recipe(plan.manifest)
+    return [file.url for file in last.files] == [hide_secrets(url) for url in plan.urls]
+
+
+def has_bytes_of(dump: Dump, files: Sequence[DumpFile]) -> bool:
+    """Whether a dump has the same files, by name and hash."""
+    return [(file.name, file.sha256) for file in dump.files] == [(file.name, file.sha256) for file in files]
+
+
+def name_release(base: str, dumps: Iterable[Dump], files: Sequence[DumpFile] | None = None) -> str:
+    """Return `base` for the first release of that name, with a number behind it for the next; the same for the same `files`.
+
+    >>> name_release("2026-05-01", [])
+    '2026-05-01'
+    """
+    same = [dump for dump in dumps if (dump.base or dump.release) == base]
+    known = next((dump for dump in same if files is not None and has_bytes_of(dump, files)), None)
+    if known is not None:
+        return known.release
+    numbers = [int(dump.release[len(base) + 1 :]) for dump in same if dump.release[len(base) + 1 :].isdecimal()]
+    return f"{base}-{max(numbers, default=1) + 1}" if same else base
+
+
+async def _look_at_files(plan: Plan, fetchers: Fetchers) -> list[RemoteFile]:
+    limits: dict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(plan.settings.downloads_per_host))
+
+    async def look(url: str) -> RemoteFile:
+        async with limits[urlsplit(url).netloc]:
+            return await retry(lambda: choose_fetcher(fetchers, url).look(url), plan.backoff)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(look(url)) for url in plan.urls]
+    except BaseExceptionGroup as errors:
+        raise most_telling(errors) from errors
+    return [task.result() for task in tasks]
+
+
+def _clean_release(text: str) -> str:
+    return strip_controls(text, "_").strip()[:_RELEASE_MAX]
 
 
 async def _ask_plugin(plan: Plan, function: str, current: str | None) -> str:
@@ -89,7 +189,7 @@ async def _ask_plugin(plan: Plan, function: str, current: str | None) -> str:
         timeout=_FUNCTION_TIMEOUT,
         or_attribute="release",
     )
-    release = str(value).strip() if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
+    release = _clean_release(str(value)) if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
     if not release:
         raise ParserError(
             f"{function!r} of plugin {plan.folder.name!r} gave {value!r}; it must return the release, or set self.release, "

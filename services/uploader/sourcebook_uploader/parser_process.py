@@ -12,10 +12,10 @@ from typing import Any
 
 import orjson
 
-from sourcebook.errors import ManifestError, ParserError, SourcebookError
+from sourcebook.errors import ManifestError, ParserError, PluginKilled, SourcebookError
 from sourcebook.logging import get_logger
 from sourcebook.model.document import Json
-from sourcebook.sdk.process import describe_exit, kill_group, plugin_environment, tell_output
+from sourcebook.sdk.process import describe_exit, kill_group, plugin_environment, tell_output, was_killed
 from sourcebook_uploader.parse import REPORTED_ERRORS, ParserSpec
 from sourcebook_uploader.runs import Run
 
@@ -170,6 +170,14 @@ def _judge(spec: ParserSpec, result: ParserResult, exit_code: int, output: str) 
         return result
     if result.inferred is not None and exit_code == 0:
         return result
+    if was_killed(exit_code):
+        raise PluginKilled(
+            f"The process of {spec.parser!r} was killed from outside ({describe_exit(exit_code)}) after {result.documents} "
+            "documents or a few more. The system kills processes when memory runs out.",
+            exit=exit_code,
+            documents=result.documents,
+            output=output,
+        )
     limit = f"{spec.memory_bytes // 1024**2} MiB"
     hint = (
         f" If it needs more memory than {limit}, raise SOURCEBOOK_PARSER_MEMORY_BYTES."

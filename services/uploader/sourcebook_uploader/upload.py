@@ -25,6 +25,7 @@ from sourcebook.errors import (
 )
 from sourcebook.flow.messages import ParseArguments, UploadDump, UploadReady
 from sourcebook.hub.sources import read_manifest
+from sourcebook.logging import hide_secrets
 from sourcebook.model.build import Build
 from sourcebook.model.document import Record
 from sourcebook.model.dump import Dump
@@ -33,6 +34,7 @@ from sourcebook.model.names import build_collection_name, build_upload_name, par
 from sourcebook.model.source import SourceState
 from sourcebook.model.upload import Upload
 from sourcebook.ports.documents import BATCH_BYTES, CollectionInfo
+from sourcebook.sdk.code_digest import digest_code
 from sourcebook.sdk.manifest import Manifest, UploaderManifest
 from sourcebook.sdk.process import PluginObject, call_plugin
 from sourcebook.worker import JobRun
@@ -59,6 +61,7 @@ class _Plan:
     dump: Dump
     data_folder: Path
     scratch: Path
+    code: str  # digested before the parser is imported: an edit meanwhile is one that the upload may not have
     committed: Properties | None  # what the plugin's `mapping` function says
 
 
@@ -125,6 +128,7 @@ async def _make_upload(context: Context, run: JobRun, command: UploadDump, scrat
         uploader=command.uploader,
         dump=plan.dump.id,
         release=plan.dump.release,
+        code=plan.code,
         collection=kept or collection,
         count=info.count,
         digest=info.digest,
@@ -157,9 +161,10 @@ async def _make_plan(context: Context, command: UploadDump, scratch: Path) -> _P
             source=command.source,
         )
     folder = loaded.path.parent
+    code = await asyncio.to_thread(digest_code, folder, uploader)
     data_folder = await context.files.local_folder(dump.folder)
     committed = await _call_mapping(context, folder, uploader, data_folder)
-    return _Plan(folder, loaded.manifest, uploader, dump, data_folder, scratch, committed)
+    return _Plan(folder, loaded.manifest, uploader, dump, data_folder, scratch, code, committed)
 
 
 async def _call_mapping(
@@ -357,7 +362,7 @@ async def _drop_older_collections(context: Context, current: Upload) -> None:
 
 
 async def _record_failure(context: Context, command: UploadDump, error: SourcebookError) -> None:
-    told = {"code": error.code, "message": error.message, "at": time.time()}
+    told = {"code": error.code, "message": hide_secrets(error.message), "at": time.time()}
 
     def change(state: SourceState) -> SourceState:
         return state.model_copy(update={"last_upload_errors": {**state.last_upload_errors, command.uploader: told}})

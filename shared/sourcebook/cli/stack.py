@@ -9,11 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
-from sourcebook.cli.terminal import err, make_table, open_home, out, run_command
+from sourcebook.cli.terminal import err, make_table, open_home, out, run_command, show_warning
 from sourcebook.errors import InvalidRequest
 from sourcebook.flow.stages import BEAT_QUEUE, QUEUES
 from sourcebook.hub import apis
 from sourcebook.logging import configure_logging
+from sourcebook.redirects import is_loopback
 from sourcebook.references import load_reference
 from sourcebook.settings import Settings
 from sourcebook.supervisor import check_port, run_stack
@@ -27,6 +28,7 @@ PortOption = Annotated[
 def up() -> None:
     """Start broker, workers, beat and gateway, and keep them running until Ctrl-C."""
     settings = open_home()
+    warn_of_reach(settings.host)
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
@@ -101,7 +103,17 @@ def _make_app(reference: str, settings: Settings, *arguments: str) -> Any:
     return load_reference(reference)(settings, *arguments)
 
 
+def warn_of_reach(host: str) -> None:
+    """Warn of an address that other machines reach."""
+    if not is_loopback(host):
+        show_warning(
+            f"Listening on {host}: every machine that reaches this one can ask, and the hub has no login. Put a proxy with a "
+            "login in front, or set SOURCEBOOK_HOST=127.0.0.1."
+        )
+
+
 def _serve(make_app: Callable[[], Any], settings: Settings, *, workers: int = 1) -> None:
+    warn_of_reach(settings.host)
     check_port(settings.host, settings.port)
     config = load_reference("uvicorn:Config")(
         make_app,

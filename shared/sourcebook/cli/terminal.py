@@ -17,7 +17,7 @@ from rich.table import Table
 from sourcebook.backends import open_inline_bus
 from sourcebook.context import Context, open_context
 from sourcebook.errors import SettingsError, SourcebookError
-from sourcebook.logging import hide_secrets
+from sourcebook.logging import hide_secrets, hide_secrets_in, strip_controls
 from sourcebook.settings import Settings, load_settings
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
@@ -76,27 +76,27 @@ def show(value: Any, *, as_json: bool, table: Callable[[], Table | str] | None =
         sys.stdout.write(orjson.dumps(_plain(value), option=orjson.OPT_INDENT_2).decode() + "\n")
         return
     made = table()
-    out.print(made if isinstance(made, Table) else escape(made))
+    out.print(made if isinstance(made, Table) else escape(strip_controls(made)))
 
 
 def show_warning(text: str) -> None:
     """Print a warning to stderr."""
-    err.print(f"[yellow]warning[/] {escape(text)}")
+    err.print(f"[yellow]warning[/] {escape(strip_controls(text))}")
 
 
 def show_error(error: SourcebookError, *, as_json: bool) -> None:
     """Print an error to stderr: one line for people, or `code`, `message` and `details` as JSON."""
-    message = hide_secrets(error.message)
+    message = strip_controls(hide_secrets(error.message))
     if not as_json:
         err.print(f"[red]error[/] \\[{error.code}] {escape(message)}")
         return
-    found = {"code": error.code, "message": message, "details": error.details}
+    found = {"code": error.code, "message": message, "details": hide_secrets_in(error.details)}
     sys.stderr.write(orjson.dumps(found, default=str).decode() + "\n")
 
 
 def show_fault(error: Exception) -> None:
     """Print what nobody foresaw to stderr, in one line."""
-    err.print(f"[red]error[/] \\[internal] {escape(repr(error))}. SOURCEBOOK_LOG_LEVEL=DEBUG shows where.")
+    err.print(f"[red]error[/] \\[internal] {escape(strip_controls(hide_secrets(repr(error))))}. SOURCEBOOK_LOG_LEVEL=DEBUG shows where.")
 
 
 def make_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
@@ -113,7 +113,7 @@ def make_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Tabl
 def _cell(value: object) -> str:
     if value is None:
         return ""
-    return f"{value:,}" if isinstance(value, int) else escape(str(value))
+    return f"{value:,}" if isinstance(value, int) else escape(strip_controls(str(value)))
 
 
 def _plain(value: Any) -> Any:

@@ -46,13 +46,13 @@ async def add_plugin(context: Context, folder: str | Path) -> Plugin:
         InvalidName: the folder's name cannot name a source.
         Conflict: another folder is registered under this name.
     """
-    path = Path(folder).expanduser().absolute()
+    path = await asyncio.to_thread(_normalise, Path(folder))
     name = check_name("source", path.name)
     await asyncio.to_thread(load_manifest, path)
     plugin = Plugin(name=name, folder=str(path))
     if not await context.catalog.insert(name, plugin):
         known = await get_plugin(context, name)
-        if known.folder != plugin.folder:
+        if not await asyncio.to_thread(_is_same_folder, known.folder, plugin.folder):
             raise Conflict(
                 f"A plugin {name!r} is registered from {known.folder}. Remove it first (sourcebook plugin remove {name}), "
                 "or rename one of the two folders.",
@@ -63,6 +63,19 @@ async def add_plugin(context: Context, folder: str | Path) -> Plugin:
     return plugin
 
 
+def _normalise(folder: Path) -> Path:
+    """Return one spelling of a folder, however it was named; a link keeps its name, which is the source's."""
+    path = folder.expanduser().absolute()
+    return path.resolve() if path.name in {"", ".."} else path.parent.resolve() / path.name
+
+
+def _is_same_folder(known: str, wanted: str) -> bool:
+    try:
+        return known == wanted or Path(known).samefile(wanted)
+    except OSError:  # the known one is not there any more
+        return False
+
+
 async def add_plugin_folders(context: Context, folders: list[Path]) -> list[Plugin]:
     """Register every plugin in `folders` that is not there yet; one that cannot be loaded too, to be listed with its error.
 
@@ -71,7 +84,8 @@ async def add_plugin_folders(context: Context, folders: list[Path]) -> list[Plug
     added = []
     for folder in await asyncio.to_thread(find_plugins, folders):
         try:
-            plugin = Plugin(name=check_name("source", folder.name), folder=str(folder))
+            path = await asyncio.to_thread(_normalise, folder)
+            plugin = Plugin(name=check_name("source", path.name), folder=str(path))
         except InvalidName as error:
             log.warning("plugin_not_registered", folder=str(folder), error=error.message)
             continue

@@ -16,6 +16,8 @@ class Upload(BaseModel):
     uploader: str
     dump: str | None = None
     release: str
+    code: str = ""
+    """Names the plugin's code that made it; empty where it is not known."""
     collection: str
     count: int
     digest: str

@@ -23,6 +23,7 @@ DATA_URL_SCHEMES = ("http", "https", "ftp", "file", "s3", "git+https")
 _SCHEMES_WITH_HOST = ("http", "https", "ftp", "s3", "git+https")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_NAME_MAX = 150
 _REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*\Z")
 
 
@@ -59,12 +60,35 @@ def _check_plugin_path(path: str) -> str:
     return path
 
 
+def _check_file_name(value: str) -> str:
+    name = value.strip()
+    if (
+        not name
+        or name.startswith(".")
+        or "/" in name
+        or "\\" in name
+        or _CONTROL.search(name)
+        or len(name) > _NAME_MAX
+    ):
+        msg = f"must be a file name of 1 to {_NAME_MAX} characters, without folders and no '.' in front"
+        raise ValueError(msg)
+    return name
+
+
+def _check_header_value(value: str) -> str:
+    if _CONTROL.search(value):
+        raise ValueError("must be a text without line breaks")
+    return value.strip()
+
+
 def _one_or_more(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
 FunctionReference = Annotated[str, AfterValidator(_check_reference)]
 DataUrl = Annotated[str, AfterValidator(_check_data_url)]
+FileName = Annotated[str, AfterValidator(_check_file_name)]
+HeaderValue = Annotated[str, AfterValidator(_check_header_value)]
 Cron = Annotated[str, AfterValidator(check_cron)]
 
 
@@ -80,14 +104,29 @@ class _Section(BaseModel):
 
 
 class DumperManifest(_Section):
-    """Where the files of a source come from. A relative `data_url` is a file inside the plugin."""
+    """Where the files of a source come from. A relative `data_url` is a file inside the plugin.
+
+    `file_names` has a name for each `data_url`; `headers` go with each request to an http server that `data_url` names.
+    """
 
     data_url: Annotated[list[DataUrl], BeforeValidator(_one_or_more)] = Field(min_length=1)
+    file_names: Annotated[list[FileName] | None, BeforeValidator(_one_or_more)] = None
+    headers: dict[str, HeaderValue] = Field(default_factory=dict)
     uncompress: bool = False
+    uncompress_into_folders: bool = False
     release: FunctionReference | None = None
     schedule: Cron | None = None
     disabled: bool = False
     class_: str | None = Field(None, alias="class")
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> Self:
+        names = self.file_names
+        if names is not None and len(names) != len(self.data_url):
+            raise _wrong("file_names", f"has {len(names)} names for {len(self.data_url)} data_url; give one for each")
+        if names is not None and len({name.casefold() for name in names}) != len(names):
+            raise _wrong("file_names", "has a name twice; give each file its own")
+        return self
 
 
 class UploaderManifest(_Section):
@@ -280,8 +319,9 @@ def _explain(item: ErrorDetails, data: dict[str, Any]) -> tuple[str, str | None,
     context = item.get("ctx", {})
     key = _key_path((*item["loc"], context["key"]) if "key" in context else item["loc"])
     if item["type"] == "missing":
-        return key, None, f"is missing{_near(key.rpartition('.')[2], _unknown_beside(key, data))}"
-    value = hide_secrets(reprlib.repr(item["input"]))
+        return _explain_missing(key, data)
+    shown = "..." if key.startswith("dumper.headers") else reprlib.repr(item["input"])
+    value = hide_secrets(shown)
     if item["type"] == "literal_error":
         return key, value, f"must be {context['expected']}{_near_literal(key, item['input'])}"
     if item["type"] == "value_error":
@@ -289,6 +329,15 @@ def _explain(item: ErrorDetails, data: dict[str, Any]) -> tuple[str, str | None,
     if item["type"] == "wrong":
         return key, None, str(context["problem"])
     return key, value, _ALLOWED.get(item["type"], item["msg"])
+
+
+def _explain_missing(key: str, data: dict[str, Any]) -> tuple[str, None, str]:
+    """A key that is missing may be there misspelt: then its author wants to know what is wrong with what is there."""
+    parent, dot, name = key.rpartition(".")
+    found = difflib.get_close_matches(name, _unknown_beside(key, data), 1)
+    if not found:
+        return key, None, "is missing"
+    return f"{parent}{dot}{found[0]}", None, f"is an unknown key; did you mean '{name}'?"
 
 
 def _key_path(location: tuple[int | str, ...]) -> str:

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import orjson
 
-from sourcebook.errors import ManifestError, ParserError, PluginError
+from sourcebook.errors import ManifestError, ParserError, PluginError, PluginKilled
 from sourcebook.logging import get_logger
 
 log = get_logger(__name__)
@@ -92,6 +92,7 @@ async def call_plugin(
 
     Raises:
         ManifestError: the plugin has no such function.
+        PluginKilled: its process was killed from outside.
         ParserError: it raised (the plugin's frames are in `details["traceback"]`), ended its process, took too long, or
             returned what is no JSON value.
     """
@@ -154,6 +155,12 @@ def _read_result(files: _Files, exit_code: int, where: str) -> Any:
     try:
         reply = orjson.loads(body)
     except orjson.JSONDecodeError as error:
+        if was_killed(exit_code):
+            raise PluginKilled(
+                f"The process of {where} was killed from outside ({describe_exit(exit_code)}).",
+                exit=exit_code,
+                output=output,
+            ) from error
         raise ParserError(
             f"{where} ended its process ({describe_exit(exit_code)}).", exit=exit_code, output=output
         ) from error
@@ -186,6 +193,11 @@ def describe_exit(exit_code: int) -> str:
         with contextlib.suppress(ValueError):
             return f"signal {signal.Signals(-exit_code).name}"
     return f"exit code {exit_code}"
+
+
+def was_killed(exit_code: int) -> bool:
+    """Whether a process was ended by a signal that people and systems send, not by one that its own faults cause."""
+    return -exit_code in {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
 
 def kill_group(pid: int) -> None:

@@ -19,17 +19,22 @@ Fetchers = Mapping[str, Fetcher]
 
 
 @asynccontextmanager
-async def open_fetchers(settings: Settings, plugin_folder: Path) -> AsyncIterator[Fetchers]:
-    """Open what downloads the files of a plugin, by scheme; the empty scheme is a file inside the plugin."""
+async def open_fetchers(settings: Settings, plugin_folder: Path, headers: Mapping[str, str]) -> AsyncIterator[Fetchers]:
+    """Open what downloads the files of a plugin, by scheme; the empty scheme is a file inside the plugin.
+
+    `headers` go with each request by http.
+    """
     local = LocalFetcher(plugin_folder)
-    async with await open_http_client(settings) as client:
+    async with open_http_client(settings, headers) as client:
         http = HttpFetcher(client)
         yield {
             "http": http,
             "https": http,
             "ftp": FtpFetcher(settings.download_timeout),
             "s3": S3Fetcher(settings.download_timeout),
-            "git+https": GitFetcher(settings.download_timeout, settings.unpack_max_bytes),
+            "git+https": GitFetcher(
+                settings.download_timeout, settings.unpack_max_bytes, follows=settings.redirects_to_private
+            ),
             "file": local,
             "": local,
         }

@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from sourcebook.errors import DownloadInterrupted, DownloadRefused, ManifestError
 from sourcebook.logging import hide_secrets
+from sourcebook_dumper.fetchers.base import Fetched, RemoteFile
 from sourcebook_dumper.fetchers.part import PartFile
 from sourcebook_dumper.progress import Count, run_in_thread
 
@@ -23,26 +24,27 @@ class FtpFetcher:
     def __init__(self, timeout: dt.timedelta) -> None:
         self._timeout = timeout
 
-    async def release(self, url: str) -> str | None:
-        def read_date(_stop: threading.Event) -> str | None:
+    async def look(self, url: str) -> RemoteFile:
+        def read(_stop: threading.Event) -> RemoteFile:
             with self._session(url) as (ftp, path):
                 modified = _modified(ftp, path)
-                if not modified:
-                    _size(ftp, path, must_exist=True)
-                return f"{modified[:4]}-{modified[4:6]}-{modified[6:8]}" if modified else None
+                size = _size(ftp, path, must_exist=not modified)
+                day = f"{modified[:4]}-{modified[4:6]}-{modified[6:8]}" if modified else None
+                told = {"mdtm": modified, "size": "" if size is None else str(size)}
+                return RemoteFile(day, {name: value for name, value in told.items() if value})
 
-        return await run_in_thread(read_date)
+        return await run_in_thread(read)
 
-    async def fetch(self, url: str, part: PartFile, count: Count) -> dict[str, str]:
+    async def fetch(self, url: str, part: PartFile, count: Count) -> Fetched:
         return await run_in_thread(lambda stop: self._fetch(url, part, count, stop))
 
-    def _fetch(self, url: str, part: PartFile, count: Count, stop: threading.Event) -> dict[str, str]:
+    def _fetch(self, url: str, part: PartFile, count: Count, stop: threading.Event) -> Fetched:
         with self._session(url) as (ftp, path):
             size, modified = _size(ftp, path), _modified(ftp, path)
             validator = f"{modified};{size}" if modified and size is not None else ""
-            kept, kept_validator = part.resume_point()
-            offset = kept if validator and kept_validator == validator and kept <= (size or 0) else 0
-            part.begin(offset, validator)
+            kept = part.resume_point()
+            offset = kept.size if validator and kept.validator == validator and kept.size <= (size or 0) else 0
+            part.begin(offset, validator, size)
             count.done, count.total = offset, size
             if size is None or offset < size:
                 self._receive(ftp, path, part, count=count, stop=stop)
@@ -50,7 +52,12 @@ class FtpFetcher:
                 raise DownloadInterrupted(
                     f"{hide_secrets(url)}: {part.size} of {size} bytes arrived.", url=hide_secrets(url), expected=size
                 )
-            return {"mdtm": modified} if modified else {}
+            if not stop.is_set() and (_size(ftp, path), _modified(ftp, path)) != (size, modified):
+                part.forget()
+                raise DownloadInterrupted(
+                    f"{hide_secrets(url)}: changed on the server; the download starts anew.", url=hide_secrets(url)
+                )
+            return Fetched({"mdtm": modified} if modified else {})
 
     def _receive(self, ftp: ftplib.FTP, path: str, part: PartFile, *, count: Count, stop: threading.Event) -> None:
         silent = 0.0

@@ -20,6 +20,7 @@ from urllib.parse import unquote, urlsplit
 from sourcebook.errors import DownloadInterrupted, DownloadRefused, ManifestError
 from sourcebook.logging import hide_secrets
 from sourcebook.sdk.process import kill_group, plugin_environment, proxy_environment
+from sourcebook_dumper.fetchers.base import Fetched, RemoteFile
 from sourcebook_dumper.fetchers.part import PartFile
 from sourcebook_dumper.progress import Count
 
@@ -36,6 +37,7 @@ _REFUSED = (
     "not our ref",
     "does not appear to be a git repository",
     "certificate",
+    "returned error: 30",
     "returned error: 40",
     "unable to update url base from redirection",
 )
@@ -82,30 +84,38 @@ class GitFetcher:
         timeout: the longest silence of the server.
         max_bytes: the bound of what is fetched, and of what is packed.
         protocols: what git may speak.
+        follows: whether git follows redirects, to wherever they lead: we cannot look where that is.
     """
 
-    def __init__(self, timeout: dt.timedelta, max_bytes: int, *, protocols: str = "https") -> None:
+    def __init__(
+        self, timeout: dt.timedelta, max_bytes: int, *, protocols: str = "https", follows: bool = False
+    ) -> None:
         self._timeout = timeout
         self._max_bytes = max_bytes
         self._protocols = protocols
+        self._follows = follows
 
-    async def release(self, url: str) -> str | None:
+    async def look(self, url: str) -> RemoteFile:
+        commit = await self._find_commit(url)
+        return RemoteFile(commit[:_SHORT_COMMIT], {"commit": commit})
+
+    async def _find_commit(self, url: str) -> str:
         repository = parse_git_url(url)
         if _COMMIT.match(repository.ref):
-            return repository.ref[:_SHORT_COMMIT]
+            return repository.ref
         wanted = repository.ref or "HEAD"
         told = await self._git(url, "ls-remote", repository.address, wanted, f"{wanted}^{{}}")
         commits = {name: commit for commit, _, name in (line.partition("\t") for line in told.splitlines())}
         # Of an annotated tag, `^{}` is the commit; a branch goes before a tag of that name, as when it is fetched.
         for name in (f"refs/tags/{wanted}^{{}}", f"refs/tags/{wanted}", f"refs/heads/{wanted}", wanted):
             if name in commits:
-                return commits[name][:_SHORT_COMMIT]
+                return commits[name]
         raise DownloadRefused(
             f"{hide_secrets(url)}: the repository has no branch or tag {wanted!r}. Check dumper.data_url.",
             url=hide_secrets(url),
         )
 
-    async def fetch(self, url: str, part: PartFile, count: Count) -> dict[str, str]:
+    async def fetch(self, url: str, part: PartFile, count: Count) -> Fetched:
         repository = parse_git_url(url)
         folder = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=part.path.parent, prefix=".git-"))
         try:
@@ -118,7 +128,7 @@ class GitFetcher:
             await self._pack(url, folder, part, count)
         finally:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
-        return {"commit": commit}
+        return Fetched({"commit": commit})
 
     async def _pack(self, url: str, folder: Path, part: PartFile, count: Count) -> None:
         await asyncio.to_thread(part.begin, 0, "")
@@ -188,7 +198,7 @@ class GitFetcher:
         config = {
             "http.lowSpeedLimit": "1",
             "http.lowSpeedTime": str(seconds),
-            "http.followRedirects": "false" if repository.login else "initial",  # a redirect must not learn the login
+            "http.followRedirects": "initial" if self._follows and not repository.login else "false",
             "core.hooksPath": os.devnull,
             "fetch.fsckObjects": "true",
             "gc.auto": "0",
@@ -231,7 +241,8 @@ def _git_error(url: str, said: str) -> DownloadRefused | DownloadInterrupted:
     problem = hide_secrets(lines[0].removeprefix("fatal: ").removeprefix("error: ")).rstrip(".")
     if any(words in said for words in _REFUSED):
         return DownloadRefused(
-            f"{shown}: git says: {problem}. Check dumper.data_url; a private repository needs user and token in the URL.",
+            f"{shown}: git says: {problem}. Check dumper.data_url (the repository may have moved; redirects are not followed); a "
+            "private repository needs user and token in the URL.",
             url=shown,
         )
     return DownloadInterrupted(f"{shown}: git says: {problem}.", url=shown)

@@ -1,13 +1,10 @@
 """Files by HTTP and HTTPS: resumed where the server can, checked against what it announced."""
 
 import asyncio
-import datetime as dt
 import functools
 import ssl
-import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
-from email.utils import parsedate_to_datetime
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
@@ -16,25 +13,27 @@ import httpx
 from sourcebook import __version__
 from sourcebook.errors import DownloadInterrupted, DownloadRefused
 from sourcebook.logging import hide_secrets
+from sourcebook.redirects import RedirectGuard
 from sourcebook.settings import Settings
-from sourcebook_dumper.fetchers.part import PartFile
+from sourcebook_dumper.fetchers.answers import (
+    check_status,
+    is_encoded,
+    is_same_version,
+    parse_date,
+    read_file_name,
+    read_total,
+    refuse_page,
+    strong_validator,
+)
+from sourcebook_dumper.fetchers.base import Fetched, RemoteFile
+from sourcebook_dumper.fetchers.part import Kept, PartFile
 from sourcebook_dumper.progress import Count
 
 _CHUNK_BYTES = 1024 * 1024
 _MAX_REDIRECTS = 10
-_STRONG_DATE_AGE = dt.timedelta(seconds=60)  # RFC 9110, 8.8.2.2: a date this old names one version
-_TRANSIENT = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
-_SERVER_ERRORS = range(500, 600)
-_ADVICE: dict[int, str] = {
-    HTTPStatus.UNAUTHORIZED: "It wants a login: put user and password into the URL (https://user:password@host/...).",
-    HTTPStatus.FORBIDDEN: "Check whether the file is public, or put user and password into the URL.",
-    HTTPStatus.NOT_FOUND: "Check dumper.data_url in the manifest; the file may have moved.",
-    HTTPStatus.GONE: "The file was removed; look for its new address and change dumper.data_url.",
-}
-_PAGE_ENDINGS = (".html", ".htm", ".xhtml")
-_PAGE_TYPES = {"text/html", "application/xhtml+xml"}
-_PACKED_ENDINGS = (".gz", ".tgz", ".bz2", ".xz", ".zip", ".zst", ".br")
+_PACKED_ENDINGS = (".gz", ".tgz", ".bz2", ".xz", ".zip", ".zst", ".br", ".z", ".7z")
 _KEPT_HEADERS = ("last-modified", "etag", "content-type", "content-length", "content-encoding")
+_TOLD = ("last-modified", "etag", "content-length")
 
 
 @functools.cache
@@ -42,15 +41,27 @@ def _tls_context() -> ssl.SSLContext:
     return httpx.create_ssl_context()  # reads all certificates: once a process is enough
 
 
-async def open_http_client(settings: Settings) -> httpx.AsyncClient:
-    """Return the client that all downloads of a job share. TLS certificates are checked; `file:` is never followed."""
-    return httpx.AsyncClient(
+@asynccontextmanager
+async def open_http_client(settings: Settings, headers: Mapping[str, str]) -> AsyncIterator[httpx.AsyncClient]:
+    """Open the client that all downloads of a job share. TLS certificates are checked; `file:` is never followed.
+
+    `headers` go to the servers that the manifest names, not to where these redirect to.
+    """
+    guard = RedirectGuard(allow_private=settings.redirects_to_private, private_headers=tuple(headers))
+    async with httpx.AsyncClient(
         verify=await asyncio.to_thread(_tls_context),
         follow_redirects=True,
         max_redirects=_MAX_REDIRECTS,
         timeout=settings.download_timeout.total_seconds(),
-        headers={"User-Agent": f"sourcebook/{__version__}", "Accept": "*/*", "Accept-Encoding": "identity"},
-    )
+        headers={
+            "User-Agent": f"sourcebook/{__version__}",
+            "Accept": "*/*",
+            **headers,
+            "Accept-Encoding": "identity",
+        },
+        event_hooks={"request": [guard.before_request], "response": [guard.after_response]},
+    ) as client:
+        yield client
 
 
 class HttpFetcher:
@@ -59,75 +70,112 @@ class HttpFetcher:
     def __init__(self, client: httpx.AsyncClient) -> None:
         self._client = client
 
-    async def release(self, url: str) -> str | None:
+    async def look(self, url: str) -> RemoteFile:
         with _translated_errors(url):
             headers = await self._head(url)
-        modified = _parse_date(headers.get("last-modified"))
+        modified = parse_date(headers.get("last-modified"))
+        told = {name: headers[name] for name in _TOLD if headers.get(name)}
+        if "etag" in told:
+            told["etag"] = told["etag"].removeprefix("W/")
         if modified is not None:
-            return modified.date().isoformat()
-        return headers.get("etag", "").removeprefix("W/").strip('"') or None
+            return RemoteFile(modified.date().isoformat(), told)
+        return RemoteFile(told.get("etag", "").strip('"') or None, told)
 
     async def _head(self, url: str) -> httpx.Headers:
         try:
             response = await self._client.head(url)
-            if response.status_code < HTTPStatus.BAD_REQUEST:
+            if response.status_code == HTTPStatus.OK:
                 return response.headers
         except httpx.RemoteProtocolError:
             pass  # some servers hang up on HEAD
         async with self._client.stream("GET", url) as response:
-            _check_status(response, url)
+            check_status(response, url)
             return response.headers
 
-    async def fetch(self, url: str, part: PartFile, count: Count) -> dict[str, str]:
-        offset, validator = await asyncio.to_thread(part.resume_point)
-        headers = {"Range": f"bytes={offset}-", "If-Range": validator} if offset else {}
+    async def _look_again(self, url: str) -> httpx.Headers:
+        try:
+            return await self._head(url)
+        except DownloadRefused:  # the download itself will tell
+            return httpx.Headers()
+
+    async def fetch(self, url: str, part: PartFile, count: Count) -> Fetched:
+        kept = await asyncio.to_thread(part.resume_point)
+        headers = {"Range": f"bytes={kept.size}-", "If-Range": kept.validator} if kept.size else {}
         with _translated_errors(url):
             async with self._client.stream("GET", url, headers=headers) as response:
-                if offset and response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-                    await self._accept_complete(response, url, part, offset=offset, validator=validator)
-                    count.done = count.total = offset
-                    return {"etag" if validator.startswith('"') else "last-modified": validator}
-                _check_status(response, url)
-                start = await _resumed_at(response, url, part, offset=offset)
-                await _receive(response, url, part, start=start, count=count)
-                return {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
+                if not (kept.size and response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE):
+                    check_status(response, url)
+                    start = await _resumed_at(response, url, part, kept)
+                    await _receive(response, url, part, kept=kept if start else Kept(), count=count)
+                    return _describe(response.headers, _name_of(response, url))
+                whole = read_total(response.headers)
+            return await self._accept_complete(url, part, kept, whole=whole, count=count)
 
     async def _accept_complete(
-        self, response: httpx.Response, url: str, part: PartFile, *, offset: int, validator: str
-    ) -> None:
-        # Nothing is left to send: an earlier try had received the whole file, and it has not changed.
-        if response.headers.get("content-range", "").replace(" ", "") == f"bytes*/{offset}":
-            await asyncio.to_thread(part.begin, offset, validator)
-            return
-        await asyncio.to_thread(part.forget)
-        raise DownloadInterrupted(
-            f"{hide_secrets(url)}: changed on the server; the download starts anew.", url=hide_secrets(url)
-        )
+        self, url: str, part: PartFile, kept: Kept, *, whole: int | None, count: Count
+    ) -> Fetched:
+        """Take what an earlier try received, of which nothing is left to send, unless the file has changed since then.
+
+        A 416 says how long the file is now, not which version it is of.
+        """
+        told = await self._look_again(url)
+        length = told.get("content-length", "")
+        # Many answer HEAD with a length of 0.
+        total = int(length) if length.isdigit() and int(length) else whole
+        is_same = is_same_version(told, kept.validator, total=total, noted_total=kept.size)
+        if whole != kept.size or not is_same:
+            await _start_anew(part, url, "changed on the server")
+        await asyncio.to_thread(part.begin, kept.size, kept.validator, kept.size)
+        count.done = count.total = kept.size
+        return _describe(told, read_file_name(told))
 
 
-async def _resumed_at(response: httpx.Response, url: str, part: PartFile, *, offset: int) -> int:
-    """Return the position of the first byte that the server sends."""
+def _describe(headers: httpx.Headers, name: str) -> Fetched:
+    return Fetched({key: headers[key] for key in _KEPT_HEADERS if key in headers}, name)
+
+
+def _name_of(response: httpx.Response, url: str) -> str:
+    """Return what the server calls the file: by its header, else by the address that it redirects to."""
+    redirected = str(response.url) if response.history and str(response.url) != url else ""
+    return read_file_name(response.headers) or urlsplit(redirected).path.rstrip("/").rpartition("/")[2]
+
+
+async def _start_anew(part: PartFile, url: str, why: str) -> None:
+    await asyncio.to_thread(part.forget)
+    raise DownloadInterrupted(f"{hide_secrets(url)}: {why}; the download starts anew.", url=hide_secrets(url))
+
+
+async def _resumed_at(response: httpx.Response, url: str, part: PartFile, kept: Kept) -> int:
+    """Return the position of the first byte that the server sends.
+
+    Raises:
+        DownloadInterrupted: it goes on somewhere else, or with another version (some servers ignore If-Range).
+    """
     if response.status_code != HTTPStatus.PARTIAL_CONTENT:
         return 0
     told = response.headers.get("content-range", "")
-    if offset and told.startswith(f"bytes {offset}-") and not _is_encoded(response):
-        return offset
-    await asyncio.to_thread(part.forget)
-    raise DownloadInterrupted(
-        f"{hide_secrets(url)}: the server resumed at another place ({told!r}).", url=hide_secrets(url)
-    )
+    if not kept.size or not told.startswith(f"bytes {kept.size}-") or is_encoded(response.headers):
+        await _start_anew(part, url, f"the server resumed at another place ({told!r})")
+    total = read_total(response.headers)
+    if not is_same_version(response.headers, kept.validator, total=total, noted_total=kept.total):
+        await _start_anew(part, url, "the server went on with another version of the file")
+    return kept.size
 
 
-async def _receive(response: httpx.Response, url: str, part: PartFile, *, start: int, count: Count) -> None:
-    _refuse_page_type(response, url)
-    as_sent = not _is_encoded(response) or urlsplit(url).path.lower().endswith(_PACKED_ENDINGS)
+async def _receive(response: httpx.Response, url: str, part: PartFile, *, kept: Kept, count: Count) -> None:
+    start = kept.size
+    as_sent = not is_encoded(response.headers) or urlsplit(url).path.lower().endswith(_PACKED_ENDINGS)
     length = response.headers.get("content-length")
     total = start + int(length) if as_sent and length is not None and length.isdigit() else None
+    if start:
+        total = read_total(response.headers) or total
     count.done, count.total = start, total
-    await asyncio.to_thread(part.begin, start, _strong_validator(response) if as_sent else "")
+    # A 206 to If-Range may leave out the headers of the version, but it is that of the bytes before (`_resumed_at`).
+    validator = kept.validator if start else strong_validator(response.headers)
+    await asyncio.to_thread(part.begin, start, validator if as_sent else "", total)
     async for chunk in _chunks(response, as_sent=as_sent):
         if part.size == 0:
-            _refuse_page_body(chunk, url)
+            refuse_page(chunk, response.headers, url)
         await asyncio.to_thread(part.write, chunk)
         count.done = part.size
     if total is not None and part.size != total:
@@ -141,76 +189,6 @@ async def _receive(response: httpx.Response, url: str, part: PartFile, *, start:
 
 def _chunks(response: httpx.Response, *, as_sent: bool) -> AsyncIterator[bytes]:
     return response.aiter_raw(_CHUNK_BYTES) if as_sent else response.aiter_bytes(_CHUNK_BYTES)
-
-
-def _is_encoded(response: httpx.Response) -> bool:
-    return response.headers.get("content-encoding", "identity").lower() not in {"", "identity"}
-
-
-def _strong_validator(response: httpx.Response) -> str:
-    """Return what If-Range may carry: a strong ETag, or a Last-Modified that is old enough to name one version."""
-    etag: str = response.headers.get("etag", "")
-    if etag.startswith('"'):
-        return etag
-    text: str = response.headers.get("last-modified", "")
-    modified, sent = _parse_date(text), _parse_date(response.headers.get("date"))
-    return text if modified and sent and sent - modified >= _STRONG_DATE_AGE else ""
-
-
-def _parse_date(text: str | None) -> dt.datetime | None:
-    try:
-        parsed = parsedate_to_datetime(text or "")
-    except ValueError:
-        return None
-    return (parsed if parsed.tzinfo else parsed.replace(tzinfo=dt.UTC)).astimezone(dt.UTC)
-
-
-# What is not the file
-
-
-def _check_status(response: httpx.Response, url: str) -> None:
-    status = response.status_code
-    if status in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}:
-        return
-    shown = hide_secrets(url)
-    phrase = f"{status} {response.reason_phrase}".strip()
-    if status in _TRANSIENT or status in _SERVER_ERRORS:
-        pause = _retry_after(response.headers.get("retry-after"))
-        raise DownloadInterrupted(
-            f"{shown}: the server answered {phrase}.", url=shown, http_status=status, retry_after=pause
-        )
-    advice = _ADVICE.get(status, "Check dumper.data_url.")
-    raise DownloadRefused(f"{shown}: the server answered {phrase}. {advice}", url=shown, http_status=status)
-
-
-def _retry_after(text: str | None) -> float | None:
-    if text is None:
-        return None
-    if text.strip().isdigit():
-        return float(text)
-    until = _parse_date(text)
-    return max(0.0, until.timestamp() - time.time()) if until else None
-
-
-def _refuse_page_type(response: httpx.Response, url: str) -> None:
-    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind in _PAGE_TYPES and not urlsplit(url).path.lower().endswith(_PAGE_ENDINGS):
-        raise _page_instead_of_file(url, f"says {kind}")
-
-
-def _refuse_page_body(chunk: bytes, url: str) -> None:
-    start = chunk[:512].removeprefix(b"\xef\xbb\xbf").lstrip()[:15].lower()
-    if start.startswith((b"<!doctype html", b"<html")) and not urlsplit(url).path.lower().endswith(_PAGE_ENDINGS):
-        raise _page_instead_of_file(url, f"starts with {start.decode('ascii', 'replace')!r}")
-
-
-def _page_instead_of_file(url: str, why: str) -> DownloadRefused:
-    shown = hide_secrets(url)
-    return DownloadRefused(
-        f"{shown}: the server sent a web page instead of a data file (the answer {why}). Open the address in a browser: it may "
-        "be an error or login page, or the file may have moved.",
-        url=shown,
-    )
 
 
 @contextmanager

@@ -5,7 +5,8 @@ import threading
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from sourcebook.errors import DownloadRefused, ManifestError
+from sourcebook.errors import DownloadInterrupted, DownloadRefused, ManifestError
+from sourcebook_dumper.fetchers.base import Fetched, RemoteFile
 from sourcebook_dumper.fetchers.part import PartFile
 from sourcebook_dumper.progress import Count, run_in_thread
 
@@ -18,33 +19,30 @@ class LocalFetcher:
     def __init__(self, plugin_folder: Path) -> None:
         self._plugin_folder = plugin_folder
 
-    async def release(self, url: str) -> str | None:
-        def read_date(_stop: threading.Event) -> str:
-            modified = self._find(url).stat().st_mtime
-            return dt.datetime.fromtimestamp(modified, dt.UTC).date().isoformat()
+    async def look(self, url: str) -> RemoteFile:
+        def read(_stop: threading.Event) -> RemoteFile:
+            found = self._find(url).stat()
+            day = dt.datetime.fromtimestamp(found.st_mtime, dt.UTC).date().isoformat()
+            return RemoteFile(day, {"mtime": str(found.st_mtime_ns), "size": str(found.st_size)})
 
-        return await run_in_thread(read_date)
+        return await run_in_thread(read)
 
-    async def modified_at(self, url: str) -> float:
-        """Return when the file was last written, in seconds since 1970.
-
-        Raises:
-            DownloadRefused: there is no such file.
-        """
-        return await run_in_thread(lambda _stop: self._find(url).stat().st_mtime)
-
-    async def fetch(self, url: str, part: PartFile, count: Count) -> dict[str, str]:
+    async def fetch(self, url: str, part: PartFile, count: Count) -> Fetched:
         def copy(stop: threading.Event) -> None:
             source = self._find(url)
             part.begin(0, "")
-            count.done, count.total = 0, source.stat().st_size
+            before = source.stat()
+            count.done, count.total = 0, before.st_size
             with source.open("rb") as file:
                 while not stop.is_set() and (chunk := file.read(_CHUNK_BYTES)):
                     part.write(chunk)
                     count.done += len(chunk)
+            after = source.stat()
+            if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+                raise DownloadInterrupted(f"{url}: was written to while it was copied.", url=url)
 
         await run_in_thread(copy)
-        return {}
+        return Fetched()
 
     def _find(self, url: str) -> Path:
         path = self._path_of_url(url) if url.lower().startswith("file:") else self._path_in_plugin(url)

@@ -4,16 +4,24 @@ import contextlib
 import hashlib
 import json
 from pathlib import Path
-from typing import IO, Self
+from typing import IO, NamedTuple, Self
 
 _CHUNK_BYTES = 1024 * 1024
+
+
+class Kept(NamedTuple):
+    """What an earlier try left: how many bytes, what names their version, and the size of the whole file if it is known."""
+
+    size: int = 0
+    validator: str = ""
+    total: int | None = None
 
 
 class PartFile:
     """Bytes on their way into a file. All methods block; call them in a thread.
 
-    The note holds the url and the server's validator of the content (an ETag, a date): only if both still hold, what was
-    written before is kept.
+    The note holds the url, the server's validator of the content (an ETag, a date) and the size of the whole: only if all
+    still hold, what was written before is kept.
     """
 
     def __init__(self, target: Path, url: str) -> None:
@@ -31,16 +39,18 @@ class PartFile:
     def __exit__(self, *_error: object) -> None:
         self.close()
 
-    def resume_point(self) -> tuple[int, str]:
-        """Return how many bytes an earlier try has left and their validator; (0, "") when it must start anew."""
+    def resume_point(self) -> Kept:
+        """Return what an earlier try has left; nothing when it must start anew."""
         try:
             noted = json.loads(self.note.read_text())
             size = self.path.stat().st_size
         except (OSError, ValueError):
-            return 0, ""
-        return (size, noted["validator"]) if size and noted.get("url") == self._url else (0, "")
+            return Kept()
+        if not size or noted.get("url") != self._url:
+            return Kept()
+        return Kept(size, noted["validator"], noted.get("total"))
 
-    def begin(self, offset: int, validator: str) -> None:
+    def begin(self, offset: int, validator: str, total: int | None = None) -> None:
         """Open the file behind its first `offset` bytes; without a validator, nobody will resume it."""
         self.close()
         self._sha256 = hashlib.sha256()
@@ -51,7 +61,7 @@ class PartFile:
         self._file.seek(offset)
         self._file.truncate()
         if validator:
-            self.note.write_text(json.dumps({"url": self._url, "validator": validator}))
+            self.note.write_text(json.dumps({"url": self._url, "validator": validator, "total": total}))
         else:
             self.note.unlink(missing_ok=True)
 

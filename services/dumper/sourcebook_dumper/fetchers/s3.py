@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from sourcebook.errors import DownloadInterrupted, DownloadRefused, ManifestError
 from sourcebook.logging import hide_secrets
+from sourcebook_dumper.fetchers.base import Fetched, RemoteFile
 from sourcebook_dumper.fetchers.part import PartFile
 from sourcebook_dumper.progress import Count, run_in_thread
 
@@ -24,35 +25,40 @@ class S3Fetcher:
     def __init__(self, timeout: dt.timedelta) -> None:
         self._timeout = timeout
 
-    async def release(self, url: str) -> str | None:
-        def read_date(_stop: threading.Event) -> str | None:
+    async def look(self, url: str) -> RemoteFile:
+        def read(_stop: threading.Event) -> RemoteFile:
             with _translated_errors(url):
                 files, path = self._open(url)
                 info = files.info(path)
                 modified = info.get("LastModified")
-                return modified.date().isoformat() if modified else str(info.get("ETag", "")).strip('"') or None
+                etag, size = str(info.get("ETag", "")), str(info.get("size", ""))
+                told = {"etag": etag, "last-modified": str(modified or ""), "size": size}
+                return RemoteFile(
+                    modified.date().isoformat() if modified else etag.strip('"') or None,
+                    {name: value for name, value in told.items() if value},
+                )
 
-        return await run_in_thread(read_date)
+        return await run_in_thread(read)
 
-    async def fetch(self, url: str, part: PartFile, count: Count) -> dict[str, str]:
+    async def fetch(self, url: str, part: PartFile, count: Count) -> Fetched:
         return await run_in_thread(lambda stop: self._fetch(url, part, count, stop))
 
-    def _fetch(self, url: str, part: PartFile, count: Count, stop: threading.Event) -> dict[str, str]:
+    def _fetch(self, url: str, part: PartFile, count: Count, stop: threading.Event) -> Fetched:
         with _translated_errors(url):
             files, path = self._open(url)
             info = files.info(path)
             if info.get("type") != "file":
                 raise DownloadRefused(f"{hide_secrets(url)}: is a folder; name the files.", url=hide_secrets(url))
             size, etag = int(info["size"]), str(info.get("ETag", ""))
-            kept, validator = part.resume_point()
-            offset = kept if validator == etag and kept <= size else 0
-            part.begin(offset, etag)
+            kept = part.resume_point()
+            offset = kept.size if kept.validator == etag and kept.size <= size else 0
+            part.begin(offset, etag, size)
             count.done, count.total = offset, size
             while part.size < size and not stop.is_set():
                 # Each request says which content it continues: an object that changes meanwhile is an error, not a mixture.
                 part.write(self._read(files, path, part.size, min(size, part.size + _CHUNK_BYTES), etag))
                 count.done = part.size
-            return {"etag": etag, "last-modified": str(info.get("LastModified", ""))}
+            return Fetched({"etag": etag, "last-modified": str(info.get("LastModified", ""))})
 
     def _read(self, files: Any, path: str, start: int, end: int, etag: str) -> bytes:
         bucket, _, key = path.partition("/")
