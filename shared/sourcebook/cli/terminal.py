@@ -96,7 +96,8 @@ def show_error(error: SourcebookError, *, as_json: bool) -> None:
 
 def show_fault(error: Exception) -> None:
     """Print what nobody foresaw to stderr, in one line."""
-    err.print(f"[red]error[/] \\[internal] {escape(strip_controls(hide_secrets(repr(error))))}. SOURCEBOOK_LOG_LEVEL=DEBUG shows where.")
+    shown = escape(strip_controls(hide_secrets(repr(error))))
+    err.print(f"[red]error[/] \\[internal] {shown}. SOURCEBOOK_LOG_LEVEL=DEBUG shows where.")
 
 
 def make_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
