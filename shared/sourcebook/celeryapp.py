@@ -5,6 +5,9 @@ Each worker process has one event loop and one context, opened when the process 
 
 import asyncio
 import os
+import signal
+import threading
+import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack, ExitStack
 from typing import Any
@@ -26,7 +29,7 @@ from sourcebook.context import Context, open_context
 from sourcebook.flow.stages import BEAT_QUEUE, STAGES
 from sourcebook.hub.jobs import recover_jobs
 from sourcebook.hub.schedules import run_schedules
-from sourcebook.logging import configure_logging
+from sourcebook.logging import configure_logging, get_logger
 from sourcebook.probes import BEAT_SECONDS, serve_probes
 from sourcebook.sdk.sandbox import die_with_parent
 from sourcebook.settings import Settings
@@ -34,6 +37,10 @@ from sourcebook.worker import RETRY_SECONDS, Outcome, StopSign, execute_job
 
 _RECOVER_SECONDS = 5.0
 _SCHEDULE_SECONDS = 2.0
+_CLOCK_SECONDS = 1.0
+_END_SECONDS = 15.0  # for a beat worker to end once its clock has died
+
+log = get_logger(__name__)
 
 
 class JobConsumer(Consumer):
@@ -87,8 +94,8 @@ class _Process:
             self._runner.close()
 
 
-def make_celery(settings: Settings) -> Celery:
-    """Return the Celery app of the broker that the settings name."""
+def make_celery(settings: Settings, tick: Callable[[], None] = lambda: None) -> Celery:
+    """Return the Celery app of the broker that the settings name; `tick` is called after each scheduled chore."""
     celery = Celery("sourcebook", broker=settings.celery_broker_url)
     celery.conf.update(
         broker_transport_options=broker_transport_options(),
@@ -122,8 +129,8 @@ def make_celery(settings: Settings) -> Celery:
     process = _Process(settings)
     for name in STAGES:
         celery.task(_make_task(process), name=f"sourcebook.{name}", bind=True, max_retries=None)
-    celery.task(_make_chore(process, recover_jobs), name="sourcebook.recover")
-    celery.task(_make_chore(process, run_schedules), name="sourcebook.schedule")
+    for name, work in (("recover", recover_jobs), ("schedule", run_schedules)):
+        celery.task(_make_chore(process, work, tick), name=f"sourcebook.{name}")
     _connect_signals(process, settings)
     return celery
 
@@ -139,9 +146,10 @@ def _make_task(process: _Process) -> Any:
     return run_job
 
 
-def _make_chore(process: _Process, work: Any) -> Any:
+def _make_chore(process: _Process, work: Any, tick: Callable[[], None]) -> Any:
     def do_chore() -> None:
         process.run(work)
+        tick()
 
     return do_chore
 
@@ -181,17 +189,55 @@ def run_worker(settings: Settings, queue: str, *, concurrency: int = 1) -> int:
     options = ["worker", "-Q", queue, "-n", f"{queue}@%h", "-c", str(concurrency), "-l", settings.log_level]
     options += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
     options += ["-P", "solo", "-B"] if queue == BEAT_QUEUE else ["-P", "prefork"]
-    app = make_celery(settings)
+    clock = _Clock()
     with ExitStack() as stack:
         if settings.metrics_port:
             probes, start_answering = stack.enter_context(serve_probes(settings, queue))
+            app = make_celery(settings, probes.tick)
             app.conf.worker_consumer = _watched_by(probes.beat)
             worker_ready.connect(lambda **_: start_answering(), weak=False)
+        else:
+            app = make_celery(settings)
+        if queue == BEAT_QUEUE:
+            clock.connect()
         try:
             app.worker_main(options)
         except SystemExit as end:
-            return int(end.code or 0)
-        return 0
+            return int(end.code or clock.has_died)
+        return int(clock.has_died)
+
+
+class _Clock:
+    """The process that sends the scheduled tasks, a child of the beat worker. The worker ends when it has died.
+
+    Celery goes on without it: nothing would be scheduled or recovered any more, and nobody would know.
+    """
+
+    def __init__(self) -> None:
+        self.has_died = False
+        self._is_stopping = False
+
+    def connect(self) -> None:
+        """Watch it once the worker has started."""
+        worker_shutting_down.connect(self._note_stop, weak=False)
+        worker_ready.connect(self._watch, weak=False)
+
+    def _note_stop(self, **_: Any) -> None:
+        self._is_stopping = True
+
+    def _watch(self, sender: Any, **_: Any) -> None:
+        threading.Thread(target=self._wait, args=(sender.controller.beat,), daemon=True, name="clock").start()
+
+    def _wait(self, process: Any) -> None:
+        while process.is_alive():  # it closes the file that would tell of its end
+            time.sleep(_CLOCK_SECONDS)
+        if self._is_stopping:
+            return
+        self.has_died = True
+        log.error("clock_died", pid=process.pid, hint="the worker ends too, so that what keeps it starts it anew")
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_END_SECONDS)
+        os._exit(1)  # a chore may wait for an engine that is away
 
 
 def _watched_by(beat: Callable[[], None]) -> type[JobConsumer]:

@@ -38,6 +38,7 @@ KEPT = (JOB_SECONDS, DOCUMENTS, REQUEST_SECONDS)
 # What is looked up when somebody asks: name -> (meaning, labels).
 LOOKED_UP = {
     "sourcebook_queue_length": ("Messages that wait on the broker, by queue.", ["queue"]),
+    "sourcebook_beat_tick_seconds": ("When beat last recovered jobs or ran schedules, in seconds since 1970.", []),
     "sourcebook_jobs_active": ("Jobs that are queued or running, by queue and state.", ["queue", "state"]),
 }
 

@@ -22,6 +22,7 @@ from sourcebook.settings import Settings
 
 BEAT_SECONDS = 1.0
 _SILENT_SECONDS = 15.0  # a worker whose loop has not turned for so long is not connected to its broker
+_LATE_SECONDS = 30.0  # beat looks after jobs every five seconds: it has missed six turns
 _REQUEST_SECONDS = 10.0
 _BROKER_PATIENCE = timedelta(seconds=1)
 
@@ -31,18 +32,26 @@ class WorkerProbes:
 
     def __init__(self, settings: Settings, queue: str, folder: Path) -> None:
         self._settings = settings
-        self._queues = QUEUES if queue == BEAT_QUEUE else (queue,)
+        self._is_clock = queue == BEAT_QUEUE
+        self._queues = QUEUES if self._is_clock else (queue,)
         self._folder = folder
         self._beaten: float | None = None
+        self._ticked: float | None = None
 
     def beat(self) -> None:
         """Note that the worker is connected and takes jobs."""
         self._beaten = time.monotonic()
 
+    def tick(self) -> None:
+        """Note that what happens by itself has happened."""
+        self._ticked = time.time()
+
     @property
     def is_ready(self) -> bool:
-        """Whether the worker took part in the broker's traffic lately."""
-        return self._beaten is not None and time.monotonic() - self._beaten < _SILENT_SECONDS
+        """Whether the worker took part in the broker's traffic lately; beat also did lately what it is there for."""
+        is_connected = self._beaten is not None and time.monotonic() - self._beaten < _SILENT_SECONDS
+        is_ticking = self._ticked is not None and time.time() - self._ticked < _LATE_SECONDS
+        return is_connected and (is_ticking or not self._is_clock)
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer a WSGI request."""
@@ -69,7 +78,9 @@ class WorkerProbes:
         with contextlib.suppress(EngineUnavailable):
             lengths = asyncio.run(_read_lengths(self._settings))
         readings = [((queue,), lengths[queue]) for queue in self._queues if queue in lengths]
-        return render_metrics([make_gauge("sourcebook_queue_length", readings)], self._folder)
+        ticks = [] if self._ticked is None else [((), self._ticked)]
+        gauges = [make_gauge("sourcebook_queue_length", readings), make_gauge("sourcebook_beat_tick_seconds", ticks)]
+        return render_metrics(gauges, self._folder)
 
 
 async def _read_lengths(settings: Settings) -> dict[str, int]:

@@ -49,11 +49,17 @@ class _Service:
     process: asyncio.subprocess.Process | None = None
     pause_seconds: float = 1.0
     started: float = 0.0
+    was_ready: bool = False
 
     @property
     def is_down(self) -> bool:
         """Whether the process was started and has ended."""
         return self.process is not None and self.process.returncode is not None
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it ended by itself before it was ever ready: its log says why, and it would end so again."""
+        return self.is_down and not self.was_ready and self.process is not None and (self.process.returncode or 0) >= 0
 
     @property
     def next_start(self) -> float:
@@ -141,7 +147,8 @@ class Stack:
         return {s.name: s.process.pid for s in self._services if s.process and s.process.returncode is None}
 
     async def start(self, report: Callable[[str], None]) -> None:
-        """Start broker, workers, beat and gateway."""
+        """Start broker, workers, beat and gateway; who is killed meanwhile is started again."""
+        self._keeper = asyncio.create_task(self._keep_alive())
         for service in self._services:
             report(f"starting {service.name}")
             await service.start()
@@ -152,12 +159,12 @@ class Stack:
                 await self._wait_for(service, self._gateway_answers)
             elif service.name != "broker":
                 await self._wait_for(service, functools.partial(self._worker_is_ready, service))
-        self._keeper = asyncio.create_task(self._keep_alive())
 
     async def stop(self) -> None:
         """Stop in the opposite order: the gateway first, then the workers side by side, the broker last."""
         if self._keeper is not None:
             self._keeper.cancel()
+            await asyncio.wait({self._keeper})  # it may be starting one
         by_name = {service.name: service for service in self._services}
         await by_name["gateway"].stop()
         grace_seconds = self.settings.stop_grace.total_seconds()
@@ -169,8 +176,11 @@ class Stack:
         while True:
             await asyncio.sleep(_CHECK_SECONDS)
             for service in self._services:
-                if service.is_down and time.monotonic() >= service.next_start:
-                    await self._restart(service)
+                if service.is_down and not service.has_failed and time.monotonic() >= service.next_start:
+                    try:
+                        await self._restart(service)
+                    except OSError as error:  # no process or file is to be had now: the others are kept all the same
+                        log.warning("process_not_restarted", name=service.name, error=str(error))
 
     async def _restart(self, service: _Service) -> None:
         log.warning("process_restarted", name=service.name, status=service.process and service.process.returncode)
@@ -181,9 +191,10 @@ class Stack:
     async def _wait_for(self, service: _Service, answers: Callable[[], Awaitable[bool]]) -> None:
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
-            if service.is_down:
+            if service.has_failed:
                 break
             if await answers():
+                service.was_ready = True
                 return
             await asyncio.sleep(0.1)
         raise EngineUnavailable(

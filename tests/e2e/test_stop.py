@@ -51,6 +51,19 @@ def main_process(stack: Stack) -> int:
     return int((stack.home / "run" / "upload.ready").read_text())
 
 
+def test_beat_ends_and_begins_anew_when_its_clock_dies(stack: Stack) -> None:
+    """Nothing would be scheduled or recovered any more, and nobody would know."""
+    ready_file = stack.home / "run" / "beat.ready"
+    stack.wait_for(lambda: ask_worker(stack, 4, "/health/ready").status_code == 200, 30, "beat to be ready")
+    main = int(ready_file.read_text())
+    assert re.search(r"sourcebook_beat_tick_seconds 1\.\d+e\+09", ask_worker(stack, 4, "/metrics").text)
+    (clock,) = [pid for pid in stack.pids("beat") if pid != main]
+    os.kill(clock, signal.SIGKILL)
+    stack.wait_for(lambda: not Path(f"/proc/{main}").exists(), 30, "the worker to end")
+    stack.wait_for(lambda: ready_file.read_text() not in {"", str(main)}, 30, "another beat")
+    stack.wait_for(lambda: ask_worker(stack, 4, "/health/ready").status_code == 200, 30, "beat to be ready again")
+
+
 def test_a_stopped_worker_hands_its_job_to_the_next(stack: Stack, tmp_path: Path) -> None:
     plugin = SlowPlugin(tmp_path / "things", 3000)
     assert stack.post("/hub/plugins", {"folder": str(plugin.folder)}).is_success

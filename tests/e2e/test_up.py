@@ -31,6 +31,26 @@ def test_up_can_be_stopped_while_it_starts(tmp_path: Path, number: signal.Signal
     assert nothing_is_left(stack)
 
 
+def test_who_is_killed_while_the_stack_starts_is_started_again(tmp_path: Path) -> None:
+    stack = Stack(tmp_path)
+    command = [sys.executable, "-m", "sourcebook.cli", "up"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=stack.environment, stdout=pipe, stderr=pipe, text=True) as up:
+        assert up.stderr is not None
+        assert up.stdout is not None
+        while "starting gateway" not in up.stderr.readline():
+            assert up.poll() is None
+        stack.kill("broker")
+        stack.kill("index")
+        assert "Sourcebook is up" in up.stdout.readline()
+        assert stack.pids("broker")
+        assert stack.get("/health/ready").status_code == 200
+        up.terminate()
+        up.communicate(timeout=60)
+    stack.client.close()
+    assert nothing_is_left(stack)
+
+
 def test_one_stack_from_start_to_kill(tmp_path: Path) -> None:
     stack = Stack(tmp_path)
     stack.start()

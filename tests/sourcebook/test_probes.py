@@ -49,6 +49,22 @@ def test_a_worker_is_ready_while_its_loop_turns(settings: Settings, monkeypatch:
         assert httpx.head(f"http://127.0.0.1:{settings.metrics_port}/health/live", trust_env=False).content == b""
 
 
+def test_beat_is_ready_while_what_happens_by_itself_happens(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serve_probes(settings, "beat") as (worker, start):
+        start()
+        worker.beat()
+        assert ask(settings, "/health/ready").status_code == 503
+        assert "\nsourcebook_beat_tick_seconds" not in ask(settings, "/metrics").text
+        worker.tick()
+        assert ask(settings, "/health/ready").status_code == 200
+        (line,) = [text for text in ask(settings, "/metrics").text.splitlines() if text.startswith("sourcebook_beat")]
+        assert float(line.partition(" ")[2]) == worker._ticked
+        monkeypatch.setattr(probes, "_LATE_SECONDS", 0.0)
+        assert ask(settings, "/health/ready").status_code == 503
+
+
 def test_the_jobs_of_all_processes_are_added_up_though_one_is_dead(settings: Settings) -> None:
     with serve_probes(settings, "upload") as (_, start):
         for _ in range(2):

@@ -210,6 +210,50 @@ def test_a_process_that_crashes_is_started_again_after_longer_and_longer_pauses(
     play(stack, scenario)
 
 
+def test_who_is_killed_before_it_is_ready_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "_CHECK_SECONDS", 0.02)
+    stack = make_stack(tmp_path, lambda _: SLEEP, broker_url="redis://127.0.0.1:1/0")
+    reports: list[str] = []
+
+    async def scenario() -> None:
+        starting = asyncio.create_task(stack.start(reports.append))
+        await wait_until(lambda: "starting gateway" in reports and len(stack.pids) == 6)
+        killed = stack.pids["index"]
+        os.kill(killed, signal.SIGKILL)
+        await wait_until(lambda: stack.pids.get("index") not in {None, killed})
+        assert not starting.done()
+        starting.cancel()
+        await asyncio.wait({starting})
+
+    play(stack, scenario)
+
+
+def test_a_process_that_cannot_be_started_now_keeps_nobody_else_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "_CHECK_SECONDS", 0.02)
+    stack = make_stack(tmp_path, lambda _: SLEEP)
+
+    start = supervisor._Service.start
+
+    async def refuse_the_broker(service: supervisor._Service) -> None:
+        if service.name == "broker":
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        await start(service)
+
+    async def scenario() -> None:
+        await start_all(stack)
+        keeper = stack._keeper = asyncio.create_task(stack._keep_alive())
+        before = stack.pids
+        monkeypatch.setattr(supervisor._Service, "start", refuse_the_broker)
+        for name in ("broker", "gateway"):
+            os.kill(before[name], signal.SIGKILL)
+        await wait_until(lambda: stack.pids.get("gateway") not in {None, before["gateway"]})
+        assert not keeper.done()
+
+    play(stack, scenario)
+
+
 def test_the_gateway_ends_first_and_the_broker_last(tmp_path: Path) -> None:
     log = tmp_path / "ended"
     stack = make_stack(tmp_path, lambda name: NOTE_END.format(log=str(log), name=name))
