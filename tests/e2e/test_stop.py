@@ -60,7 +60,7 @@ def test_beat_ends_and_begins_anew_when_its_clock_dies(stack: Stack) -> None:
     (clock,) = [pid for pid in stack.pids("beat") if pid != main]
     os.kill(clock, signal.SIGKILL)
     stack.wait_for(lambda: not Path(f"/proc/{main}").exists(), 30, "the worker to end")
-    stack.wait_for(lambda: ready_file.read_text() not in {"", str(main)}, 30, "another beat")
+    stack.wait_for(lambda: ready_file.exists() and ready_file.read_text() not in {"", str(main)}, 60, "another beat")
     stack.wait_for(lambda: ask_worker(stack, 4, "/health/ready").status_code == 200, 30, "beat to be ready again")
 
 

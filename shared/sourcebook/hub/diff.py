@@ -180,7 +180,7 @@ async def _find_candidates(context: Context, old: Build, new: Build) -> list[Cha
     folders: list[ChangesFolder] = []
     build: Build | None = new
     while build is not None and build.name != old.name:
-        if build.base is None or len(folders) == _MAX_STEPS or (build.base == old.name and build is new):
+        if build.base is None or len(folders) == _MAX_STEPS:
             return None
         try:
             folders.append(await open_changes(context, build_changes_key(build.name, build.base)))
