@@ -45,6 +45,7 @@ def test_news_and_schedules_are_listed(hub: Hub, tmp_path: Path) -> None:
         schedules = (await gateway.ask("GET", "/hub/schedules")).json()
         assert [(item["kind"], item["target"]) for item in schedules] == [
             ("clean", "home"),
+            ("verify", "home"),
             ("dump", "hgnc"),
             ("build", "genes"),
         ]

@@ -16,6 +16,8 @@ from sourcebook.flow.messages import (
     RangeMerged,
     ReleaseInstalled,
     ReleasePublished,
+    StoredVerified,
+    VerifyStored,
 )
 from sourcebook.hub.cleanup import archive_build, clean_up, plan_clean_up
 from sourcebook.worker import JobRun
@@ -24,6 +26,7 @@ from sourcebook_builder.diff import diff_builds
 from sourcebook_builder.install import install_release
 from sourcebook_builder.publish import publish_release
 from sourcebook_builder.ranges import merge_range
+from sourcebook_builder.verify import verify_stored
 
 
 async def build(context: Context, run: JobRun, command: BuildDocuments) -> BuildReady:
@@ -56,6 +59,11 @@ async def clean(context: Context, _run: JobRun, _command: CleanUp) -> CleanedUp:
     """Remove what the keep rules let go."""
     done = await clean_up(context, await plan_clean_up(context))
     return CleanedUp(builds=len(done.builds), uploads=len(done.uploads), jobs=len(done.jobs), changes=len(done.changes))
+
+
+async def verify(context: Context, run: JobRun, command: VerifyStored) -> StoredVerified:
+    """Read everything that is stored, and say what is damaged."""
+    return await verify_stored(context, run, command)
 
 
 async def diff(context: Context, run: JobRun, command: DiffBuilds) -> DiffReady:

@@ -16,11 +16,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from sourcebook.backends.checksums import StoredFile
 from sourcebook.backends.lmdb_check import verify_collection
 from sourcebook.backends.lmdb_files import (
     INFO_FILE,
     Segment,
-    StoredFile,
     StoredInfo,
     check_files,
     read_info,
@@ -273,8 +273,8 @@ class LmdbDocumentStore:
         info = read_info(path)
         if info is None:
             raise _not_found(name)
-        gone = [key for key in self._open if not self._path(key).is_dir()]
         idle = [key for key, collection in self._open.items() if not collection.readers]
+        gone = [key for key in idle if not self._path(key).is_dir()]
         for key in {*gone, *idle[: max(0, len(self._open) - _OPEN_COLLECTIONS + 1)]}:
             self._open.pop(key).retire()
         try:

@@ -10,16 +10,15 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import BaseModel, Field
-from xxhash import xxh3_128
+from pydantic import Field
 
+from sourcebook.backends.checksums import StoredFile, describe_file
 from sourcebook.errors import StoreDamaged
 from sourcebook.ports.documents import CollectionInfo
 
 DATA_FILE = "data.mdb"
 SEGMENTS_FILE = "segments.json"
 INFO_FILE = "info.json"
-_READ_BYTES = 1 << 18
 _MENDS = "Upload the source again, or build again in full; or restore the folder from a backup."
 
 
@@ -43,15 +42,6 @@ def read_segments(folder: Path) -> list[Segment]:
         return [Segment(b"", folder / DATA_FILE)]
     except (ValueError, TypeError) as error:
         raise damaged(folder, f"{SEGMENTS_FILE} cannot be read") from error
-
-
-class StoredFile(BaseModel):
-    """What is known of a file of a collection."""
-
-    name: str
-    size: int
-    checksum: str
-    """XXH3 of all its bytes, 128 bits, hexadecimal."""
 
 
 class StoredInfo(CollectionInfo):
@@ -79,18 +69,6 @@ def damaged(folder: Path, problem: str) -> StoreDamaged:
     return StoreDamaged(
         f"The collection {folder.name!r} is damaged: {problem}. {_MENDS}", collection=folder.name, problem=problem
     )
-
-
-def describe_file(path: Path) -> StoredFile:
-    """Read a file whole, and return what there is to say of it."""
-    checksum, size = xxh3_128(), 0
-    buffer = bytearray(_READ_BYTES)
-    view = memoryview(buffer)
-    with path.open("rb", buffering=0) as file:
-        while count := file.readinto(buffer):
-            checksum.update(view[:count])
-            size += count
-    return StoredFile(name=path.name, size=size, checksum=checksum.hexdigest())
 
 
 def check_sizes(folder: Path, info: StoredInfo) -> None:

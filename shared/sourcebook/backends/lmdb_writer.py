@@ -18,14 +18,13 @@ from typing import IO, Any
 
 import lmdb
 
+from sourcebook.backends.checksums import StoredFile, describe_file
 from sourcebook.backends.lmdb_files import (
     DATA_FILE,
     INFO_FILE,
     SEGMENTS_FILE,
     Segment,
-    StoredFile,
     StoredInfo,
-    describe_file,
     read_info,
 )
 from sourcebook.backends.lmdb_reader import OpenFile

@@ -121,6 +121,12 @@ class OpenSearchEngine:
         except TimeoutError as error:
             raise _too_slow(request) from error
 
+    async def verify(self, name: str) -> list[str]:
+        # OpenSearch checks its own files; what we can see is whether someone wrote to the index.
+        if await self.info(name) is None:
+            raise NotFound(f"There is no index {name}.", name=name)
+        return []
+
     async def count(self, name: str) -> int | None:
         state = await self._read_state(name)
         return None if state is None else state.count

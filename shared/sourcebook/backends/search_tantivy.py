@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from sourcebook.backends.fitting import try_fields
 from sourcebook.backends.tantivy_cost import is_quick
-from sourcebook.backends.tantivy_index import MANIFEST_FILE, OpenIndex, check_index, read_manifest
+from sourcebook.backends.tantivy_index import MANIFEST_FILE, OpenIndex, check_index, read_manifest, verify_index
 from sourcebook.backends.tantivy_patch import TantivyIndexPatcher, derive_manifest
 from sourcebook.backends.tantivy_search import Found, run_search
 from sourcebook.backends.tantivy_writer import DROPPED_PREFIX, TantivyIndexWriter, new_manifest
@@ -102,6 +102,13 @@ class TantivySearchEngine:
             index, found = await self._run(request.timeout_seconds, lambda: self._search(name, request))
         hits = await self._read_hits(index, found)
         return SearchResult(found.total, hits, found.max_score, found.facets, found.next_page)
+
+    async def verify(self, name: str) -> list[str]:
+        folder = self._folder(name)
+        manifest = await asyncio.to_thread(read_manifest, folder)
+        if manifest is None:
+            raise NotFound(f"There is no index {name}.", name=name)
+        return await asyncio.to_thread(verify_index, folder, manifest)
 
     async def count(self, name: str) -> int | None:
         manifest = await asyncio.to_thread(read_manifest, self._folder(name))

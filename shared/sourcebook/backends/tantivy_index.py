@@ -7,11 +7,12 @@ from typing import Any
 import orjson
 import tantivy
 
+from sourcebook.backends.checksums import describe_file
 from sourcebook.backends.lucene import IGNORED_FIELD
 from sourcebook.backends.tantivy_fields import NUMBER_FIELD, FieldTable, Leaf
 from sourcebook.backends.tantivy_ids import IdTable
 from sourcebook.backends.tantivy_query import QueryTranslator
-from sourcebook.errors import EngineUnavailable, IndexDamaged
+from sourcebook.errors import EngineUnavailable, IndexDamaged, StoreDamaged
 from sourcebook.model.document import content_hash
 
 FORMAT = 3
@@ -50,8 +51,33 @@ def check_index(folder: Path, manifest: dict[str, Any]) -> None:
         found = content_hash((folder / META_FILE).read_bytes()).hex()
     except FileNotFoundError:
         found = ""
-    if found != manifest["meta"]:
+    if found != manifest["meta"] or find_cut_file(folder, manifest) is not None:
         raise damaged(folder.name)
+
+
+def find_cut_file(folder: Path, manifest: dict[str, Any]) -> str | None:
+    """Return what is wrong with the size of a file, or None: to read one that was cut would end the process."""
+    for name, file in manifest.get("files", {}).items():  # earlier versions did not note them
+        try:
+            size = (folder / name).stat().st_size
+        except FileNotFoundError:
+            return f"{name} is missing"
+        if size != file["size"]:
+            return f"{name} has {size:,} bytes instead of {file['size']:,}"
+    return None
+
+
+def verify_index(folder: Path, manifest: dict[str, Any]) -> list[str]:
+    """Read every file of an index; return what is damaged, in words."""
+    cut = find_cut_file(folder, manifest)
+    if cut is not None:
+        return [cut]
+    found = {name: describe_file(folder / name).checksum for name in manifest.get("files", {})}
+    return [
+        f"{name} has the checksum {checksum} instead of {manifest['files'][name]['checksum']}"
+        for name, checksum in found.items()
+        if checksum != manifest["files"][name]["checksum"]
+    ]
 
 
 def damaged(name: str) -> IndexDamaged:
@@ -67,6 +93,13 @@ class OpenIndex:
     """The searcher of an index and what is needed to talk to it."""
 
     def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
+        cut = find_cut_file(folder, manifest)
+        if cut is not None:
+            raise StoreDamaged(
+                f"The index {folder.name!r} is damaged: {cut}. Release its build in full, or restore a backup.",
+                index=folder.name,
+                problem=cut,
+            )
         index = tantivy.Index.open(str(folder))
         index.config_reader("manual")
         index.reload()

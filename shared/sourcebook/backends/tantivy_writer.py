@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 import orjson
 import tantivy
 
+from sourcebook.backends.checksums import describe_file
 from sourcebook.backends.tantivy_documents import DocumentFlattener
 from sourcebook.backends.tantivy_fields import FieldTable, build_schema
 from sourcebook.backends.tantivy_ids import IDS_FILE, OFFSETS_FILE, build_number
@@ -131,7 +132,12 @@ def new_manifest(name: str, collection: str, properties: Properties) -> dict[str
 def publish_folder(home: Path, folder: Path, manifest: dict[str, Any], digest: Digest) -> None:
     """Finish the folder of a new index and give it its name. An index that has the name already stays."""
     meta = content_hash((folder / META_FILE).read_bytes()).hex()
-    manifest |= {"count": digest.count, "digest": digest.hex(), "meta": meta}
+    manifest |= {
+        "count": digest.count,
+        "digest": digest.hex(),
+        "meta": meta,
+        "files": _describe_files(folder, manifest),
+    }
     with (folder / MANIFEST_FILE).open("wb") as file:
         file.write(orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
         sync_file(file)
@@ -140,6 +146,18 @@ def publish_folder(home: Path, folder: Path, manifest: dict[str, Any], digest: D
     if not (final / MANIFEST_FILE).exists():
         folder.rename(final)
         _sync_folder(home)
+
+
+def _describe_files(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return size and checksum of each file; those that a derived index shares with its base are not read again."""
+    known = manifest.get("files", {})
+    files = {}
+    for path in sorted(folder.iterdir()):
+        if path.name == LOCK_FILE or path.suffix == ".lock":
+            continue
+        is_shared = path.name in known and path.stat().st_nlink > 1
+        files[path.name] = known[path.name] if is_shared else describe_file(path).model_dump(exclude={"name"})
+    return files
 
 
 def make_temporary_folder(home: Path, name: str) -> tuple[Path, int]:

@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "rollback": ("sourcebook.cli.builds:rollback", "Serve an earlier release again, at once."),
     "archive": ("sourcebook.cli.builds:archive", "Remove a build's documents and keep its record."),
     "clean": ("sourcebook.cli.builds:clean", "Remove what the keep rules no longer keep."),
+    "verify": ("sourcebook.cli.builds:verify", "Read everything that is stored, and say what is damaged."),
     "serve": ("sourcebook.cli.stack:serve", "Serve one API at the root of its own port, without the gateway."),
     "api": ("sourcebook.cli.stack:api", "Run the gateway: hub control, console, and every API."),
     "worker": ("sourcebook.cli.stack:worker", "Run the worker of one queue in the foreground."),

@@ -11,7 +11,7 @@ from sourcebook.cli.progress import NoWaitOption, run_jobs, run_jobs_here
 from sourcebook.cli.terminal import JsonOption, make_table, run_command, show
 from sourcebook.context import Context
 from sourcebook.errors import InvalidRequest
-from sourcebook.hub import apis, builds, cleanup
+from sourcebook.hub import apis, builds, cleanup, verifying
 from sourcebook.model.build import BuildConfig, BuildMode
 from sourcebook.model.job import Job
 from sourcebook.model.release import Api
@@ -76,6 +76,21 @@ def clean(
     plan = run_command(cleanup.plan_clean_up, inline=True)
     rows = [(kind, len(names), ", ".join(names[:_SHOWN_NAMES])) for kind, names in plan.model_dump().items()]
     show(plan, as_json=as_json, table=lambda: make_table(("to go", "", "first"), rows))
+
+
+def verify(
+    name: Annotated[
+        str | None, typer.Argument(help="A source, upload, build or API; default: everything that is stored.")
+    ] = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Read everything that is stored, and say what is damaged."""
+
+    async def start(context: Context) -> list[Job]:
+        return [await verifying.start_verify(context, name)]
+
+    run_jobs_here(start, as_json=as_json)
 
 
 def rollback(

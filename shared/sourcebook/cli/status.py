@@ -9,7 +9,7 @@ from sourcebook.context import Context
 from sourcebook.hub import apis, builds, sources
 from sourcebook.hub.jobs import list_active_jobs
 from sourcebook.hub.news import find_news
-from sourcebook.hub.schedules import list_schedules
+from sourcebook.hub.schedules import BUILT_IN, list_schedules
 from sourcebook.logging import hide_secrets
 from sourcebook.supervisor import broker_answers
 
@@ -57,7 +57,7 @@ async def _look(context: Context) -> dict[str, Any]:
         "builds": (await builds.list_builds(context))[:_SHOWN_BUILDS],
         "apis": await apis.list_apis(context),
         "news": [item for item in await find_news(context) if item.newer],
-        "schedules": [item for item in await list_schedules(context) if item.kind != "clean"],
+        "schedules": [item for item in await list_schedules(context) if item.kind not in BUILT_IN],
         "active_jobs": await list_active_jobs(context),
     }
 

@@ -172,6 +172,19 @@ class BuildArchived(Message):
     archived: int
 
 
+class VerifyStored(Message):
+    """Read everything that is stored, or what a source, an upload, a build or an API has, and say what is damaged."""
+
+    name: str | None = None
+
+
+class StoredVerified(Message):
+    """Nothing is damaged: so many collections and indices, and documents, were read."""
+
+    checked: int
+    documents: int
+
+
 class PublishRelease(Message):
     """Write a build to an address; `remote` is the id of its record."""
 

@@ -22,6 +22,7 @@ from sourcebook.flow.messages import (
     PublishRelease,
     ReleaseInstalled,
     UploadDump,
+    VerifyStored,
 )
 
 
@@ -113,6 +114,14 @@ _ALL = (
         lambda c: c.build,
     ),
     Stage("clean", "build", "sourcebook_builder.tasks:clean", CleanUp, lambda _: "clean", lambda _: "home"),
+    Stage(
+        "verify",
+        "build",
+        "sourcebook_builder.tasks:verify",
+        VerifyStored,
+        lambda c: f"verify:{c.name or ''}",
+        lambda c: c.name or "home",
+    ),
     Stage(
         "diff",
         "build",

@@ -22,6 +22,7 @@ from sourcebook.hub.chain import follow_chains
 from sourcebook.hub.cleanup import start_clean_up_if_needed
 from sourcebook.hub.publishing import start_subscribed_install
 from sourcebook.hub.sources import list_plugins, start_dump
+from sourcebook.hub.verifying import find_stored, start_verify
 from sourcebook.logging import get_logger, hide_secrets
 from sourcebook.model.cron import next_time
 from sourcebook.model.job import Job
@@ -34,6 +35,9 @@ from sourcebook.sdk.plugins import find_manifest
 log = get_logger(__name__)
 
 _CLEAN_UP = "20 * * * *"
+_VERIFY = "40 2 * * 0"  # all that is stored is read once a week
+BUILT_IN = frozenset({"clean", "verify"})
+"""Kinds that nobody asked for."""
 Start = Callable[[Context, str, str], Awaitable[Job | None]]
 
 
@@ -64,7 +68,7 @@ class ScheduleView(BaseModel):
 
 async def find_schedules(context: Context) -> list[Schedule]:
     """Return every schedule there is now; that of a manifest that cannot be read is left out."""
-    found = [Schedule("clean", "home", _CLEAN_UP)]
+    found = [Schedule("clean", "home", _CLEAN_UP), Schedule("verify", "home", _VERIFY)]
     for plugin in await list_plugins(context):
         cron = await asyncio.to_thread(_read_schedule, plugin)
         if cron:
@@ -148,7 +152,11 @@ async def _clean(context: Context, _target: str, job_id: str) -> Job | None:
     return await start_clean_up_if_needed(context, job_id=job_id)
 
 
-_STARTS: dict[str, Start] = {"dump": _dump, "build": _build, "subscribe": _install, "clean": _clean}
+async def _verify(context: Context, _target: str, job_id: str) -> Job | None:
+    return await start_verify(context, job_id=job_id) if await find_stored(context) else None
+
+
+_STARTS: dict[str, Start] = {"dump": _dump, "build": _build, "subscribe": _install, "clean": _clean, "verify": _verify}
 
 
 def _read_schedule(plugin: Plugin) -> str | None:

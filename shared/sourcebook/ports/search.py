@@ -152,6 +152,14 @@ class SearchEngine(Protocol):
         """
         ...
 
+    async def verify(self, name: str) -> list[str]:
+        """Read everything of an index that is stored here; return what is damaged, in words, or nothing.
+
+        Raises:
+            NotFound: there is no such index.
+        """
+        ...
+
     async def count(self, name: str) -> int | None:
         """Return the number of documents of an index, or None if there is no complete index of that name."""
         ...

@@ -135,9 +135,9 @@ def test_schedules_are_listed_before_beat_has_seen_them(tmp_path: Path) -> None:
     async def scenario(context: Context) -> None:
         write_manifest(tmp_path / "fruit", schedule="@hourly")
         found = {view.kind: view for view in await list_schedules(context)}
-        assert set(found) == {"clean", "dump"}
+        assert set(found) == {"clean", "verify", "dump"}
         assert 0 < found["dump"].due_at - time.time() <= 3600
         (tmp_path / "fruit" / "manifest.json").write_text("{")
-        assert {view.kind for view in await list_schedules(context)} == {"clean"}
+        assert {view.kind for view in await list_schedules(context)} == {"clean", "verify"}
 
     play(tmp_path, scenario)

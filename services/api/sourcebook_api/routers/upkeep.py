@@ -1,12 +1,16 @@
 """What is new, what is scheduled, and what the keep rules let go."""
 
+from typing import Annotated
+
 from fastapi import APIRouter, Response
+from pydantic import Field
 
 from sourcebook.hub.cleanup import CleanUpPlan, plan_clean_up, start_clean_up
 from sourcebook.hub.news import ConfigNews, find_news
 from sourcebook.hub.schedules import ScheduleView, list_schedules
+from sourcebook.hub.verifying import start_verify
 from sourcebook.model.job import Job
-from sourcebook_api.dependencies import Engines, accept_job
+from sourcebook_api.dependencies import Body, Engines, accept_job
 
 router = APIRouter(tags=["upkeep"])
 
@@ -33,3 +37,15 @@ async def plan_cleaning(context: Engines) -> CleanUpPlan:
 async def clean(context: Engines, response: Response) -> Job:
     """Remove what the keep rules let go."""
     return accept_job(response, await start_clean_up(context))
+
+
+class Verification(Body):
+    """What to verify: a source, an upload, a build or an API; by default everything."""
+
+    name: Annotated[str, Field(min_length=1, max_length=600)] | None = None
+
+
+@router.post("/verify", status_code=202)
+async def verify(context: Engines, response: Response, what: Verification | None = None) -> Job:
+    """Read everything that is stored, and say what is damaged; the job fails if something is."""
+    return accept_job(response, await start_verify(context, what.name if what else None))
