@@ -57,7 +57,8 @@ class Settings(BaseSettings):
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR.")
     log_json: bool = Field(default=False, description="Write log lines as JSON objects.")
     auto_commit_mapping: bool = Field(
-        default=True, description="Commit the inferred mapping of a source that has none yet."
+        default=True,
+        description="Commit the inferred mapping at every upload, unless a person edited the committed one.",
     )
     batch_documents: int = Field(2000, ge=1, le=100_000, description="Documents that move together through a stage.")
     run_bytes: int = Field(
