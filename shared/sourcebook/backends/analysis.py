@@ -18,6 +18,10 @@ _TABLE = bytes(
     ord(chr(code).lower()) if code in _WORD_BYTES else code if code in _JOINERS else 32 for code in range(256)
 )
 _PLAIN = _WORD_BYTES + b" "
+# Between texts that are cut into words together; no word has it.
+_SEPARATOR = "\x1f"
+_SEPARATED_TABLE = _TABLE[:0x1F] + _SEPARATOR.encode() + _TABLE[0x20:]
+_SEPARATED_PLAIN = _PLAIN + _SEPARATOR.encode()
 # A joiner stands inside a word only between two letters (. : ') or two digits (. , ; ').
 _LOOSE_JOINER = re.compile(
     r"(?<![a-z0-9])[.:',;]|[.:',;](?![a-z0-9])|(?<=[a-z])[,;]|(?<=[0-9]):|(?<=[a-z])[.:'](?![a-z])|(?<=[0-9])[.,;'](?![0-9])"
@@ -43,6 +47,17 @@ def standard_text(text: str) -> str:
     if plain.translate(None, _PLAIN):
         return _LOOSE_JOINER.sub(" ", plain.decode())
     return plain.decode()
+
+
+def standard_texts(texts: list[str]) -> list[str]:
+    """Return `standard_text` of each text, in one go where all are ASCII."""
+    joined = _SEPARATOR.join(texts)
+    if not joined.isascii():
+        return [standard_text(text) for text in texts]
+    plain = joined.encode().translate(_SEPARATED_TABLE)
+    if plain.translate(None, _SEPARATED_PLAIN):
+        return _LOOSE_JOINER.sub(" ", plain.decode()).split(_SEPARATOR)
+    return plain.decode().split(_SEPARATOR)
 
 
 def whitespace_words(text: str) -> list[str]:

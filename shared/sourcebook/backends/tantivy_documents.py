@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from sourcebook.backends.analysis import ANALYZERS, standard_text
+from sourcebook.backends.analysis import ANALYZERS, standard_text, standard_texts
 from sourcebook.backends.dates import read_date
 from sourcebook.backends.lucene import IGNORED_FIELD
 from sourcebook.backends.tantivy_fields import (
@@ -29,7 +29,8 @@ from sourcebook.model.document import HASH_BYTES
 from sourcebook.model.query import ALL_FIELD
 
 _RANDOM_BYTES = 4
-_UNSORTED = ""  # no field's name: marks a document in which values were collected one by one
+# No fields' names: a mark that values of a document were collected one by one, and the values that are copied.
+_UNSORTED, _COPIED = "", "+"
 _STANDARD = {"standard", "default"}
 
 Sink = Callable[[Any, dict[str, Any]], None]
@@ -49,6 +50,7 @@ class _Node:
         self.children: dict[str, _Node] = {}
         self.usual = _NOTHING
         self.name = ""
+        self.is_copied = False  # to the field that is searched by default
         self.short = 0  # keywords up to this length surely fit into a term
 
     def add_leaf(self, leaf: Leaf, table: FieldTable) -> None:
@@ -56,6 +58,7 @@ class _Node:
         self.sinks.extend(_make_sinks(leaf, table))
         self.usual = _find_usual(leaf) if len(self.sinks) == 1 and leaf.name else _NOTHING
         self.name = leaf.name
+        self.is_copied = self.is_copied or ALL_FIELD in leaf.copy_to
         self.short = min(leaf.max_length, MAX_TERM_BYTES // 4)
 
     def make_plan(self) -> "_Plan":
@@ -64,17 +67,18 @@ class _Node:
 
     def make_step(self) -> "_Step":
         """Return what to do with the values at this key. One where the mapping has an object is ignored."""
-        sinks = self.sinks or [_make_refusal(self.path)]
-        return self.usual, self.name, self.short, sinks, self.make_plan(), self.path
+        sinks = self.sinks if self.sinks or self.is_copied else [_make_refusal(self.path)]
+        return self.usual, self.name, self.short, sinks, self.make_plan(), self.path, self.is_copied
 
 
-# For each key: what is usual there, the field, the length of short keywords, the sinks, the plan of the keys below it, its path.
-_Step = tuple[int, str, int, list[Sink], "_Plan", str]
+# For each key: what is usual there, the field, the length of short keywords, the sinks, the plan of the keys below it, its path,
+# and whether its values are copied.
+_Step = tuple[int, str, int, list[Sink], "_Plan", str, bool]
 _Plan = dict[str, _Step]
 
 
 def _find_usual(leaf: Leaf) -> int:
-    if leaf.copy_to:
+    if leaf.copy_to and (leaf.copy_to != (ALL_FIELD,) or leaf.kind not in {Kind.KEYWORD, Kind.TEXT}):
         return _NOTHING
     if leaf.kind is Kind.KEYWORD:
         return _LOWERED if leaf.has_lowercase else _AS_IS
@@ -104,12 +108,17 @@ class DocumentFlattener:
         """Return the `_id` and the JSON to index of a record's value (hash and body) at a position."""
         document = orjson.loads(value[HASH_BYTES:])
         document_id: str = document["_id"]
+        copied: list[str] = []
         out: dict[str, Any] = {
             ID_FIELD: document_id,
             NUMBER_FIELD: number,
             RANDOM_FIELD: int.from_bytes(value[:_RANDOM_BYTES]),
+            _COPIED: copied,
         }
         _walk(document, self._plan, out)
+        del out[_COPIED]
+        if copied:
+            out[ALL_FIELD] = standard_texts(copied)
         if out.pop(_UNSORTED, False):
             for name in [name for name in out if name in self._sorted and out[name].__class__ is list]:
                 _write_sorted(name, out[name], out)
@@ -124,7 +133,9 @@ def _walk(document: dict[str, Any], plan: _Plan, out: dict[str, Any]) -> None:  
                 head, _, tail = key.partition(".")
                 _walk({head: {tail: value}}, plan, out)
             continue
-        usual, name, short, sinks, below, path = step
+        usual, name, short, sinks, below, path, is_copied = step
+        if is_copied:
+            _copy(value, out[_COPIED])
         kind = type(value)
         if kind is str:
             if name in out:
@@ -176,7 +187,7 @@ def _walk_object(value: dict[str, Any], below: _Plan, path: str, out: dict[str, 
 
 
 def _walk_list(items: list[Any], step: _Step, out: dict[str, Any]) -> None:
-    usual, name, short, sinks, below, path = step
+    usual, name, short, sinks, below, path, _ = step
     if usual == _LOWERED and name not in out and _write_words(items, name, short, out):
         return
     for item in items:
@@ -188,6 +199,17 @@ def _walk_list(items: list[Any], step: _Step, out: dict[str, Any]) -> None:
         elif item is not None:
             for sink in sinks:
                 sink(item, out)
+
+
+def _copy(value: Any, copied: list[str]) -> None:
+    kind = type(value)
+    if kind is str:
+        copied.append(value)
+    elif kind is list:
+        for item in value:
+            _copy(item, copied)
+    elif kind is not dict and value is not None:
+        copied.append(plain_text(value))
 
 
 def _write_words(items: list[Any], name: str, short: int, out: dict[str, Any]) -> bool:
@@ -214,16 +236,8 @@ def _write_sorted(name: str, given: list[Any], out: dict[str, Any]) -> None:
 
 def _make_sinks(leaf: Leaf, table: FieldTable) -> list[Sink]:
     sinks = [_make_sink(leaf)] if leaf.name else []
-    for target in leaf.copy_to:
-        copy = table.get(target)
-        if target == ALL_FIELD:
-            sinks.append(_copy_to_all)
-        elif copy is not None:
-            sinks.append(_make_sink(copy))
-    if leaf.name and leaf.kind is Kind.TEXT and leaf.analyzer in _STANDARD and leaf.copy_to == (ALL_FIELD,):
-        # The same words twice: cut the text once.
-        return [_make_text_sink(leaf, ALL_FIELD)]
-    return sinks
+    targets = [table.get(target) for target in leaf.copy_to if target != ALL_FIELD]
+    return sinks + [_make_sink(target) for target in targets if target is not None]
 
 
 def _make_sink(leaf: Leaf) -> Sink:
@@ -261,7 +275,7 @@ def _make_keyword_sink(leaf: Leaf) -> Sink:
     return add
 
 
-def _make_text_sink(leaf: Leaf, *copies: str) -> Sink:
+def _make_text_sink(leaf: Leaf) -> Sink:
     name, analyze = leaf.name, ANALYZERS[leaf.analyzer]
     is_standard = leaf.analyzer in _STANDARD
 
@@ -272,8 +286,6 @@ def _make_text_sink(leaf: Leaf, *copies: str) -> Sink:
             _append(out, name, words)
         else:
             _note(IGNORED_FIELD, leaf.path, out)
-        for copy in copies:
-            _append(out, copy, words)
         _note(PRESENT_FIELD, name, out)
 
     return add
@@ -293,10 +305,6 @@ def _note(field: str, item: str, out: dict[str, Any]) -> None:
         out[field] = [item]
     elif item not in noted:
         noted.append(item)
-
-
-def _copy_to_all(value: Any, out: dict[str, Any]) -> None:
-    _append(out, ALL_FIELD, standard_text(plain_text(value)))
 
 
 def _append(out: dict[str, Any], name: str, value: Any) -> None:
