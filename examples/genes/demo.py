@@ -20,7 +20,7 @@ from sourcebook.cli.builds import read_build_config
 from sourcebook.cli.progress import follow_jobs
 from sourcebook.context import Context, open_context
 from sourcebook.errors import SourcebookError
-from sourcebook.hub import builds, mappings, releases, sources
+from sourcebook.hub import builds, releases, sources
 from sourcebook.model.build import Build
 from sourcebook.model.job import Job
 from sourcebook.model.notes import render_notes
@@ -31,7 +31,6 @@ from sourcebook.supervisor import run_stack
 HERE = Path(__file__).resolve().parent
 FIRST = 1
 SOURCES = ("hgnc", "ncbi_gene", "cpic")
-NAMES = ("symbol", "name", "alias_symbol", "prev_symbol")  # of HGNC: what people call a gene by
 QUERIES = (
     "/query?q=cdk2&fields=symbol,name&size=2",
     "/gene/CYP2D6?fields=symbol,name,ncbi_gene.map_location,cpic.pairs.drug",
@@ -54,16 +53,8 @@ async def load(context: Context, cpic: Path) -> None:
     await context.catalog.put("cpic", Plugin(name="cpic", folder=str(cpic)))
     dumps = [await sources.start_dump(context, name) for name in SOURCES]
     await follow_jobs(context, dumps)
-    await search_names(context)
     await builds.put_build_config(context, read_build_config(HERE / "build.json"))
     await build_and_release(context)
-
-
-async def search_names(context: Context) -> None:
-    """Have words without a field name searched in the names of genes too, as `sourcebook mapping edit hgnc` does."""
-    properties = (await mappings.get_mapping(context, "hgnc", "hgnc")).committed or {}
-    searched = {key: {**properties[key], "copy_to": "all"} for key in NAMES}
-    await mappings.save_mapping(context, "hgnc", "hgnc", properties | searched)
 
 
 async def build_and_release(context: Context) -> Job:
@@ -98,7 +89,6 @@ async def update(context: Context) -> None:
     console.print("\n[bold]CPIC publishes a new release.[/]")
     await context.catalog.put("cpic", Plugin(name="cpic", folder=str(HERE / "cpic")))
     await follow_jobs(context, [await sources.start_dump(context, "cpic")])
-    await mappings.commit_mapping(context, "cpic", "cpic", new_fields_only=True)
     released = await build_and_release(context)
     name = (released.result or {})["release"]
     await releases.set_note(

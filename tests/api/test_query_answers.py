@@ -226,6 +226,17 @@ SYNTAX = {
 }
 
 
+def test_section_4_a_search_in_vain_names_the_fields_that_were_searched(genes: Genes) -> None:
+    async def work(gateway: Any) -> None:
+        searched = ["_id", "name", "symbol"]
+        for options in ({"q": "nosuchword"}, {"q": "nosuchword", "size": "0"}, {"q": "nosuchword", "fetch_all": "1"}):
+            assert (await gateway.get("/query", **options)).json()["searched_by_default"] == searched
+        for query in ("symbol:nosuchword", "cdk2", "*"):
+            assert "searched_by_default" not in (await gateway.get("/query", q=query)).json()
+
+    genes(work)
+
+
 @pytest.mark.usefixtures("search_engine")
 def test_section_3_every_construct_of_the_syntax(genes: Genes) -> None:
 

@@ -191,6 +191,23 @@ def test_a_mapping_conflict_names_field_sources_and_types(tmp_path: Path) -> Non
     play(tmp_path, scenario)
 
 
+def test_a_configuration_narrows_what_is_searched_by_default(tmp_path: Path) -> None:
+    mapping = {"v": {**KEYWORD, "copy_to": "all"}, "w": {**KEYWORD, "copy_to": "all"}, "x": KEYWORD}
+
+    async def scenario(context: Context) -> None:
+        await add_upload(context, "a", {"1": {"v": "1"}}, mapping)
+        for number, (chosen, expected) in enumerate([(None, {"v", "w"}), (["w"], {"w"}), ([], set()), (["x"], {"x"})]):
+            ready = await build(context, f"c_{number}", sources=["a"], search_by_default=chosen)
+            made = await context.catalog.get(Build, ready.build)
+            assert made is not None
+            assert {path for path, spec in made.mapping.items() if "copy_to" in spec} == expected
+        with pytest.raises(MappingError, match=r"search_by_default names 'vv'.*did you mean 'v'"):
+            await build(context, "c_9", sources=["a"], search_by_default=["vv"])
+        assert await context.catalog.get(Build, "c_9") is None
+
+    play(tmp_path, scenario)
+
+
 def test_a_mapping_that_nobody_committed_is_asked_for(tmp_path: Path) -> None:
     async def scenario(context: Context) -> None:
         await add_upload(context, "a", {"1": {}})

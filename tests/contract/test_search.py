@@ -412,6 +412,16 @@ def test_no_query_finds_everything(genes: Runner) -> None:
     assert genes.find("kinase", size=0).hits == []
 
 
+def test_a_search_in_vain_says_which_fields_were_searched(genes: Runner) -> None:
+    searched = ("_id", "name", "symbol")
+    for query in ("p33", "p*3", "/p33/", "p33 AND symbol:cdk2", "(alias:x OR p33)^2", '"1017 cyclin"'):
+        result = genes.find(query)
+        assert (result.total, result.searched) == (0, searched)
+        assert genes.find(query, in_id_order=True).searched == searched
+    for query in ("alias:nothing", "_exists_:nothing", "", "cdk2", None, "NOT *"):
+        assert genes.find(query).searched == ()
+
+
 def test_hits_carry_the_stored_document_and_a_score(genes: Runner) -> None:
     result = genes.find("symbol:cdk2^3 OR name:kinase")
     assert result.hits[0].id == "1017"

@@ -18,7 +18,9 @@ from sourcebook_uploader.fields import LONG_STRING
 from sourcebook_uploader.infer import Inference
 from sourcebook_uploader.validate import InvalidValueError
 
-KEYWORD = {"type": "keyword", "normalizer": "keyword_lowercase_normalizer"}
+EXACT = {"type": "keyword", "normalizer": "keyword_lowercase_normalizer"}
+KEYWORD = {**EXACT, "copy_to": "all"}
+WORDS = {"type": "text", "copy_to": "all"}
 
 
 def learn(*documents: dict[str, Any], inference: Inference | None = None) -> Inference:
@@ -107,17 +109,17 @@ def test_an_object_here_and_a_value_there_is_stored_and_not_indexed(first: Any, 
 
 
 def test_a_column_of_categories_can_be_searched_by_word_and_counted_whole() -> None:
-    category = {"type": "text", "fields": {"keyword": KEYWORD}}
+    category = {**WORDS, "fields": {"keyword": EXACT}}
     assert describe_properties(learn({"a": "breast cancer"}, {"a": "asthma"})) == {"a": category}
     assert describe_properties(learn({"a": "asthma"}, {"a": ["breast cancer"]})) == {"a": category}
-    assert describe_properties(learn({"a": "breast cancer " + "x" * 100})) == {"a": {"type": "text"}}
+    assert describe_properties(learn({"a": "breast cancer " + "x" * 100})) == {"a": WORDS}
 
 
 def test_many_different_texts_are_no_categories() -> None:
     many = [{"a": f"number {number}"} for number in range(infer.MAX_PHRASES)]
     assert "fields" in describe_properties(learn(*many, *many))["a"]
     inference = learn(*many, {"a": "one more"}, *many)
-    assert describe_properties(inference) == {"a": {"type": "text"}}
+    assert describe_properties(inference) == {"a": WORDS}
     assert count_fields(inference) == {"a": 2 * infer.MAX_PHRASES + 1}
 
 
@@ -132,7 +134,7 @@ def test_categories_of_two_processes_are_counted_together() -> None:
     merged = Inference()
     for part in parts:
         merged.absorb(orjson.loads(orjson.dumps(part.dump())))
-    assert describe_properties(merged) == {"a": {"type": "text"}}
+    assert describe_properties(merged) == {"a": WORDS}
     assert not any(field.phrases for field in merged.fields())
 
 
@@ -150,8 +152,10 @@ def test_a_value_that_no_term_can_hold_is_named_at_the_upload() -> None:
 def test_long_strings_are_noticed_however_common_the_short_ones_are(words: str) -> None:
     inference = learn(*[{"a": words}] * 3)
     assert not inference.root.children["a"].seen & LONG_STRING
+    assert describe_properties(inference)["a"]["copy_to"] == "all"
     learn({"a": words}, {"a": "y" * 257}, {"a": words}, inference=inference)
     assert inference.root.children["a"].seen & LONG_STRING
+    assert "copy_to" not in describe_properties(inference)["a"]  # not searched by default
     assert count_fields(inference) == {"a": 6}
 
 

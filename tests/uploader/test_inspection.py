@@ -24,8 +24,9 @@ THREE = """
         yield {"_id": "a", "n": 1}
 """
 
-KEYWORD = {"type": "keyword", "normalizer": "keyword_lowercase_normalizer"}
-CATEGORY = {"type": "text", "fields": {"keyword": KEYWORD}}
+EXACT = {"type": "keyword", "normalizer": "keyword_lowercase_normalizer"}
+KEYWORD = {**EXACT, "copy_to": "all"}
+CATEGORY = {"type": "text", "fields": {"keyword": EXACT}, "copy_to": "all"}
 NUMBERS = [{"_id": f"d{number}", "n": number} for number in range(40)]
 
 
@@ -48,7 +49,7 @@ def edit(bench: SourceBench, properties: dict[str, Any]) -> None:
         (True, "N/A", {"type": "boolean"}, KEYWORD),
         ("2024-01-02", "N/A", {"type": "date"}, KEYWORD),
         ("asthma", "breast cancer", KEYWORD, CATEGORY),
-        ("two words", "many more words " * 10, CATEGORY, {"type": "text"}),
+        ("two words", "many more words " * 10, CATEGORY, {"type": "text", "copy_to": "all"}),
         ("x", {"y": 1}, KEYWORD, {"type": "object", "enabled": False}),
     ],
     ids=str,

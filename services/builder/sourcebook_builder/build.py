@@ -20,6 +20,7 @@ from sourcebook.hub.changes import ChangesFolder
 from sourcebook.hub.diff import record_build_changes
 from sourcebook.hub.upload_state import find_behind
 from sourcebook.model.build import Build, BuildConfig
+from sourcebook.model.default_search import choose_default_fields
 from sourcebook.model.dump import Dump
 from sourcebook.model.mapping import Mapping, Properties, merge_properties
 from sourcebook.model.names import build_collection_name, parse_collection_name
@@ -52,7 +53,7 @@ async def build_documents(context: Context, run: JobRun, command: BuildDocuments
         return _ready(known)
     chosen = await select_uploads(context, config)
     await _report_behind(context, run, chosen)
-    _merge_committed(await _find_mappings(context, chosen))  # refused before the work, not after
+    _merge_committed(config, await _find_mappings(context, chosen))  # refused before the work, not after
     merged = await _merge_documents(context, run, command, config, chosen)
     build = await _describe(context, command, config, chosen, merged)
     if merged.base is not None and not await _record_changes(context, run, merged, build):
@@ -107,7 +108,7 @@ async def _describe(
         reason=merged.reason,
         dropped={name: told.count for name, told in merged.dropped.items()},
         dropped_examples={name: told.examples for name, told in merged.dropped.items()},
-        mapping=_merge_committed(mappings),
+        mapping=_merge_committed(config, mappings),
         metadata=describe_build(config, dumps, total=merged.info.count, version=version, mappings=mappings),
         index_settings=config.index,
     )
@@ -190,8 +191,9 @@ async def _find_mappings(context: Context, chosen: list[ChosenUpload]) -> dict[s
     return mappings
 
 
-def _merge_committed(mappings: dict[str, Mapping]) -> Properties:
-    return merge_properties([(name, mapping.committed or {}) for name, mapping in mappings.items()])
+def _merge_committed(config: BuildConfig, mappings: dict[str, Mapping]) -> Properties:
+    merged = merge_properties([(name, mapping.committed or {}) for name, mapping in mappings.items()])
+    return choose_default_fields(merged, config.search_by_default)
 
 
 async def _link(context: Context, config: BuildConfig, chosen: list[ChosenUpload]) -> CollectionInfo:

@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from sourcebook.model.mapping import EXACT, KEYWORD_NORMALIZER, Properties
+from sourcebook.model.query import ALL_FIELD
 from sourcebook_uploader.fields import (
     BOOLEAN,
+    LONG_STRING,
     MAX_PHRASES,
     MAX_TERM_BYTES,
     NUMBERS,
@@ -83,11 +85,14 @@ def _describe_field(field: Field) -> dict[str, Any]:
         is_indexed = field.is_open and not field.seen & SCALARS
         return {"properties": _properties(field)} if is_indexed else {"type": "object", "enabled": False}
     kind = type_of(field.seen)
+    # A word without a field name is looked for wherever people may have seen it, but not in sequences and abstracts.
+    is_searched = kind in {"keyword", "text"} and not field.seen & LONG_STRING
+    copied = {"copy_to": ALL_FIELD} if is_searched else {}
     if kind == "keyword":
-        return dict(_KEYWORD)
+        return {**_KEYWORD, **copied}
     if field.seen & PHRASE and not field.seen & TEXT:
-        return {"type": kind, "fields": {EXACT: dict(_KEYWORD)}}
-    return {"type": kind}
+        return {"type": kind, "fields": {EXACT: dict(_KEYWORD)}, **copied}
+    return {"type": kind, **copied}
 
 
 def count_fields(inference: Inference) -> dict[str, int]:

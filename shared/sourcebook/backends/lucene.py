@@ -191,6 +191,19 @@ def finds_everything(node: Node) -> bool:
     return isinstance(node, Everything) or node == Exists(ID_FIELD)
 
 
+def uses_default_fields(node: Node | None) -> bool:
+    """Whether a query has a word without a field name."""
+    match node:
+        case Boolean(clauses):
+            return any(uses_default_fields(inner) for _, inner in clauses)
+        case Boost(inner):
+            return uses_default_fields(inner)
+        case Term(field) | Wildcard(field) | Regex(field) | Fuzzy(field) | Range(field):
+            return field is None
+        case _:
+            return False
+
+
 def rename_field(query: str, field: str, name: str) -> str:
     """Return a query string in which a field is called otherwise.
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from sourcebook.backends.field_hints import searched_in_vain
 from sourcebook.backends.opensearch_mapping import ID_KEY, IndexState
 from sourcebook.backends.opensearch_query import facet_type
 from sourcebook.model.query import Facet, FacetRequest, FacetTerm, Hit, SearchRequest, SearchResult
@@ -78,7 +79,9 @@ def read_result(state: IndexState, request: SearchRequest, answer: Answer) -> Se
     facets = {}
     if request.facets:
         facets = _FacetReader(state, request.facet_size).read(request.facets, answer.aggregations or {})
-    return SearchResult(found.total.value if found.total else 0, hits, max_score, facets)
+    total = found.total.value if found.total else 0
+    searched = searched_in_vain(request, total, state.properties)
+    return SearchResult(total, hits, max_score, facets, searched=searched)
 
 
 def read_page(answer: Answer, size: int) -> list[Hit]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from sourcebook.backends.field_refusals import refuse_facet, refuse_sort
+from sourcebook.backends.field_hints import refuse_facet, refuse_sort
 from sourcebook.backends.lucene import IGNORED_FIELD, find_ignored, finds_everything, parse_query_string, rename_field
 from sourcebook.backends.opensearch_mapping import ID_KEY, IndexState, is_text
 from sourcebook.errors import QuerySyntaxError

@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 
+from sourcebook.backends.field_hints import searched_in_vain
 from sourcebook.backends.fitting import try_fields
 from sourcebook.backends.opensearch_answer import Answer, is_exact, read_answer, read_page, read_result
 from sourcebook.backends.opensearch_batch import SearchBatcher
@@ -158,10 +159,11 @@ class OpenSearchEngine:
         answer = await self._ask(state, request, build_walk(state, request, last_id))
         if answer.hits.total is not None:
             total = answer.hits.total.value
-        result = SearchResult(total, read_page(answer, request.size))
-        if result.hits and len(answer.hits.hits) > request.size:
-            return SearchResult(total, result.hits, next_page=write_token(digest, result.hits[-1].id, total))
-        return result
+        hits = read_page(answer, request.size)
+        has_more = bool(hits) and len(answer.hits.hits) > request.size
+        following = write_token(digest, hits[-1].id, total) if has_more else None
+        searched = searched_in_vain(request, total, state.properties)
+        return SearchResult(total, hits, next_page=following, searched=searched)
 
     async def _ask(self, state: IndexState, request: SearchRequest, body: dict[str, Any]) -> Answer:
         body["timeout"] = f"{max(int(request.timeout_seconds * 1000), 1)}ms"

@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sourcebook.backends.field_hints import searched_in_vain
 from sourcebook.backends.fitting import try_fields
 from sourcebook.backends.tantivy_cost import is_quick
 from sourcebook.backends.tantivy_index import MANIFEST_FILE, OpenIndex, check_index, read_manifest, verify_index
@@ -101,7 +102,8 @@ class TantivySearchEngine:
         else:
             index, found = await self._run(request.timeout_seconds, lambda: self._search(name, request))
         hits = await self._read_hits(index, found)
-        return SearchResult(found.total, hits, found.max_score, found.facets, found.next_page)
+        searched = searched_in_vain(request, found.total, index.properties)
+        return SearchResult(found.total, hits, found.max_score, found.facets, found.next_page, searched)
 
     async def verify(self, name: str) -> list[str]:
         folder = self._folder(name)

@@ -5,7 +5,7 @@ from typing import Any
 
 from tantivy import FieldType, Occur, Query
 
-from sourcebook.backends.field_refusals import refuse_facet
+from sourcebook.backends.field_hints import refuse_facet
 from sourcebook.backends.lucene import IGNORED_FIELD
 from sourcebook.backends.tantivy_fields import ID_FIELD, NUMBER_FIELD, RANGED, Kind, Leaf
 from sourcebook.backends.tantivy_index import OpenIndex

@@ -14,6 +14,7 @@ from sourcebook.backends.tantivy_ids import IdTable
 from sourcebook.backends.tantivy_query import QueryTranslator
 from sourcebook.errors import EngineUnavailable, IndexDamaged, StoreDamaged
 from sourcebook.model.document import content_hash
+from sourcebook.model.mapping import Properties
 
 FORMAT = 3
 MANIFEST_FILE = "sourcebook.json"
@@ -105,6 +106,7 @@ class OpenIndex:
         index.reload()
         self.searcher = index.searcher()
         self.schema = index.schema
+        self.properties: Properties = manifest["properties"]
         self.table = FieldTable(manifest["properties"], manifest["fields"])
         self.translator = QueryTranslator(self.schema, self.table)
         self.ids = IdTable(folder)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from tantivy import FieldType, Occur, Order, Query
 
-from sourcebook.backends.field_refusals import refuse_sort
+from sourcebook.backends.field_hints import refuse_sort
 from sourcebook.backends.tantivy_fields import ID_FIELD, NUMBER_FIELD, Kind, Leaf
 from sourcebook.backends.tantivy_index import Address, OpenIndex
 from sourcebook.backends.tantivy_ties import best_hits, read_hits

@@ -83,6 +83,10 @@ class BuildConfig(BaseModel):
     queries: dict[str, str] = Field(
         default_factory=dict, description="Named queries for `userquery`; {q} is the user's text"
     )
+    search_by_default: list[str] | None = Field(
+        None,
+        description="The fields that a word without a field name is looked for in; default: every short text and keyword",
+    )
     schedule: Cron | None = Field(None, description="When to build by itself: cron, in UTC, seconds as a sixth field")
     on_new_upload: bool = Field(default=False, description="Build by itself when a source has a new upload")
     release: ReleaseMode = Field("off", description="Release each new build by itself, and how")

@@ -94,3 +94,5 @@ class SearchResult:
     facets: dict[str, Facet] = field(default_factory=dict)
     next_page: str | None = None
     """Token for SearchRequest.after; None after the last page."""
+    searched: tuple[str, ...] = ()
+    """Where words without a field name were looked for, if the query has such words and nothing was found."""

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sourcebook.backends.analysis import _UNICODE_WORD, ANALYZERS, standard_text, standard_words
+from sourcebook.backends.analysis import _UNICODE_WORD, ANALYZERS, standard_text, standard_texts, standard_words
 
 WORDS = [
     ("Cyclin-dependent Kinase 2", ["cyclin", "dependent", "kinase", "2"]),
@@ -50,3 +50,8 @@ def test_other_analysers() -> None:
     assert ANALYZERS["simple"](text) == ["foo", "bar", "b", "x"]
     assert ANALYZERS["keyword"](text) == [text]
     assert ANALYZERS["string_lowercase"](text) == [text.lower()]
+
+
+@given(st.lists(st.text(st.characters(codec="ascii", exclude_characters="\x1f")) | st.text("aB1é.'漢 "), min_size=1))
+def test_texts_that_are_cut_together_are_cut_as_each_alone(texts: list[str]) -> None:
+    assert [words.split() for words in standard_texts(texts)] == [standard_words(text) for text in texts]

@@ -112,7 +112,9 @@ curl 'http://127.0.0.1:8000/apis/genes/query?q=cpic.pairs.drug:codeine&fields=sy
 
 AND and OR have the same rank and are read from left to right: use parentheses where you mix them. Put a backslash before
 `+ - ! ( ) {{ }} [ ] ^ " ~ * ? : \\ /` where they are part of a value, or put the value in double quotes. `/metadata/fields` says
-which fields there are, which are indexed, and which are searched by default.
+which fields there are, which are indexed, and which are searched by default: every keyword and text field none of whose values is
+longer than 256 characters, unless the mapping (`copy_to`) or the build configuration (`search_by_default`) says otherwise. An
+answer that found nothing names them under `searched_by_default`.
 
 Many searches in one request: each term is looked up in `scopes`, and all of its words must be in one of them. An empty
 `scopes` reads each term as a query string. Rows are in the order of the terms:

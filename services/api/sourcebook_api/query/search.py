@@ -129,6 +129,8 @@ async def _answer_result(call: Call, options: Options, result: SearchResult, hea
     rows = await render_hits(result.hits, shape)
     data: dict[str, Any] = {**head, "total": result.total, "max_score": result.max_score}
     data["hits"] = [orjson.Fragment(row) for row in rows]
+    if result.searched:
+        data["searched_by_default"] = result.searched
     if result.facets:
         data["facets"] = {name: show_facet(facet) for name, facet in result.facets.items()}
     return call.answer(orjson.dumps(data), options)

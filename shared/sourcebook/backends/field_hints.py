@@ -1,11 +1,22 @@
-"""Why values of a field cannot be counted or sorted: the same words on every search engine."""
+"""What people are told of fields, the same on every search engine: why one cannot be counted, and where words were looked for."""
 
 import difflib
 from collections.abc import Iterable
 
+from sourcebook.backends.lucene import parse_query_string, uses_default_fields
 from sourcebook.errors import QuerySyntaxError
+from sourcebook.model.default_search import list_default_fields
+from sourcebook.model.mapping import Properties
+from sourcebook.model.query import SearchRequest
 
 _SHOWN = 5
+
+
+def searched_in_vain(request: SearchRequest, total: int, properties: Properties) -> tuple[str, ...]:
+    """Return where the words of a query that found nothing were looked for; nowhere if each of them names a field."""
+    if total or not isinstance(request.query, str) or not uses_default_fields(parse_query_string(request.query)):
+        return ()
+    return tuple(list_default_fields(properties))
 
 
 def refuse_facet(field: str, known: Iterable[str], *, is_text: bool) -> QuerySyntaxError:
