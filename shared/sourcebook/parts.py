@@ -50,7 +50,8 @@ async def run_parts(
     mine: _PartRun | None = None
     try:
         while True:
-            parts = [await get_job(context, part_id) for part_id in ids]
+            found = {part.id: part for part in await context.catalog.find(Job, {"parent": run.id})}
+            parts = [found.get(part_id) or await get_job(context, part_id) for part_id in ids]
             await run.progress(step, sum(part.progress.done for part in parts), total, "documents")
             if ended := _find_end(parts, is_last):
                 return ended

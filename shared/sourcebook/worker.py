@@ -36,6 +36,7 @@ log = get_logger(__name__)
 
 Handler = Callable[[Context, "JobRun", Any], Awaitable[Message]]
 _PROGRESS_SECONDS = 0.3  # progress is written at most this often
+_PROGRESS_SHARE = 20  # and takes at most one part of so many of a job's time, however slow the catalogue is
 _HEARTBEAT_SECONDS = 1.0
 _MAX_WARNINGS = 100
 _MAX_OUTPUT = 8 * 1024  # characters of the beginning, and as many of the end, of what a plugin printed
@@ -83,22 +84,24 @@ class JobRun:
         self._kind = job.kind
         self._began = time.monotonic()
         self._counted: dict[str, int] = {}
-        self._written = 0.0
+        self._next_write = 0.0
         self._step = ""
         self._printed = self._printed_last = ""
         self._printed_rest = 0  # characters that came after the beginning
 
     async def progress(self, step: str, done: int, total: int | None = None, unit: str = "") -> None:
-        """Report how far the job is; call it as often as you like, it is written a few times a second."""
+        """Report how far the job is; call it as often as you like, it is written a few times a second at most."""
         now = time.monotonic()
         if unit == "documents":
             DOCUMENTS.labels(self._kind, step).inc(max(0, done - self._counted.get(step, 0)))
             self._counted[step] = done
-        if step == self._step and done != total and now - self._written < _PROGRESS_SECONDS:
+        if step == self._step and done != total and now < self._next_write:
             return
-        self._written, self._step = now, step
+        self._step = step
         progress = Progress(done=done, total=total, unit=unit, step=step)
         await self._context.catalog.update(Job, self.id, lambda job: job.model_copy(update={"progress": progress}))
+        written = time.monotonic()
+        self._next_write = written + max(_PROGRESS_SECONDS, _PROGRESS_SHARE * (written - now))
 
     def warn(self, message: str) -> None:
         """Add a warning to the job's record, once; the first hundred are kept."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -501,6 +502,35 @@ def test_a_catalogue_that_is_away_for_a_while_ends_no_job(tmp_path: Path, monkey
         assert len(asked) > 1
 
     play(tmp_path, monkeypatch, work_while_the_catalogue_is_away, scenario, lock_ttl=timedelta(seconds=1))
+
+
+@pytest.mark.parametrize(("seconds", "most"), [(0.0, 101), (0.5, 4)])
+def test_progress_takes_a_small_share_of_the_time_however_slow_the_catalogue_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, most: int
+) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr(worker, "time", SimpleNamespace(monotonic=lambda: clock[0], time=time.time))
+
+    async def scenario(context: Context) -> None:
+        job = await jobs.submit(context, DumpSource(source="s"))
+        run, update, written = JobRun(context, job), context.catalog.update, list[int]()
+
+        async def update_slowly(*args: Any, **options: Any) -> Any:
+            changed = await update(*args, **options)
+            written.append(changed.progress.done)
+            clock[0] += seconds
+            return changed
+
+        monkeypatch.setattr(context.catalog, "update", update_slowly)
+        for done in range(300):  # thirty seconds of work
+            await run.progress("work", done, 300, "things")
+            clock[0] += 0.1
+        assert 2 <= len(written) <= most
+        await run.progress("work", 300, 300, "things")
+        await run.progress("next", 0, 300, "things")
+        assert written[-2:] == [300, 0]  # the end and the beginning of a step are always told
+
+    play(tmp_path, monkeypatch, succeed, scenario)
 
 
 def test_a_job_that_computes_on_the_event_loop_keeps_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

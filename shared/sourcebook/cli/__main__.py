@@ -2,6 +2,6 @@
 
 import sys
 
-from sourcebook.cli.app import main
+from sourcebook.cli import main
 
 sys.exit(main())

@@ -8,12 +8,11 @@ import typer
 from typer.main import get_command
 
 from sourcebook import __version__
+from sourcebook.cli import INTERRUPTED
 from sourcebook.cli.lazy import CommandTable, LazyGroup
 from sourcebook.errors import SourcebookError
 from sourcebook.references import load_reference
 from sourcebook.sdk.sandbox import hide_from_plugins
-
-INTERRUPTED = 130  # 128 + the number of SIGINT, as shells report it
 
 # Name: what it is, and what `--help` says of it. The order is that in which a newcomer meets them.
 COMMANDS: dict[str, tuple[str, str]] = {

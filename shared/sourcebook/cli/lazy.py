@@ -7,6 +7,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command, get_group
 
+from sourcebook.cli import quiet_ctrl_c
 from sourcebook.references import load_reference
 
 
@@ -36,7 +37,8 @@ class CommandTable(MutableMapping[str, Any]):
 
 
 def _load_command(name: str, reference: str, about: str) -> Any:
-    found = load_reference(reference)
+    with quiet_ctrl_c():
+        found = load_reference(reference)
     if isinstance(found, typer.Typer):
         found.rich_markup_mode = None  # as the program itself
         command: Any = get_group(found)

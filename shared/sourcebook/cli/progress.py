@@ -85,7 +85,7 @@ async def follow_here(context: Context, jobs: Sequence[Job], *, quiet: bool = Fa
         if running.done() and (running.cancelled() or running.exception() is not None):
             following.cancel()
         # The engines are closed next: nothing of ours may still work with them.
-        await asyncio.wait({running, following})
+        await asyncio.gather(running, following, return_exceptions=True)
     running.result()
     return following.result()
 

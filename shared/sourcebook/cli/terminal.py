@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from sourcebook.backends import open_inline_bus
+from sourcebook.cli import INTERRUPTED
 from sourcebook.context import Context, open_context
 from sourcebook.errors import SettingsError, SourcebookError
 from sourcebook.logging import hide_secrets, hide_secrets_in, strip_controls
@@ -22,7 +23,7 @@ from sourcebook.settings import Settings, load_settings
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 T = TypeVar("T")
-INTERRUPTED, TERMINATED = 130, 143  # 128 + the signal's number, as shells report it
+TERMINATED = 143  # 128 + the signal's number, as shells report it
 _WIDE = 1000  # columns of a pipe or file: cells are never folded there
 out = Console(soft_wrap=True, width=None if sys.stdout.isatty() else _WIDE, highlight=False)
 err = Console(stderr=True, soft_wrap=True, width=None if sys.stderr.isatty() else _WIDE, highlight=False)

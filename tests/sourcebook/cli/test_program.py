@@ -27,6 +27,25 @@ def test_version_and_help(sourcebook: Sourcebook) -> None:
     assert "Turn data sources into searchable APIs." in shown.out
 
 
+@pytest.mark.parametrize("module", ["sourcebook.cli.app", "typer", "sourcebook.cli.status", "pydantic"])
+def test_ctrl_c_while_code_is_loaded_is_quiet(home: Path, module: str) -> None:
+    del home
+    code = f"""
+import importlib.abc, os, signal, sys
+class PressCtrlC(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, PressCtrlC())
+from sourcebook.cli import main
+sys.argv = ["sourcebook", "status"]
+sys.exit(main())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 @pytest.mark.parametrize("option", ["--version", "--help"])
 def test_version_and_help_load_what_they_need_only(home: Path, option: str) -> None:
     del home
