@@ -110,6 +110,9 @@ class Settings(BaseSettings):
     )
     keep_jobs: timedelta = Field(timedelta(days=30), description="Records of finished jobs are forgotten after this.")
     request_max_bytes: int = Field(5 * MIB, ge=1024, description="Largest request body the gateway accepts.")
+    answer_max_bytes: int = Field(
+        64 * MIB, ge=1024, description="Bytes of documents that one request may read, and that its answer may have."
+    )
     request_timeout: timedelta = Field(
         timedelta(seconds=30),
         gt=timedelta(0),

@@ -226,9 +226,9 @@ def serve_documents() -> Callable[[Path, list[dict[str, Any]], dict[str, Any], W
     """Serve documents of a test's own as the API `genes` while its work runs, in a new folder."""
 
     async def serve(
-        home: Path, documents: list[dict[str, Any]], mapping: dict[str, Any], work: Work[ResultT]
+        home: Path, documents: list[dict[str, Any]], mapping: dict[str, Any], work: Work[ResultT], **settings: Any
     ) -> ResultT:
-        gateway = Gateway(home)
+        gateway = Gateway(home, **settings)
         async with running(gateway.app):
             await add_release(gateway.context, genes=documents, mapping=mapping)
             return await work(gateway)

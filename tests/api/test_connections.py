@@ -137,6 +137,7 @@ def test_an_answer_that_nobody_reads_is_given_up(impatient: Settings) -> None:
     with serve(impatient) as connect:
         connection = connect()
         connection.sendall(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert connection.recv(15) == b"HTTP/1.1 200 OK"
         assert connect.wait_until_none_is_open()
         assert len(read_all(connection)) < len(LARGE)
 

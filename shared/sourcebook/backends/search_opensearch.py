@@ -58,6 +58,8 @@ async def open_opensearch(settings: Settings, documents: DocumentStore) -> "Open
 class OpenSearchEngine:
     """Implements ports.search.SearchEngine."""
 
+    searches_at_once = 32
+
     def __init__(self, server: OpenSearchServer, *, leftover_age: timedelta) -> None:
         self._server = server
         self._batcher = SearchBatcher(server)

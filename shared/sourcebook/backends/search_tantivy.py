@@ -50,7 +50,8 @@ class TantivySearchEngine:
         self._home = home
         self._home_name = str(home)
         self._documents = documents
-        self._executor = ThreadPoolExecutor(min(_MAX_WORKERS, (os.cpu_count() or 1) + 2), "search")
+        self.searches_at_once = min(_MAX_WORKERS, (os.cpu_count() or 1) + 2)
+        self._executor = ThreadPoolExecutor(self.searches_at_once, "search")
         self._open: OrderedDict[str, tuple[tuple[int, int], OpenIndex]] = OrderedDict()
         self._lock = threading.Lock()
 

@@ -86,6 +86,9 @@ class IndexPatcher(Protocol):
 class SearchEngine(Protocol):
     """Indices, each made over one collection and immutable once committed."""
 
+    searches_at_once: int
+    """How many searches it runs side by side; more of them only wait for each other."""
+
     def create(
         self, name: str, *, collection: str, properties: Properties, settings: dict[str, Any]
     ) -> AbstractAsyncContextManager[IndexWriter]:

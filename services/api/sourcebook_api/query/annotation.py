@@ -1,12 +1,12 @@
 """Documents by id, one or a batch (section 4)."""
 
-import asyncio
 from typing import Any
 
 import orjson
 
 from sourcebook.model.query import Hit, MatchQuery, SearchRequest
 from sourcebook_api.query.answer import Answer, json_answer
+from sourcebook_api.query.budget import Budget
 from sourcebook_api.query.call import Call
 from sourcebook_api.query.errors import not_found
 from sourcebook_api.query.parse import Options
@@ -30,10 +30,11 @@ async def get_document(call: Call, document_id: str) -> Answer:
     hits = (await find_documents(call, [document_id], options["size"]))[0]
     if options["raw"]:
         return json_answer(_show_raw(hits))
-    rows = [row for hit in hits if (row := _render(hit, shape)) is not None]
+    rendered = await call.render(hits, shape, lambda: [_render(hit, shape, call.budget) for hit in hits])
+    rows = [row for row in rendered if row is not None]
     if not rows:
         raise not_found()
-    return call.answer(rows[0] if len(rows) == 1 else b"[" + b",".join(rows) + b"]", options)
+    return await call.answer(rows[0] if len(rows) == 1 else b"[" + b",".join(rows) + b"]", options)
 
 
 async def _get_stored(call: Call, document_id: str) -> Answer:
@@ -60,20 +61,21 @@ async def post_documents(call: Call) -> Answer:
     found = await find_documents(call, ids, options["size"])
     if options["raw"]:
         return json_answer([_show_raw(hits) for hits in found])
-    rows = await asyncio.to_thread(_render_batch, wanted, found, shape)
-    return call.answer(b"[" + b",".join(rows) + b"]", options)
+    hits = [hit for group in found for hit in group]
+    rows = await call.render(hits, shape, lambda: _render_batch(wanted, found, shape, call.budget))
+    return await call.answer(b"[" + b",".join(rows) + b"]", options)
 
 
-def _render_batch(terms: list[Any], found: list[list[Hit]], shape: Shape) -> list[bytes]:
+def _render_batch(terms: list[Any], found: list[list[Hit]], shape: Shape, budget: Budget) -> list[bytes]:
     rows: list[bytes] = []
     for term, hits in zip(terms, found, strict=True):
-        shown = [row for hit in hits if (row := _render(hit, shape, query=term)) is not None]
+        shown = [row for hit in hits if (row := _render(hit, shape, budget, query=term)) is not None]
         rows += shown or [orjson.dumps({"query": term, "notfound": True})]
     return rows
 
 
-def _render(hit: Hit, shape: Shape, **head: Any) -> bytes | None:
-    return render_document(hit.body, hit.id, {**head, "_id": hit.id, "_version": 1}, shape)
+def _render(hit: Hit, shape: Shape, budget: Budget, **head: Any) -> bytes | None:
+    return render_document(hit.body, hit.id, {**head, "_id": hit.id, "_version": 1}, shape, budget)
 
 
 async def find_documents(call: Call, ids: list[str], size: int) -> list[list[Hit]]:

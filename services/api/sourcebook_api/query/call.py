@@ -1,23 +1,48 @@
 """One request on its way: what every route is given."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import asyncio
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from starlette.types import Receive, Scope
 
 from sourcebook.context import Context
+from sourcebook.model.query import Hit, SearchRequest, SearchResult
 from sourcebook_api.query.answer import Answer
-from sourcebook_api.query.encode import MEDIA_TYPES, encode_body, render_page
+from sourcebook_api.query.budget import Budget
+from sourcebook_api.query.encode import MEDIA_TYPES, check_size, encode_body, render_page
 from sourcebook_api.query.params import Operation
 from sourcebook_api.query.parse import Options, RequestValues, parse_get, parse_parameters, read_body, read_query_string
 from sourcebook_api.query.releases import OpenRelease, Releases
+from sourcebook_api.query.shape import Shape
+from sourcebook_api.query.turns import Turns
+
+THREAD_FROM = 512 * 1024  # bytes of documents; from here putting an answer together would hold up other requests
+_PLAIN_THREAD_FROM = 8 * THREAD_FROM  # stored bytes are only copied
+_ENCODE_THREAD_FROM = 4096  # YAML takes a millisecond for a few hundred bytes
+_PATH_COST = 100  # bytes of a document that take as long as one path of always_list or allow_null
+_SHAPED_AT_ONCE = 2
+_READ_TOGETHER = 250  # documents
+
+T = TypeVar("T")
 
 
-@dataclass(slots=True)
+class Lanes:
+    """The turns of all requests of a process: in the search engine, and at shaping answers, which takes the interpreter."""
+
+    def __init__(self, context: Context) -> None:
+        self.searches = Turns(context.search.searches_at_once)
+        self.shaping = Turns(_SHAPED_AT_ONCE)
+
+
+@dataclass(slots=True, eq=False)
 class Call:
     """A request, the release that answers it, and how to read what it carries."""
 
     context: Context
+    lanes: Lanes
     releases: Releases
     opened: OpenRelease
     scope: Scope
@@ -25,11 +50,78 @@ class Call:
     path: Mapping[str, str] = field(default_factory=dict)
     accepts: str = "json"
     """The format that the `Accept` header asks for; the parameter `format` wins."""
+    _budget: Budget | None = None
+
+    @property
+    def budget(self) -> Budget:
+        """What this request may take, from the first time that someone asks."""
+        if self._budget is None:
+            settings = self.context.settings
+            self._budget = Budget(settings.query_timeout.total_seconds(), settings.answer_max_bytes)
+        return self._budget
 
     @property
     def timeout_seconds(self) -> float:
         """How long the engine may take."""
-        return self.context.settings.query_timeout.total_seconds()
+        return self.budget.seconds_left
+
+    @property
+    def client(self) -> str:
+        """Who asks, for the fair share: the address."""
+        client = self.scope.get("client")
+        return client[0] if client else ""
+
+    async def search(self, request: SearchRequest) -> SearchResult:
+        """Search when it is this request's turn.
+
+        Raises:
+            QueryError: too many others want the same, or the documents found have more bytes than the request may take.
+            QuerySyntaxError, NotFound, EngineUnavailable: as the engine says.
+        """
+        engine, index = self.context.search, self.opened.release.index
+
+        async def run() -> SearchResult:
+            left = self.budget.seconds_left  # less than at the beginning, if others were first
+            timely = request if left > request.timeout_seconds - 1 else replace(request, timeout_seconds=left)
+            return await engine.search(index, timely)
+
+        result = await self.lanes.searches.run(self.client, self, self.budget.seconds_left, run)
+        self.budget.spend("read", sum([len(hit.body) for hit in result.hits]))
+        return result
+
+    async def get_many(self, ids: Sequence[str]) -> list[bytes | None]:
+        """Return the stored JSON of documents by id, some at a time, so that a batch of large ones ends in time.
+
+        Raises:
+            QueryError: they have more bytes than the request may take.
+        """
+        bodies: list[bytes | None] = []
+        for start in range(0, len(ids), _READ_TOGETHER):
+            part = await self.context.documents.get_many(
+                self.opened.release.collection, ids[start : start + _READ_TOGETHER]
+            )
+            self.budget.spend("read", sum([len(body) for body in part if body is not None]))
+            bodies += part
+        return bodies
+
+    async def work_off(self, work: Callable[[], T]) -> T:
+        """Do work that would hold up other requests in a thread, when it is this request's turn.
+
+        Raises:
+            QueryError: too many others want the same, and whatever the work raises.
+        """
+        return await self.lanes.shaping.run(
+            self.client, self, self.budget.seconds_left, lambda: asyncio.to_thread(work)
+        )
+
+    async def render(self, hits: Sequence[Hit], shape: Shape, work: Callable[[], T]) -> T:
+        """Put the answer of some documents together, here or, if that takes long, in a thread."""
+        size = sum([len(hit.body) for hit in hits])
+        if shape.expression is None:
+            size += _PATH_COST * len(hits) * (len(shape.always_list) + len(shape.allow_null))
+            if size < (_PLAIN_THREAD_FROM if shape.is_plain else THREAD_FROM):
+                return work()
+        return await self.work_off(work)
 
     async def read_options(self, operation: Operation) -> Options:
         """Read and check the parameters.
@@ -52,17 +144,24 @@ class Call:
             if not message.get("more_body", False):
                 return b"".join(chunks)
 
-    def answer(self, body: bytes, options: Options) -> Answer:
-        """Return an answer in the format that the request asks for."""
+    async def answer(self, body: bytes, options: Options) -> Answer:
+        """Return an answer in the format that the request asks for.
+
+        Raises:
+            QueryError: it is too large for a format that takes long.
+        """
         format_name = options["format"] if "format" in options.given else self.accepts
         if format_name == "json":
             return Answer(body)
         media = MEDIA_TYPES[format_name]
+        check_size(body, format_name)
         if format_name != "html":
-            return Answer(encode_body(body, format_name), media=media)
+            encode = functools.partial(encode_body, body, format_name, self.budget.check_time)
+            return Answer(encode() if len(body) < _ENCODE_THREAD_FROM else await self.work_off(encode), media=media)
         root = self.scope.get("root_path", "")
         query = self.scope["query_string"].decode("latin-1")
         kept = [part for part in query.split("&") if part and not part.startswith("format=")]
         link = "&".join((*kept, "format=json"))
         title = f"{self.opened.release.doc_type} · {self.scope['path']}"
-        return Answer(render_page(body, title=title, link=f"?{link}", docs=f"{root}/docs"), media=media)
+        render = functools.partial(render_page, body, title=title, link=f"?{link}", docs=f"{root}/docs")
+        return Answer(render() if len(body) < THREAD_FROM else await self.work_off(render), media=media)

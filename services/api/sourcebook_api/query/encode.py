@@ -2,12 +2,15 @@
 
 import html
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
 import msgspec
 import orjson
 import yaml
+
+from sourcebook_api.query.errors import QueryError
 
 MEDIA_TYPES = {
     "json": "application/json; charset=UTF-8",
@@ -31,6 +34,9 @@ _FORMATS = {
     "application/msgpack": "msgpack",
     "application/vnd.msgpack": "msgpack",
 }
+_MIB = 1024 * 1024
+_MAX_BYTES = {"yaml": 2 * _MIB, "msgpack": 8 * _MIB, "html": 8 * _MIB}  # of JSON; YAML takes seconds for a megabyte
+_TOO_LARGE = 413
 _DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 _PAGE = """<!doctype html>
@@ -68,15 +74,41 @@ def _read_quality(text: str) -> float:
     return float(text) if _QUALITY.match(text) else 0.0
 
 
-def encode_body(body: bytes, format_name: str) -> bytes:
-    """Turn a JSON body into another format than HTML; the order of keys stays."""
+def check_size(body: bytes, format_name: str) -> None:
+    """Refuse what would take too long in another format than JSON.
+
+    Raises:
+        QueryError: 413; the message says what to do.
+    """
+    limit = _MAX_BYTES[format_name]
+    if len(body) > limit:
+        details = f"The answer has {len(body)} bytes, and format={format_name} is for at most {limit}: ask for json, or for less."
+        raise QueryError(_TOO_LARGE, keyword="format", details=details)
+
+
+def encode_body(body: bytes, format_name: str, check_time: Callable[[], None] = lambda: None) -> bytes:
+    """Turn a JSON body into another format than HTML; the order of keys stays. `check_time` raises where it takes too long."""
     if format_name == "json":
         return body
     data = orjson.loads(body)
     if format_name == "msgpack":
         return msgspec.msgpack.encode(data)
-    text: str = yaml.dump(data, Dumper=_DUMPER, sort_keys=False, allow_unicode=True)
-    return text.encode()
+    output = _YamlOutput(check_time)
+    yaml.dump(data, output, Dumper=_DUMPER, sort_keys=False, allow_unicode=True, encoding="utf-8")
+    return b"".join(output.chunks)
+
+
+class _YamlOutput:
+    """Takes the text as it is written. Written in Python, so that other threads have a turn while the C library works."""
+
+    def __init__(self, check_time: Callable[[], None]) -> None:
+        self.chunks: list[bytes] = []
+        self._check_time = check_time
+
+    def write(self, chunk: bytes) -> None:
+        """Take a piece."""
+        self._check_time()
+        self.chunks.append(chunk)
 
 
 def render_page(body: bytes, *, title: str, link: str, docs: str) -> bytes:

@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from sourcebook.context import Context
 from sourcebook.errors import EngineUnavailable, NotFound
 from sourcebook_api.query.answer import Answer, is_unchanged, make_etag, not_modified, refusal, send_answer
-from sourcebook_api.query.call import Call
+from sourcebook_api.query.call import Call, Lanes
 from sourcebook_api.query.encode import choose_format
 from sourcebook_api.query.errors import QueryError, method_not_allowed, not_found, translate_error
 from sourcebook_api.query.releases import Releases
@@ -27,6 +27,7 @@ class Service:
         self._get_context = get_context
         self._api = api
         self._releases: Releases | None = None
+        self._lanes: Lanes | None = None
 
     async def open_call(self, scope: Scope, receive: Receive) -> Call:
         """Return the call of a request.
@@ -35,11 +36,11 @@ class Service:
             QueryError: there is no such API, or it has no release.
         """
         context = self._get_context()
-        if self._releases is None:
-            self._releases = Releases(context)
+        if self._releases is None or self._lanes is None:
+            self._releases, self._lanes = Releases(context), Lanes(context)
         api = self._api or scope["path_params"]["name"]
         opened = await self._releases.current(api)
-        return Call(context, self._releases, opened, scope, receive, {"api": api})
+        return Call(context, self._lanes, self._releases, opened, scope, receive, {"api": api})
 
 
 class Endpoint:

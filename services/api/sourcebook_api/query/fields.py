@@ -5,6 +5,9 @@ from enum import IntEnum
 from functools import lru_cache
 from typing import Any
 
+from sourcebook_api.query.errors import QueryError
+from sourcebook_api.query.params import MAX_WILDCARDS
+
 _EVERYTHING = frozenset({"all", "*"})
 
 
@@ -137,5 +140,11 @@ class Selection:
 
 @lru_cache(maxsize=256)
 def select_fields(fields: tuple[str, ...]) -> Selection:
-    """Return the selection for `fields`; clients repeat themselves, so the last ones are kept ready."""
-    return Selection(fields)
+    """Return the selection for `fields`; clients repeat themselves, so the last ones are kept ready.
+
+    Raises:
+        QueryError: there are too many wildcards: each is tried on each path of a document.
+    """
+    if len({item for item in fields if "*" in item}) > MAX_WILDCARDS:
+        raise QueryError(keyword="fields", reason=f"At most {MAX_WILDCARDS} different entries may have a wildcard.")
+    return Selection(tuple(dict.fromkeys(fields)))

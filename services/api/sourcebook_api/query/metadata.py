@@ -33,7 +33,7 @@ async def get_metadata(call: Call) -> Answer:
     """Answer GET /metadata."""
     options = await call.read_options("metadata")
     described = orjson.dumps(describe_release(call.opened.release), option=orjson.OPT_SORT_KEYS)
-    return call.answer(described, options)
+    return await call.answer(described, options)
 
 
 def describe_release(release: Release) -> dict[str, Any]:
@@ -60,7 +60,7 @@ async def get_fields(call: Call) -> Answer:
         for path, field in fields.items()
         if path.startswith(options["prefix"] or "") and (options["search"] or "") in path
     }
-    return call.answer(orjson.dumps(wanted), options)
+    return await call.answer(orjson.dumps(wanted), options)
 
 
 def describe_fields(release: Release) -> dict[str, dict[str, Any]]:

@@ -169,6 +169,12 @@ PARAMETERS: tuple[Parameter, ...] = (
 
 MAX_WINDOW = 10_000
 MAX_BATCH_HITS = 100_000
+MAX_BATCH_LOOKUPS = 100_000
+"""Terms times scopes of one POST."""
+MAX_BUCKETS = 1_000_000
+"""Values of all facets of a request, those inside others counted each time."""
+MAX_WILDCARDS = 50
+"""Different entries of `fields` with a `*`."""
 PAGE_SIZE = 1000
 
 

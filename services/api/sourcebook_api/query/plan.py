@@ -5,7 +5,7 @@ from typing import Any
 
 from sourcebook.model.query import FacetRequest, MatchQuery, SearchRequest, SortKey
 from sourcebook_api.query.errors import QueryError, value_error
-from sourcebook_api.query.params import MAX_BATCH_HITS, MAX_WINDOW, PAGE_SIZE
+from sourcebook_api.query.params import MAX_BATCH_HITS, MAX_BATCH_LOOKUPS, MAX_BUCKETS, MAX_WINDOW, PAGE_SIZE
 from sourcebook_api.query.parse import Options
 
 _ALL_DOCUMENTS = frozenset({"__all__", "*", "*:*"})
@@ -28,6 +28,7 @@ def plan_query(options: Options, *, templates: Mapping[str, str], timeout_second
     """
     query, extra_filter = _apply_userquery(options, templates)
     facets = tuple(parse_facet(str(item)) for item in options["facets"] or ())
+    _check_facets(facets, options["facet_size"])
     size = options["size"]
     if facets and "size" not in options.given and (query is None or query == "__all__"):
         size = 0
@@ -102,11 +103,19 @@ def plan_batch(options: Options, *, timeout_seconds: float) -> list[SearchReques
             error="Too Many Hits Requested.",
             details=f"{len(terms)} terms of up to {size} hits each are more than {MAX_BATCH_HITS}; ask for fewer of either.",
         )
+    fields = None if any(isinstance(term, list) for term in terms) else _all_scopes(scopes)
+    lookups = len(terms) * len(_all_scopes(scopes))
+    if lookups > MAX_BATCH_LOOKUPS:
+        raise QueryError(
+            error="Too Many Lookups Requested.",
+            details=f"{len(terms)} terms, each in {len(_all_scopes(scopes))} scopes, are {lookups} lookups, and "
+            f"{MAX_BATCH_LOOKUPS} are allowed; ask for fewer of either.",
+        )
     _check_window(options["from"], size)
     sort = parse_sort(options["sort"])
     return [
         SearchRequest(
-            query=plan_term(term, scopes),
+            query=plan_term(term, scopes, fields),
             filter=options["filter"] or None,
             post_filter=options["post_filter"] or None,
             offset=options["from"],
@@ -129,8 +138,10 @@ def is_id_lookup(options: Options) -> bool:
     )
 
 
-def plan_term(term: Any, scopes: Any) -> str | tuple[MatchQuery, ...]:
+def plan_term(term: Any, scopes: Any, fields: tuple[str, ...] | None = None) -> str | tuple[MatchQuery, ...]:
     """Return the query of one term of a batch; a list is a compound term, one part for each entry of `scopes`.
+
+    `fields` are those of all scopes, for terms that share them.
 
     Raises:
         QueryError: parts and scopes do not pair up, or a term is an object.
@@ -144,8 +155,11 @@ def plan_term(term: Any, scopes: Any) -> str | tuple[MatchQuery, ...]:
     text = _term_text(term)
     if not scopes:
         return text
-    fields = tuple(field for scope in scopes for field in _scope_fields(scope))
-    return (MatchQuery(text, fields),)
+    return (MatchQuery(text, _all_scopes(scopes) if fields is None else fields),)
+
+
+def _all_scopes(scopes: Any) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(field for scope in scopes for field in _scope_fields(scope)))
 
 
 def _term_text(term: Any) -> str:
@@ -176,6 +190,20 @@ def parse_sort(items: list[Any] | None) -> tuple[SortKey, ...]:
         if name:
             keys.append(SortKey(name, descending=item.startswith("-") or name == "_score"))
     return tuple(keys)
+
+
+def _check_facets(facets: tuple[FacetRequest, ...], size: int) -> None:
+    buckets = _count_buckets(facets, size)
+    if buckets > MAX_BUCKETS:
+        raise QueryError(
+            error="Too Many Facet Values Requested.",
+            details=f"The facets may have {buckets} values, and {MAX_BUCKETS} are allowed; ask for fewer facets, fewer inside "
+            "each other, or a smaller facet_size.",
+        )
+
+
+def _count_buckets(facets: tuple[FacetRequest, ...], size: int) -> int:
+    return sum(size * (1 + _count_buckets(facet.inner, size)) for facet in facets)
 
 
 def parse_facet(text: str) -> FacetRequest:

@@ -130,7 +130,7 @@ async def _get_spec(call: Call) -> Answer:
 async def _first_document(call: Call) -> dict[str, Any] | None:
     request = SearchRequest(size=1, in_id_order=True, timeout_seconds=call.timeout_seconds)
     try:
-        found = await call.context.search.search(call.opened.release.index, request)
+        found = await call.search(request)
     except (EngineUnavailable, NotFound):
         return None  # the document describes the API, whether its engine answers or not
     document: dict[str, Any] | None = orjson.loads(found.hits[0].body) if found.hits else None

@@ -12,6 +12,7 @@ from sourcebook.logging import get_logger
 from sourcebook.model.build import BuildConfig
 from sourcebook.model.query import Facet, Hit, MatchQuery, SearchRequest, SearchResult
 from sourcebook_api.query.answer import Answer, json_answer
+from sourcebook_api.query.budget import Budget
 from sourcebook_api.query.call import Call
 from sourcebook_api.query.errors import value_error
 from sourcebook_api.query.parse import Options
@@ -22,7 +23,6 @@ from sourcebook_api.query.shape import Shape, make_shape, render_document
 
 log = get_logger(__name__)
 
-_THREAD_FROM = 512 * 1024  # bytes of documents; from here putting an answer together would hold up other requests
 _SEARCHES_AT_ONCE = 8
 _STORE_SECONDS = 1.0  # of the two that an answer may take while an engine is away
 _STORE_RETRY_SECONDS = 5.0  # how long a store that is away is not asked again
@@ -52,7 +52,7 @@ async def _search_once(call: Call, options: Options) -> Answer:
     if options["rawquery"]:
         return json_answer(dataclasses.asdict(request))
     started = time.monotonic()
-    result = await call.context.search.search(call.opened.release.index, request)
+    result = await call.search(request)
     if options["raw"]:
         return json_answer(show_raw(result, started))
     return await _answer_result(call, options, result, {"took": _milliseconds(started)})
@@ -101,7 +101,7 @@ async def _answer_page(call: Call, options: Options, token: Token | None, *, kin
     started = time.monotonic()
     release = call.opened.release
     try:
-        result = await call.context.search.search(release.index, request)
+        result = await call.search(request)
     except NotFound as error:
         raise stale_token(kind) from error
     if token is not None and not result.hits:
@@ -126,32 +126,25 @@ async def _read_templates(call: Call, options: Options) -> dict[str, str]:
 
 async def _answer_result(call: Call, options: Options, result: SearchResult, head: dict[str, Any]) -> Answer:
     shape = make_shape(options, call.opened.licenses, call.opened.marks)
-    rows = await render_hits(result.hits, shape)
+    rows = await call.render(result.hits, shape, lambda: _render_hits(result.hits, shape, call.budget))
     data: dict[str, Any] = {**head, "total": result.total, "max_score": result.max_score}
     data["hits"] = [orjson.Fragment(row) for row in rows]
     if result.searched:
         data["searched_by_default"] = result.searched
     if result.facets:
         data["facets"] = {name: show_facet(facet) for name, facet in result.facets.items()}
-    return call.answer(orjson.dumps(data), options)
+    return await call.answer(orjson.dumps(data), options)
 
 
-async def render_hits(hits: list[Hit], shape: Shape) -> list[bytes]:
-    """Return the JSON of each hit; many bytes are put together in a thread."""
-    if shape.is_plain or sum(len(hit.body) for hit in hits) < _THREAD_FROM:
-        return _render_hits(hits, shape)
-    return await asyncio.to_thread(_render_hits, hits, shape)
+def _render_hits(hits: list[Hit], shape: Shape, budget: Budget) -> list[bytes]:
+    return [row for hit in hits if (row := _render_hit(hit, shape, {}, budget)) is not None]
 
 
-def _render_hits(hits: list[Hit], shape: Shape) -> list[bytes]:
-    return [row for hit in hits if (row := _render_hit(hit, shape, {})) is not None]
-
-
-def _render_hit(hit: Hit, shape: Shape, head: dict[str, Any]) -> bytes | None:
+def _render_hit(hit: Hit, shape: Shape, head: dict[str, Any], budget: Budget) -> bytes | None:
     head = {**head, "_id": hit.id, "_score": hit.score}
     if hit.explanation is not None:
         head["_explanation"] = hit.explanation
-    return render_document(hit.body, hit.id, head, shape)
+    return render_document(hit.body, hit.id, head, shape, budget)
 
 
 def show_facet(facet: Facet) -> dict[str, Any]:
@@ -185,14 +178,15 @@ async def post_query(call: Call) -> Answer:
     shape = make_shape(options, call.opened.licenses, call.opened.marks)
     requests = plan_batch(options, timeout_seconds=call.timeout_seconds)
     if options["rawquery"]:
-        return json_answer([dataclasses.asdict(request) for request in requests])
+        return await call.work_off(lambda: json_answer([dataclasses.asdict(request) for request in requests]))
     results = await _look_up_ids(call, requests) if is_id_lookup(options) else await search_all(call, requests)
     if options["raw"]:
         now = time.monotonic()
         return json_answer([show_raw(result, now) for result in results])
-    rows = await asyncio.to_thread(_render_batch, options["q"], results, shape)
+    hits = [hit for result in results for hit in result.hits]
+    rows = await call.render(hits, shape, lambda: _render_batch(options["q"], results, shape, call.budget))
     listed = b"[" + b",".join(rows) + b"]"
-    return call.answer(_with_total(results, options, listed) if options["with_total"] else listed, options)
+    return await call.answer(_with_total(results, options, listed) if options["with_total"] else listed, options)
 
 
 async def _look_up_ids(call: Call, requests: list[SearchRequest]) -> list[SearchResult]:
@@ -216,7 +210,7 @@ async def read_documents(call: Call, ids: list[str]) -> list[bytes | None]:
     if time.monotonic() >= call.releases.store_away_until:
         try:
             async with asyncio.timeout(_STORE_SECONDS):
-                return await call.context.documents.get_many(call.opened.release.collection, ids)
+                return await call.get_many(ids)
         except (EngineUnavailable, TimeoutError) as error:
             log.warning("documents_away_reading_from_index", problem=str(error))
             call.releases.store_away_until = time.monotonic() + _STORE_RETRY_SECONDS
@@ -235,14 +229,14 @@ async def search_all(call: Call, requests: list[SearchRequest]) -> list[SearchRe
 
     Raises:
         EngineUnavailable: together they took longer than one query may.
+        QueryError: what they found has more bytes than one answer may have, or too many others wait.
     """
-    engine, index = call.context.search, call.opened.release.index
     waiting = iter(enumerate(requests))
     results: list[SearchResult | None] = [None] * len(requests)
 
     async def search_next() -> None:
         for position, request in waiting:
-            results[position] = await engine.search(index, request)
+            results[position] = await call.search(request)
             await asyncio.sleep(0)  # an engine may answer without waiting; others want their turn
 
     try:
@@ -250,16 +244,16 @@ async def search_all(call: Call, requests: list[SearchRequest]) -> list[SearchRe
             for _ in range(min(_SEARCHES_AT_ONCE, len(requests))):
                 group.create_task(search_next())
     except TimeoutError as error:
-        raise EngineUnavailable(f"{len(requests)} searches took longer than {call.timeout_seconds} s.") from error
+        raise EngineUnavailable(f"{len(requests)} searches took longer than {call.budget.seconds:g} s.") from error
     except ExceptionGroup as group_error:
         raise group_error.exceptions[0] from None
     return [result for result in results if result is not None]
 
 
-def _render_batch(terms: list[Any], results: list[SearchResult], shape: Shape) -> list[bytes]:
+def _render_batch(terms: list[Any], results: list[SearchResult], shape: Shape, budget: Budget) -> list[bytes]:
     rows: list[bytes] = []
     for term, result in zip(terms, results, strict=True):
-        shown = [row for hit in result.hits if (row := _render_hit(hit, shape, {"query": term})) is not None]
+        shown = [row for hit in result.hits if (row := _render_hit(hit, shape, {"query": term}, budget)) is not None]
         rows += shown or [orjson.dumps({"query": term, "notfound": True})]
     return rows
 

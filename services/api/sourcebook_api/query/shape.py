@@ -4,26 +4,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import jmespath
 import orjson
-from jmespath.exceptions import JMESPathError
 
+from sourcebook_api.query.budget import UNLIMITED, Budget
 from sourcebook_api.query.errors import invalid_jmespath
+from sourcebook_api.query.expression import Expression, evaluate, parse_expression
 from sourcebook_api.query.fields import Selection, select_fields
 
 _ID_HEAD = b'{"_id":'
 _ID_HEAD_BYTES = len(_ID_HEAD)
 ROW_KEYS = ("query", "notfound")
 """What the rows of a batch say of a document, besides keys that start with `_`; see `Shape.marks`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Expression:
-    """A jmespath option: the object that holds the field, the field (empty: the object itself), the compiled expression."""
-
-    parent: tuple[str, ...]
-    field: str
-    compiled: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +49,8 @@ def make_shape(options: Mapping[str, Any], licenses: Mapping[str, str], marks: t
         selection=None if selection is None or selection.keeps_everything else selection,
         licenses=licenses or None,
         marks=marks,
-        always_list=tuple(map(str, options["always_list"] or ())),
-        allow_null=tuple(map(str, options["allow_null"] or ())),
+        always_list=tuple(dict.fromkeys(map(str, options["always_list"] or ()))),
+        allow_null=tuple(dict.fromkeys(map(str, options["allow_null"] or ()))),
         expression=parse_expression(options["jmespath"]) if options["jmespath"] else None,
         exclude_empty=options["jmespath_exclude_empty"],
         dotfield=options["dotfield"],
@@ -67,24 +58,9 @@ def make_shape(options: Mapping[str, Any], licenses: Mapping[str, str], marks: t
     )
 
 
-def parse_expression(text: str) -> Expression:
-    """Take `field|expression` apart and compile it.
-
-    Raises:
-        QueryError: there is no `|`, or the expression is wrong.
-    """
-    path, bar, source = text.partition("|")
-    if not bar:
-        raise invalid_jmespath("Write field|expression; an empty field stands for the whole document.")
-    parts = tuple(part for part in path.split(".") if part)
-    try:
-        compiled = jmespath.compile(source)
-    except (JMESPathError, RecursionError) as error:
-        raise invalid_jmespath(str(error) or "The expression is nested too deeply.") from error
-    return Expression(parts[:-1], parts[-1] if parts else "", compiled)
-
-
-def render_document(body: bytes, document_id: str, head: Mapping[str, Any], shape: Shape) -> bytes | None:
+def render_document(
+    body: bytes, document_id: str, head: Mapping[str, Any], shape: Shape, budget: Budget = UNLIMITED
+) -> bytes | None:
     """Return the JSON of one document: `head` first (it holds `_id`), then the shaped rest; None if it is to be dropped.
 
     Stored bytes are only decoded if something changes them. A key that is in the head is the answer's: the document's own would
@@ -96,12 +72,14 @@ def render_document(body: bytes, document_id: str, head: Mapping[str, Any], shap
         # Keys are sorted: where the second begins with a lower-case letter, none is `_version` or another of ours.
         if body[id_end + 2 : id_end + 3] > b"_" or not _has_key(body, head):
             return start + body[id_end:]
-    document = shape_document(orjson.loads(body), shape)
+    budget.check_time()
+    document = shape_document(orjson.loads(body), shape, budget)
     if document is None:
         return None
     for key in (*head, *ROW_KEYS) if "query" in head else head:
         document.pop(key, None)
     rest = orjson.dumps(document, option=orjson.OPT_SORT_KEYS if shape.sort_keys else None)
+    budget.spend("written", len(rest))
     return start + (b"}" if rest == b"{}" else b"," + rest[1:])
 
 
@@ -114,23 +92,29 @@ def mark_keys(keys: Iterable[str]) -> tuple[bytes, ...]:
     return tuple(orjson.dumps(name) + b":" for name in keys)
 
 
-def shape_document(document: dict[str, Any], shape: Shape) -> dict[str, Any] | None:
-    """Apply all options to a document, in the order of the contract; None if `jmespath_exclude_empty` drops it."""
+def shape_document(document: dict[str, Any], shape: Shape, budget: Budget = UNLIMITED) -> dict[str, Any] | None:
+    """Apply all options to a document, in the order of the contract; None if `jmespath_exclude_empty` drops it.
+
+    Raises:
+        QueryError: the jmespath expression cannot be applied, or the budget does not suffice.
+    """
     if shape.selection is not None:
         document = shape.selection.apply(document)
     for source, url in (shape.licenses or {}).items():
         for node in _objects(document.get(source)):
             node["_license"] = url
     for path in shape.allow_null:
-        _add_null(document, path)
+        budget.spend("built", len(path) * _add_null(document, path))
+        budget.check_time()
     for path in shape.always_list:
         _wrap_in_list(document, path)
+        budget.check_time()
     if shape.expression is not None:
-        changed = _apply_expression(document, shape.expression, drop_empty=shape.exclude_empty)
+        changed = _apply_expression(document, shape.expression, budget, drop_empty=shape.exclude_empty)
         if changed is None:
             return None
         document = changed
-    return _flatten(document, shape) if shape.dotfield else document
+    return _flatten(document, shape, budget) if shape.dotfield else document
 
 
 def _objects(value: Any) -> Iterator[dict[str, Any]]:
@@ -150,10 +134,14 @@ def _holders(document: dict[str, Any], parents: tuple[str, ...]) -> Iterator[dic
         yield from _holders(node, parents[1:])
 
 
-def _add_null(document: dict[str, Any], path: str) -> None:
+def _add_null(document: dict[str, Any], path: str) -> int:
+    """Add null where a path leads and nothing is; return how many objects it leads to."""
     *parents, key = path.split(".")
+    count = 0
     for holder in _holders(document, tuple(parents)):
         holder.setdefault(key, None)
+        count += 1
+    return count
 
 
 def _wrap_in_list(document: dict[str, Any], path: str) -> None:
@@ -163,26 +151,21 @@ def _wrap_in_list(document: dict[str, Any], path: str) -> None:
             holder[key] = [] if holder[key] is None else [holder[key]]
 
 
-def _apply_expression(document: dict[str, Any], expression: Expression, *, drop_empty: bool) -> dict[str, Any] | None:
+def _apply_expression(
+    document: dict[str, Any], expression: Expression, budget: Budget, *, drop_empty: bool
+) -> dict[str, Any] | None:
     found_any = False
     for holder in list(_holders(document, expression.parent)):
         value = holder.get(expression.field) if expression.field else holder
         if value is None:
             continue
-        result = _evaluate(expression, value)
+        result = evaluate(expression, value, budget)
         found_any = found_any or bool(result) or result in (0, False)
         if expression.field:
             holder[expression.field] = result
         else:
             document = _replace_root(document, result)
     return document if found_any or not drop_empty else None
-
-
-def _evaluate(expression: Expression, value: Any) -> Any:
-    try:
-        return expression.compiled.search(value)
-    except (JMESPathError, RecursionError, ArithmeticError, ValueError, TypeError) as error:
-        raise invalid_jmespath(str(error)) from error
 
 
 def _replace_root(document: dict[str, Any], result: Any) -> dict[str, Any]:
@@ -193,9 +176,10 @@ def _replace_root(document: dict[str, Any], result: Any) -> dict[str, Any]:
     return {"_id": document.get("_id"), **result}
 
 
-def _flatten(document: dict[str, Any], shape: Shape) -> dict[str, Any]:
+def _flatten(document: dict[str, Any], shape: Shape, budget: Budget) -> dict[str, Any]:
     found: dict[str, list[Any]] = {}
     for path, value in _leaves(document, ""):
+        budget.spend("built", len(path))
         found.setdefault(path, []).append(value)
     lists = frozenset(shape.always_list)
     flat = {path: values[0] if len(values) == 1 and path not in lists else values for path, values in found.items()}
