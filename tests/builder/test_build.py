@@ -13,6 +13,7 @@ from sourcebook.errors import InvalidRequest, MappingError, MissingUpload, NotFo
 from sourcebook.flow.messages import BuildDocuments, BuildReady
 from sourcebook.model.build import Build, BuildConfig
 from sourcebook.model.document import make_record, read_document
+from sourcebook.model.dump import Dump
 from sourcebook.model.job import Job
 from sourcebook.model.mapping import Mapping, Properties
 from sourcebook.model.source import Plugin, SourceState
@@ -286,3 +287,31 @@ def test_large_documents_are_held_a_few_at_a_time(tmp_path: Path, merge: bool) -
         assert peak < 10 * BATCH_BYTES  # blocks of 96 MB would be held, and as much again that is merged of them
 
     run_in_context(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("behind", ["warn", "refuse"])
+def test_a_source_whose_newest_download_is_not_uploaded_is_warned_of_or_refused(tmp_path: Path, behind: str) -> None:
+    async def scenario(context: Context) -> None:
+        await add_upload(context, "a", {"1": {"v": "x"}})
+        plugin = tmp_path / "a"
+        plugin.mkdir()
+        (plugin / "manifest.json").write_text(
+            '{"dumper": {"data_url": "a.tsv"}, "uploader": {"parser": "parser:load"}}'
+        )
+        await context.catalog.put("a", Plugin(name="a", folder=str(plugin)))
+        newer = Dump(id="a@2025", source="a", release="2025", folder="x", files=[])
+        await context.catalog.put(newer.id, newer)
+        await context.catalog.update(SourceState, "a", lambda state: state.model_copy(update={"dump": newer.id}))
+        await context.catalog.put("c", BuildConfig(name="c", doc_type="t", sources=["a"]))
+        job = Job(kind="build", target="c", lock="build:c")
+        await context.catalog.put(job.id, job)
+        run = JobRun(context, job)
+        told = "release 2025 is downloaded, its documents are of release 2024"
+        if behind == "refuse":
+            with pytest.raises(MissingUpload, match=f"a/a: {told}"):
+                await build_documents(context, run, BuildDocuments(config="c", build="c_1"))
+        else:
+            await build_documents(context, run, BuildDocuments(config="c", build="c_1"))
+            assert run.warnings == [f"a/a is built as it was: {told}. `sourcebook dump a` uploads it."]
+
+    run_in_context(tmp_path / "home", scenario, behind_uploads=behind)

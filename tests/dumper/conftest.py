@@ -207,11 +207,16 @@ class FtpHandler(socketserver.StreamRequestHandler):
             if self.server.hang:
                 self.server.released.wait(20)
         self.rest = 0
+        if self.server.changes:
+            self.server.modified = self.server.changes.pop(0)
         self.say("226 done" if cut is None else "426 broken")
 
 
 class FtpServer(socketserver.ThreadingTCPServer):
-    """An FTP server on the loopback interface; `cuts` are the positions at which the next transfers break off."""
+    """An FTP server on the loopback interface; `cuts` are the positions at which the next transfers break off.
+
+    `changes` are the times that files have after the next transfers.
+    """
 
     daemon_threads = True
     block_on_close = False
@@ -222,6 +227,7 @@ class FtpServer(socketserver.ThreadingTCPServer):
         self.log: list[str] = []
         self.cuts: list[int] = []
         self.modified = "20240203040506"
+        self.changes: list[str] = []
         self.hang = False
         self.released = threading.Event()
         self.url = f"ftp://127.0.0.1:{self.server_address[1]}"

@@ -104,3 +104,22 @@ def test_a_path_that_is_none_is_refused(bench: DumpBench, ftp: FtpServer, path: 
     with pytest.raises(ManifestError):
         bench.dump()
     assert not any("DELE" in line for line in ftp.log)
+
+
+def test_a_file_that_is_replaced_while_it_is_sent_is_downloaded_anew(bench: DumpBench, ftp: FtpServer) -> None:
+    ftp.files["a.tsv"] = b"old\n"
+    ftp.changes = ["20240204040506"]
+    bench.write(f"{ftp.url}/a.tsv")
+    bench.dump()
+    assert bench.content() == {"a.tsv": b"old\n"}
+    assert sum(line.startswith("RETR") for line in ftp.log) == 2
+
+
+def test_a_second_file_of_one_day_is_news(bench: DumpBench, ftp: FtpServer) -> None:
+    ftp.files |= {"a.tsv": b"old\n", "b.tsv": b"b"}
+    bench.write([f"{ftp.url}/a.tsv", f"{ftp.url}/b.tsv"])
+    assert bench.dump().release == "2024-02-03"
+    assert bench.dump().unchanged
+    ftp.files["a.tsv"] = b"new\n"
+    ftp.modified = "20240203050607"
+    assert bench.dump().release == "2024-02-03-2"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sourcebook.errors import DownloadRefused, ManifestError
+from sourcebook_dumper.fetchers.part import PartFile
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,3 +61,21 @@ def test_a_file_url_of_another_form_is_refused(bench: DumpBench, url: str) -> No
     bench.write(url)
     with pytest.raises(ManifestError, match="file:///"):
         bench.dump()
+
+
+def test_a_file_that_is_written_to_while_it_is_copied_is_copied_again(
+    bench: DumpBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = bench.plugin / "a.tsv"
+    file.write_bytes(b"half")
+    write = PartFile.write
+
+    def write_and_go_on(part: PartFile, chunk: bytes) -> None:
+        write(part, chunk)
+        if chunk == b"half":
+            file.write_bytes(b"whole")
+
+    monkeypatch.setattr(PartFile, "write", write_and_go_on)
+    bench.write("a.tsv")
+    bench.dump()
+    assert bench.content() == {"a.tsv": b"whole"}

@@ -3,20 +3,24 @@
 import asyncio
 import bz2
 import gzip
+import hashlib
 import io
 import lzma
 import stat
+import sys
 import tarfile
 import threading
 import zipfile
 from pathlib import Path
 from typing import Any
 
+import libarchive
 import pytest
+import zstandard
 
-from sourcebook.errors import DownloadRefused, UnsafeArchive
+from sourcebook.errors import DownloadInterrupted, DownloadRefused, UnsafeArchive
 from sourcebook_dumper import unpack as unpacking
-from sourcebook_dumper.archives import names_archive
+from sourcebook_dumper.archives import is_cut, names_archive
 from sourcebook_dumper.progress import Count, run_in_thread
 from sourcebook_dumper.unpack import Unpacker
 
@@ -256,3 +260,184 @@ def test_a_cancelled_unpacking_stops(tmp_path: Path) -> None:
 
     asyncio.run(main())
     assert 0 < count.done < 80_000_000
+
+
+def write_with_libarchive(path: Path, kind: str, *members: tuple[str, bytes], packing: str | None = None) -> None:
+    with libarchive.file_writer(str(path), kind, packing) as archive:
+        for name, data in members:
+            archive.add_file_from_memory(name, len(data), data)
+
+
+@pytest.mark.parametrize("name", ["a.tsv.zst", "a.tsv.Z"])
+def test_single_files_of_zstd_and_compress(tmp_path: Path, name: str) -> None:
+    if name.endswith("zst"):
+        (tmp_path / name).write_bytes(zstandard.compress(b"one\n") + zstandard.compress(b"two\n" * 9))
+    else:
+        write_with_libarchive(tmp_path / name, "raw", ("a", b"one\n" + b"two\n" * 9), packing="compress")
+    assert unpack(tmp_path, name) == ["a.tsv"]
+    assert (tmp_path / "a.tsv").read_bytes() == b"one\n" + b"two\n" * 9
+
+
+@pytest.mark.parametrize("name", ["a.tar.zst", "a.tar.Z", "a.7z"])
+def test_archives_of_zstd_compress_and_7z(tmp_path: Path, name: str) -> None:
+    members = (("sub/a.tsv", b"one\n" * 500), ("b.tsv", b"two\n"))
+    if name.endswith("7z"):
+        write_with_libarchive(tmp_path / name, "7zip", *members)
+    else:
+        write_with_libarchive(
+            tmp_path / name, "gnutar", *members, packing="zstd" if name.endswith("zst") else "compress"
+        )
+    assert unpack(tmp_path, name) == ["b.tsv", "sub/a.tsv"]
+    assert (tmp_path / "sub" / "a.tsv").read_bytes() == b"one\n" * 500
+
+
+def test_a_member_of_a_7z_file_that_leads_out_of_the_folder_is_named(tmp_path: Path) -> None:
+    write_with_libarchive(tmp_path / "a.7z", "7zip", ("../evil", b"x"))
+    with pytest.raises(UnsafeArchive, match="out of the folder"):
+        unpack(tmp_path, "a.7z")
+
+
+def test_without_libarchive_people_are_told_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_with_libarchive(tmp_path / "a.7z", "7zip", ("a", b"x"))
+    monkeypatch.setitem(sys.modules, "libarchive", None)
+    with pytest.raises(DownloadRefused, match="libarchive13"):
+        unpack(tmp_path, "a.7z")
+
+
+@pytest.mark.parametrize(
+    ("name", "made"),
+    [("download", "download.unpacked"), ("a.tsv", "a.tsv.unpacked"), ("a.zip", "a"), ("a.zst", "a")],
+)
+def test_the_first_bytes_say_how_a_file_is_packed_not_its_name(tmp_path: Path, name: str, made: str) -> None:
+    (tmp_path / name).write_bytes(gzip.compress(b"one\n"))
+    assert unpack(tmp_path, name) == [made]
+    assert (tmp_path / made).read_bytes() == b"one\n"
+
+
+@pytest.mark.parametrize("name", ["export", "data.gz", "a.zip"])
+def test_a_packed_tar_file_is_known_by_its_mark(tmp_path: Path, name: str) -> None:
+    write_tar(tmp_path / name, ("b.tsv", b"x"), mode="w:gz")
+    assert unpack(tmp_path, name) == ["b.tsv"]
+
+
+@pytest.mark.parametrize("name", ["a.xlsx", "a.npz", "a.BAM"])
+def test_formats_that_are_packed_inside_stay_whole(tmp_path: Path, name: str) -> None:
+    write_zip(tmp_path / name, ("part.xml", b"x"))
+    assert unpack(tmp_path, name) == []
+
+
+@pytest.mark.parametrize("name", ["a.gz", "a.bz2", "a.xz", "a.zst", "a.tar.gz", "a.zip", "a.7z"])
+def test_an_archive_that_ends_early_is_an_interrupted_download(tmp_path: Path, name: str) -> None:
+    data = hashlib.shake_256(b"any").digest(5000)
+    pack = {"a.gz": gzip.compress, "a.bz2": bz2.compress, "a.xz": lzma.compress, "a.zst": zstandard.compress}
+    if name in pack:
+        (tmp_path / name).write_bytes(pack[name](data))
+    elif name == "a.tar.gz":
+        write_tar(tmp_path / name, ("a", data), mode="w:gz")
+    elif name == "a.zip":
+        write_zip(tmp_path / name, ("a", data))
+    else:
+        write_with_libarchive(tmp_path / name, "7zip", ("a", data))
+    whole = (tmp_path / name).read_bytes()
+    assert not is_cut(tmp_path / name, threading.Event())
+    for size in (len(whole) - 1, len(whole) // 2, 40):
+        (tmp_path / name).write_bytes(whole[:size])
+        assert is_cut(tmp_path / name, threading.Event()), size
+        with pytest.raises(DownloadInterrupted, match="ends early"):
+            unpack(tmp_path, name)
+        assert not (tmp_path / name).exists()  # the next try downloads it again
+
+
+def test_frames_that_are_skipped_and_sums_belong_to_a_zstd_file(tmp_path: Path) -> None:
+    skipped = b"\x50\x2a\x4d\x18" + (3).to_bytes(4, "little") + b"abc"
+    frame = zstandard.ZstdCompressor(write_checksum=True, write_content_size=False).compress(bytes(300_000))
+    path = tmp_path / "a.zst"
+    path.write_bytes(frame + skipped + frame)
+    assert not is_cut(path, threading.Event())
+    path.write_bytes((frame + skipped + frame)[:-1])
+    assert is_cut(path, threading.Event())
+
+
+def test_a_slash_in_front_of_a_member_is_dropped(tmp_path: Path) -> None:
+    write_tar(tmp_path / "a.tar", ("/data/a.tsv", b"x"))
+    write_zip(tmp_path / "b.zip", ("/data/b.tsv", b"x"))
+    assert unpack(tmp_path, "a.tar", "b.zip") == ["data/a.tsv", "data/b.tsv"]
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE], ids=["symbolic", "hard"])
+def test_a_link_inside_a_tar_file_becomes_a_copy(tmp_path: Path, kind: bytes) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for name, aim in (
+            ("sub/latest.tsv", "sub/v2.tsv" if kind == tarfile.LNKTYPE else "v2.tsv"),
+            ("lost", "nothing"),
+        ):
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = kind, aim
+            archive.addfile(link)
+        member = tarfile.TarInfo("sub/v2.tsv")
+        member.size = 3
+        archive.addfile(member, io.BytesIO(b"two"))
+    unpacker = Unpacker(tmp_path, 10**9, 1000, Count(), threading.Event())
+    assert sorted(unpacker.unpack_all(["a.tar"])) == ["sub/latest.tsv", "sub/v2.tsv"]
+    assert (tmp_path / "sub" / "latest.tsv").read_bytes() == b"two"
+    assert not (tmp_path / "sub" / "latest.tsv").is_symlink()
+    assert unpacker.warnings == ["a.tar: the link 'lost' leads to no file of the archive; it is left out."]
+
+
+def test_a_chain_of_links_is_followed_and_a_circle_is_left_out(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for name, aim in (("1", "2"), ("2", "3"), ("a", "b"), ("b", "a")):
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = tarfile.SYMTYPE, aim
+            archive.addfile(link)
+        archive.addfile(tarfile.TarInfo("3"), io.BytesIO())
+    assert unpack(tmp_path, "a.tar") == ["1", "2", "3"]
+
+
+def test_links_count_against_the_bound(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        member = tarfile.TarInfo("big")
+        member.size = 5000
+        archive.addfile(member, io.BytesIO(bytes(5000)))
+        for number in range(10):
+            link = tarfile.TarInfo(f"link{number}")
+            link.type, link.linkname = tarfile.LNKTYPE, "big"
+            archive.addfile(link)
+    with pytest.raises(UnsafeArchive, match="SOURCEBOOK_UNPACK_MAX_BYTES"):
+        unpack(tmp_path, "a.tar", max_bytes=40_000)
+
+
+def test_a_member_of_two_archives_is_kept_once_if_it_is_the_same(tmp_path: Path) -> None:
+    write_zip(tmp_path / "a.zip", ("LICENSE", b"free"), ("a.tsv", b"a"))
+    write_zip(tmp_path / "b.zip", ("LICENSE", b"free"), ("b.tsv", b"b"))
+    assert unpack(tmp_path, "a.zip", "b.zip") == ["LICENSE", "LICENSE", "a.tsv", "b.tsv"]
+    assert sorted(files(tmp_path)) == ["LICENSE", "a.tsv", "a.zip", "b.tsv", "b.zip"]
+
+
+@pytest.mark.parametrize("other", ["b.zip", "b.tar", "stops.txt.gz"])
+def test_a_member_of_two_archives_is_refused_if_it_differs(tmp_path: Path, other: str) -> None:
+    write_zip(tmp_path / "a.zip", ("stops.txt", b"a"))
+    match other:
+        case "b.zip":
+            write_zip(tmp_path / other, ("stops.txt", b"b"))
+        case "b.tar":
+            write_tar(tmp_path / other, ("stops.txt", b"b"))
+        case _:
+            (tmp_path / other).write_bytes(gzip.compress(b"b"))
+    with pytest.raises(UnsafeArchive, match=rf"{other} and a\.zip both have a member 'stops\.txt'") as caught:
+        unpack(tmp_path, "a.zip", other)
+    assert (caught.value.details["archive"], caught.value.details["other"]) == (other, "a.zip")
+
+
+def test_of_a_member_that_a_tar_file_has_twice_the_last_one_counts(tmp_path: Path) -> None:
+    write_tar(tmp_path / "a.tar", ("a", b"old"), ("a", b"new"))
+    assert unpack(tmp_path, "a.tar") == ["a"]
+    assert (tmp_path / "a").read_bytes() == b"new"
+
+
+def test_each_archive_gets_a_folder_of_its_own_on_request(tmp_path: Path) -> None:
+    write_zip(tmp_path / "bern.zip", ("stops.txt", b"b"))
+    write_tar(tmp_path / "cork.tar.gz", ("stops.txt", b"c"), mode="w:gz")
+    (tmp_path / "d.tsv.gz").write_bytes(gzip.compress(b"d"))
+    made = unpack(tmp_path, "bern.zip", "cork.tar.gz", "d.tsv.gz", into_folders=True)
+    assert made == ["bern/stops.txt", "cork/stops.txt", "d.tsv"]

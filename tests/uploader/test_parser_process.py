@@ -20,6 +20,7 @@ from sourcebook.errors import (
     DocumentError,
     ManifestError,
     ParserError,
+    PluginKilled,
 )
 from sourcebook.flow.messages import UploadDump
 from sourcebook.hub import jobs
@@ -284,3 +285,21 @@ def test_a_process_left_behind_does_not_hold_the_upload(bench: SourceBench) -> N
     started = time.monotonic()
     assert bench.upload_once().message.count == 1
     assert time.monotonic() - started < 10
+
+
+def test_a_parser_that_was_killed_from_outside_is_tried_again(bench: SourceBench) -> None:
+    bench.write("""
+        import os, pathlib
+        def load_data(data_folder):
+            yield {"_id": "a"}
+            tried = pathlib.Path(__file__).with_name("tried")
+            if not tried.exists():
+                tried.touch()
+                os.kill(os.getpid(), 9)
+    """)
+
+    with pytest.raises(PluginKilled, match="killed from outside"):
+        bench.upload_once()
+    assert bench.state().last_upload_errors["bench"]["code"] == "plugin_killed"
+    bench.upload_once()
+    assert bench.state().last_upload_errors == {}

@@ -410,3 +410,19 @@ def test_warnings_are_told_once_for_each_kind(bench: SourceBench) -> None:
     number, padded = bench.upload_once().warnings
     assert number.startswith("Document 1 has the number 1000 as _id")
     assert padded == "_id '1x0 ' begins or ends with white space, so that nobody finds it: strip ids in the parser."
+
+
+def test_an_upload_notes_the_code_that_made_it(bench: SourceBench) -> None:
+    async def code(context: Context) -> str:
+        found = await context.catalog.get(Upload, bench_state.uploads["bench"])
+        assert found is not None
+        return found.code
+
+    codes = []
+    for text in (THREE, THREE, THREE + "\n    # mended\n"):
+        bench.write(text)
+        bench.upload_once()
+        bench_state = bench.state()
+        codes.append(bench.run(code))
+    assert codes[0] == codes[1] != codes[2]
+    assert all(codes)

@@ -134,7 +134,7 @@ def strip_endings(name: str) -> str:
     stripped = _TAR_ENDING.sub("", name)
     if stripped == name and named_packing(name) is not None:
         stripped = name[: -len(Path(name).suffix)]
-    return stripped if stripped.rpartition("/")[2] else f"{name}.unpacked"
+    return stripped if stripped != name and stripped.rpartition("/")[2] else f"{name}.unpacked"
 
 
 def _open_zstd(path: Path, _mode: str) -> IO[bytes]:

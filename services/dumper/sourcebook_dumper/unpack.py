@@ -22,6 +22,7 @@ from sourcebook_dumper.archives import (
     Packing,
     Readable,
     find_packing,
+    is_cut,
     is_tar,
     is_whole,
     names_archive,
@@ -156,6 +157,8 @@ class Unpacker:
 
     def unpack_7z(self, path: Path) -> list[Path]:
         """Unpack a 7z file."""
+        if is_cut(path, self.stop):
+            raise EOFError("the list of its members, which stands at the end, is not there")
         made = []
         self._enter(path)
         with open_archive(path, format_name="7zip") as archive:

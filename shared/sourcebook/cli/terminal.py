@@ -106,7 +106,7 @@ def make_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Tabl
     table = Table(box=None, pad_edge=False, header_style="bold")
     for number, column in enumerate(columns):
         is_count = bool(rows) and all(isinstance(row[number], int) for row in rows)
-        table.add_column(column, overflow="fold", justify="right" if is_count else "left")
+        table.add_column(escape(strip_controls(column)), overflow="fold", justify="right" if is_count else "left")
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
     return table

@@ -159,3 +159,37 @@ def test_what_sources_cost_does_not_grow_with_the_jobs_of_the_past(
         assert [job.id for job in found] == ["j0", "j1"]
 
     run_in_context(tmp_path, scenario)
+
+
+def test_a_folder_is_one_plugin_however_it_is_spelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_plugin(tmp_path / "plugins" / "one")
+    (tmp_path / "linked").symlink_to(tmp_path / "plugins")
+    monkeypatch.chdir(folder)
+
+    async def scenario(context: Context) -> None:
+        plugin = await sources.add_plugin(context, folder)
+        for spelling in (
+            ".",
+            "../one",
+            "../one/",
+            tmp_path / "plugins" / ".." / "plugins" / "one",
+            tmp_path / "linked" / "one",
+        ):
+            assert await sources.add_plugin(context, spelling) == plugin
+        assert plugin.folder == str(folder.resolve())
+        (tmp_path / "plugins" / "same").symlink_to(folder)
+        assert (await sources.add_plugin(context, tmp_path / "plugins" / "same")).name == "same"
+        assert await sources.add_plugin_folders(context, [tmp_path / "linked"]) == []
+
+    run_in_context(tmp_path / "home", scenario)
+
+
+def test_two_folders_of_one_name_are_a_conflict(tmp_path: Path) -> None:
+    first, second = write_plugin(tmp_path / "a" / "one"), write_plugin(tmp_path / "b" / "one")
+
+    async def scenario(context: Context) -> None:
+        await sources.add_plugin(context, first)
+        with pytest.raises(Conflict, match="rename one of the two folders"):
+            await sources.add_plugin(context, second)
+
+    run_in_context(tmp_path / "home", scenario)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sourcebook.errors import ManifestError, ParserError
+from sourcebook.errors import ManifestError, ParserError, PluginKilled, TransientError
 from sourcebook.sdk.process import PluginObject, call_plugin, describe_exit
 
 MIB = 1024 * 1024
@@ -308,3 +308,11 @@ def test_exit_codes_in_words() -> None:
     assert describe_exit(-signal.SIGKILL) == "signal SIGKILL"
     assert describe_exit(-99) == "exit code -99"
     assert os.EX_OK == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_process_that_was_killed_from_outside_is_a_transient_error(tmp_path: Path, number: signal.Signals) -> None:
+    plugin = write(tmp_path, parser=f"import os\ndef load(): os.kill(os.getpid(), {int(number)})")
+    with pytest.raises(PluginKilled, match=number.name) as caught:
+        call(plugin)
+    assert isinstance(caught.value, TransientError)
