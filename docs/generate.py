@@ -5,10 +5,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, get_args
 
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from sourcebook.cli.app import make_command
 from sourcebook.errors import SourcebookError, TransientError
+from sourcebook.model.build import BuildConfig, IndexSettings, KeepRules
 from sourcebook.settings import Settings
 from sourcebook_api.query.reference import write_reference
 
@@ -117,6 +119,87 @@ def render_query_api() -> str:
     return f"{NOTE}\n{write_reference()}"
 
 
+def render_build_configurations() -> str:
+    """Return docs/build-configurations.md."""
+    rows = [
+        (f"`{prefix}{field.alias or name}`", _show_values(field), _show_config_default(field), field.description or "")
+        for prefix, section in (("", BuildConfig), ("index.", IndexSettings), ("keep.", KeepRules))
+        for name, field in section.model_fields.items()
+    ]
+    return f"""{NOTE}
+# Build configurations
+
+A build configuration says which sources become one API, and how. Three ways to make one:
+
+```sh
+sourcebook build genes --sources hgnc,ncbi_gene --doc-type gene    # makes it, and builds
+sourcebook build genes.yaml                                        # a file with it, which is stored first
+sourcebook config edit genes                                       # in $EDITOR, or from --file
+```
+
+`sourcebook config list` and `sourcebook config show genes` show what is stored, as YAML that `build` reads; over HTTP it is
+`GET`, `PUT` and `DELETE /hub/build-configs/genes`. An unknown key or a wrong value is an error that names the key and, if one is
+close, the right one. A change takes effect at the next build.
+
+```yaml
+name: genes
+doc_type: gene
+sources: [hgnc, ncbi_gene, "clin*"]
+root: [hgnc]              # the others only add to genes that hgnc has
+schedule: 0 4 * * 1       # each Monday at four, UTC
+release: auto             # and serve it, if the build succeeded
+keep: {{builds: 3}}
+```
+
+## Keys
+
+{_table(("key", "value", "default", "meaning"), rows)}
+
+Sources merge in this order: those of `root` first, then the others, each group by name. A root key of a later source replaces that of
+an earlier one, unless its uploader says `merger: deep` ([manifest](write-a-plugin.md#uploader-and-each-of-uploaders)). `sourcebook
+build` merges only what changed where it can; `--full` and `--incremental` insist. Before it begins it says if nothing is new since
+the last build.
+
+## Look before you release
+
+```sh
+sourcebook show hgnc                          # three documents, from all over the ids
+sourcebook show hgnc HGNC:5                   # one
+sourcebook show hgnc --field locus_type       # in how many documents, how many different values, smallest, largest, examples
+sourcebook release diff BUILD                 # what a build changes
+```
+
+The same over HTTP: `/hub/sources/hgnc/documents`, `/hub/sources/hgnc/documents/HGNC:5`, `/hub/sources/hgnc/fields/locus_type`
+(each with `?uploader=` where a source has several).
+"""
+
+
+def _show_values(field: FieldInfo) -> str:
+    options = [item for item in get_args(field.annotation) if isinstance(item, str)]
+    if options:
+        return ", ".join(f"`{item}`" for item in options)
+    if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+        return "object, see below"
+    kinds = {
+        list[str]: "list",
+        dict[str, Any]: "object",
+        dict[str, str]: "object of texts",
+        bool: "true or false",
+        int: "whole number",
+    }
+    kinds |= {int | None: "whole number", float | None: "number"}
+    return kinds.get(field.annotation, "text")
+
+
+def _show_config_default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"`{value}`" if isinstance(value, str | int) else ""
+
+
 def render_env_example() -> str:
     """Return deploy/.env.example."""
     entries = "\n".join(
@@ -150,6 +233,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "errors.md": render_errors,
     "commands.md": render_commands,
     "query-api.md": render_query_api,
+    "build-configurations.md": render_build_configurations,
     "../deploy/.env.example": render_env_example,
 }
 # Classes that only group others; nobody meets them.

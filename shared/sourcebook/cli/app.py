@@ -31,6 +31,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "api": ("sourcebook.cli.stack:api", "Run the gateway: hub control, console, and every API."),
     "worker": ("sourcebook.cli.stack:worker", "Run the worker of one queue in the foreground."),
     "plugin": ("sourcebook.cli.plugins:app", "Add, list, remove and check plugins."),
+    "config": ("sourcebook.cli.configs:app", "List, show and edit build configurations."),
+    "show": (
+        "sourcebook.cli.documents:show_documents",
+        "Look at the documents of a source, and at what a field holds.",
+    ),
     "mapping": ("sourcebook.cli.mappings:app", "Show, edit and commit the mapping of a source."),
     "release": ("sourcebook.cli.releases:app", "Serve builds, publish them, install what others published."),
     "jobs": ("sourcebook.cli.jobs:app", "List jobs, show one, cancel one."),

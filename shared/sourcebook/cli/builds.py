@@ -6,12 +6,14 @@ from typing import Annotated
 import typer
 import yaml
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from sourcebook.cli.progress import NoWaitOption, run_jobs, run_jobs_here
-from sourcebook.cli.terminal import JsonOption, make_table, run_command, show
+from sourcebook.cli.terminal import JsonOption, err, make_table, run_command, show
 from sourcebook.context import Context
 from sourcebook.errors import InvalidRequest
 from sourcebook.hub import apis, builds, cleanup, verifying
+from sourcebook.hub.news import find_news
 from sourcebook.model.build import BuildConfig, BuildMode
 from sourcebook.model.job import Job
 from sourcebook.model.release import Api
@@ -22,6 +24,13 @@ _SHOWN_NAMES = 5
 def build(
     config: Annotated[str, typer.Argument(help="Name of a build configuration, or a JSON or YAML file with one.")],
     *,
+    sources: Annotated[
+        str | None,
+        typer.Option(help="Sources to merge, as in `hgnc,ncbi_gene`: makes the configuration, or changes its sources."),
+    ] = None,
+    doc_type: Annotated[
+        str | None, typer.Option(help="With --sources: what a document is about, such as gene.")
+    ] = None,
     full: Annotated[bool, typer.Option("--full", help="Merge everything, not only what changed.")] = False,
     incremental: Annotated[
         bool,
@@ -39,12 +48,32 @@ def build(
     mode: BuildMode = "full" if full else "incremental" if incremental else "auto"
 
     async def start(context: Context) -> list[Job]:
-        name = config
-        if config.endswith((".json", ".yaml", ".yml")):
-            name = (await builds.put_build_config(context, read_build_config(Path(config)))).name
+        name = await _store_config(context, config, sources, doc_type)
+        # What a build would merge may be what the last one has: then nothing is to be released either.
+        for item in await find_news(context, name):
+            if item.build and not item.newer and mode == "auto" and not as_json:
+                err.print(f"Nothing is new for {name!r} since build {item.build}.", markup=False)
         return [await builds.start_build(context, name, mode=mode)]
 
     run_jobs(start, no_wait=no_wait, as_json=as_json)
+
+
+async def _store_config(context: Context, config: str, sources: str | None, doc_type: str | None) -> str:
+    """Store the configuration that a file or the options describe; return its name."""
+    if config.endswith((".json", ".yaml", ".yml")):
+        if sources or doc_type:
+            raise InvalidRequest(f"{config} names sources and doc_type itself: leave --sources and --doc-type out.")
+        return (await builds.put_build_config(context, read_build_config(Path(config)))).name
+    if sources is None and doc_type is None:
+        return config
+    known = await context.catalog.get(BuildConfig, config)
+    values: dict[str, object] = known.model_dump(by_alias=True, exclude_unset=True) if known else {"name": config}
+    if sources is not None:
+        values["sources"] = [item.strip() for item in sources.split(",") if item.strip()]
+    if doc_type is not None:
+        values["doc_type"] = doc_type
+    made = check_build_config(values, "sourcebook build")
+    return (await builds.put_build_config(context, made)).name
 
 
 def archive(
@@ -120,13 +149,34 @@ def read_build_config(path: Path) -> BuildConfig:
         found = yaml.safe_load(path.read_text())
         if not isinstance(found, dict):
             raise InvalidRequest(f"{path}: must hold an object with name, doc_type and sources.", file=str(path))
-        return BuildConfig.model_validate(found)
+        return check_build_config(found, str(path))
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"{path} is no UTF-8 text.", file=str(path)) from error
     except OSError as error:
         raise InvalidRequest(f"{path} cannot be read: {error.strerror}.", file=str(path)) from error
     except yaml.YAMLError as error:
         raise InvalidRequest(f"{path} is neither JSON nor YAML: {error}", file=str(path)) from error
+
+
+def check_build_config(values: dict[str, object], where: str) -> BuildConfig:
+    """Return a build configuration.
+
+    Args:
+        values: its keys and their values.
+        where: the file that they come from, for an error.
+
+    Raises:
+        InvalidRequest: a key is unknown or missing, or a value is not allowed.
+    """
+    try:
+        return BuildConfig.model_validate(values)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        raise InvalidRequest(f"{path}: {problems}", file=str(path)) from error
+        problems = "; ".join(_tell_problem(item) for item in error.errors())
+        raise InvalidRequest(f"{where}: {problems}", file=where) from error
+
+
+def _tell_problem(item: ErrorDetails) -> str:
+    where = ".".join(map(str, item["loc"]))
+    if item["type"] == "missing":
+        return f"{where} is missing"
+    return f"{where}: {item['msg']}" if where else item["msg"]

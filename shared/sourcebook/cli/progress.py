@@ -11,11 +11,12 @@ from rich.markup import escape
 from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
-from sourcebook.cli.terminal import err, out, run_command, show, show_warning
+from sourcebook.cli.terminal import api_url, err, out, run_command, show, show_warning
 from sourcebook.context import Context
 from sourcebook.errors import Cancelled, Conflict, EngineUnavailable, NotFound, rebuild_error
 from sourcebook.hub.jobs import cancel_job, watch_job
 from sourcebook.model.job import Job, JobState, Progress
+from sourcebook.settings import load_settings
 from sourcebook.worker import run_queued_jobs
 
 NoWaitOption = Annotated[bool, typer.Option("--no-wait", help="Start the job and return.")]
@@ -60,6 +61,9 @@ def _show_jobs(jobs: list[Job], *, as_json: bool) -> None:
         done = describe_end(job)
         note = "" if done == job.state.value else f", {done}"
         out.print(escape(f"{job.kind} {job.target}: {job.state.value}{note} ({job.id})"))
+        if job.state is JobState.SUCCEEDED and "release" in (job.result or {}) and "api" in (job.result or {}):
+            url = api_url(load_settings(), str((job.result or {})["api"]))
+            out.print(f"The gateway serves it at {url} (`sourcebook up` runs the gateway).", markup=False)
 
 
 async def follow_here(context: Context, jobs: Sequence[Job], *, quiet: bool = False) -> list[Job]:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sourcebook.cli.progress import describe_progress
-from sourcebook.cli.terminal import JsonOption, make_table, out, run_command, show
+from sourcebook.cli.terminal import JsonOption, api_url, make_table, out, run_command, show
 from sourcebook.context import Context
 from sourcebook.hub import apis, builds, sources
 from sourcebook.hub.jobs import list_active_jobs
@@ -26,7 +26,10 @@ def status(*, as_json: JsonOption = False) -> None:
     tables = (
         (("source", "release", "documents", "state"), [_source_row(view) for view in found["sources"]]),
         (("build", "documents", "configuration"), [(b.name, b.count, b.config) for b in found["builds"]]),
-        (("api", "release", "kept for rollback"), [(a.name, a.release, ", ".join(a.history)) for a in found["apis"]]),
+        (
+            ("api", "release", "kept for rollback", "served by the gateway at"),
+            [(a.name, a.release, ", ".join(a.history), found["urls"][a.name]) for a in found["apis"]],
+        ),
         (
             ("new for", "upload", "release", "built", "documents"),
             [(n.config, u.upload, u.release, u.built or "-", u.count) for n in found["news"] for u in n.newer],
@@ -55,7 +58,8 @@ async def _look(context: Context) -> dict[str, Any]:
         "broker": {"url": hide_secrets(settings.celery_broker_url), "answers": await broker_answers(settings)},
         "sources": await sources.list_sources(context),
         "builds": (await builds.list_builds(context))[:_SHOWN_BUILDS],
-        "apis": await apis.list_apis(context),
+        "apis": (served := await apis.list_apis(context)),
+        "urls": {api.name: api_url(settings, api.name) for api in served},
         "news": [item for item in await find_news(context) if item.newer],
         "schedules": [item for item in await list_schedules(context) if item.kind not in BUILT_IN],
         "active_jobs": await list_active_jobs(context),
@@ -75,7 +79,18 @@ def _source_row(view: sources.SourceView) -> tuple[object, ...]:
 
 def _problem(view: sources.SourceView) -> str:
     errors = [view.state.last_dump_error, *view.state.last_upload_errors.values()]
-    return "; ".join(str(error.get("message", error)) for error in errors if error)
+    told = [str(error.get("message", error)) for error in errors if error]
+    if told:
+        return "; ".join(told)
+    if view.dump is None:
+        return "" if view.active_jobs else "not downloaded yet"
+    # A cancelled upload leaves no error, and nothing else that tells of it.
+    current = {name for name, upload in view.uploads.items() if upload.dump == view.dump.id}
+    missing = [name for name in view.uploaders if name not in current]
+    if not missing or view.active_jobs:
+        return ""
+    which = "" if len(view.uploaders) == 1 else f" by {', '.join(missing)}"
+    return f"release {view.dump.release} is not uploaded{which}: sourcebook upload {view.name}"
 
 
 def _when(seconds: float) -> str:

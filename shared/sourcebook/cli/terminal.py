@@ -71,6 +71,11 @@ def open_home() -> Settings:
     return settings
 
 
+def api_url(settings: Settings, api: str) -> str:
+    """Return where the gateway serves an API, once it runs."""
+    return f"http://{settings.host}:{settings.port}/apis/{api}/query?q=*"
+
+
 def show(value: Any, *, as_json: bool, table: Callable[[], Table | str] | None = None) -> None:
     """Print a result: as JSON, or as a table (or text) for people."""
     if as_json or table is None:

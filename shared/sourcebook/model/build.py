@@ -1,9 +1,11 @@
 """What to merge (a build configuration) and what came of it (a build)."""
 
+import difflib
 import time
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from sourcebook.model.cron import check_cron
 from sourcebook.model.remote import WritableAddress
@@ -29,16 +31,33 @@ def _check_doc_type(doc_type: str) -> str:
 _DOCUMENTS_PER_SHARD = 10_000_000
 
 
-class IndexSettings(BaseModel):
-    """Engine settings of a build's index."""
+class _Section(BaseModel):
+    """An object of a build configuration: an unknown key is refused, with the nearest known one."""
 
     model_config = ConfigDict(extra="forbid")
 
-    shards: int | None = Field(None, ge=1, le=1024, description="Shards; default: one for each ten million documents")
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_keys(cls, value: Any) -> Any:
+        known = [field.alias or name for name, field in cls.model_fields.items()]
+        for key in value if isinstance(value, dict) else ():
+            if key not in known:
+                found = difflib.get_close_matches(str(key), known, 1)
+                near = f"did you mean {found[0]!r}?" if found else f"known are {', '.join(known)}"
+                raise PydanticCustomError("unknown_key", "unknown key {key}; {near}", {"key": repr(key), "near": near})
+        return value
+
+
+class IndexSettings(_Section):
+    """Engine settings of a build's index."""
+
+    shards: int | None = Field(
+        None, ge=1, le=1024, description="Shards of an OpenSearch index; default: one for each ten million documents"
+    )
     replicas: int | None = Field(
         None, ge=0, le=16, description="Copies of each shard; default: one where the cluster has more than one node"
     )
-    extra: dict[str, Any] = Field(default_factory=dict)
+    extra: dict[str, Any] = Field(default_factory=dict, description="Further settings of an OpenSearch index")
 
     def for_documents(self, count: int) -> dict[str, Any]:
         """Return the settings for an index of so many documents.
@@ -49,10 +68,8 @@ class IndexSettings(BaseModel):
         return {**self.model_dump(), "shards": self.shards or max(1, -(-count // _DOCUMENTS_PER_SHARD))}
 
 
-class KeepRules(BaseModel):
+class KeepRules(_Section):
     """What stays of old builds and releases; what an API serves or keeps for rollback, and the newest build, always stay."""
-
-    model_config = ConfigDict(extra="forbid")
 
     builds: int | None = Field(None, ge=1, description="Builds whose documents stay; default: all")
     indices: int | None = Field(
@@ -61,24 +78,34 @@ class KeepRules(BaseModel):
     days: float | None = Field(None, gt=0, description="Age at which a build's documents go; default: none")
 
 
-class BuildConfig(BaseModel):
+class BuildConfig(_Section):
     """Which uploads to merge into one collection, and how.
 
     `sources` name sources (`hgnc`), uploads (`hgnc/genes`) or patterns (`clin*`). `root` names the sources whose documents may
     create ids: empty means all, `!x` means all but x.
     """
 
-    model_config = ConfigDict(extra="forbid")
-
-    name: str
-    doc_type: Annotated[str, AfterValidator(_check_doc_type)] = Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")
-    sources: list[str] = Field(min_length=1)
-    root: list[str] = Field(default_factory=list)
-    builder: Literal["merge", "link"] = "merge"
+    name: str = Field(description="Its name, and that of its API unless a release says otherwise")
+    doc_type: Annotated[str, AfterValidator(_check_doc_type)] = Field(
+        pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$",
+        description="What a document is about; the path of documents: `/gene/1017`",
+    )
+    sources: list[str] = Field(
+        min_length=1, description="What to merge: sources (`hgnc`), uploads (`hgnc/genes`) or patterns (`clin*`)"
+    )
+    root: list[str] = Field(
+        default_factory=list,
+        description="Sources whose documents may create ids; `!x` means all but x. Others only add to documents that are there; "
+        "default: all",
+    )
+    builder: Literal["merge", "link"] = Field(
+        "merge",
+        description="`merge` writes a collection; `link` serves the documents of one upload as they are, without a copy",
+    )
     build_version: str = Field(
         "%Y%m%d%H%M", description="strftime pattern of a build's version, in UTC", min_length=1, max_length=60
     )
-    index: IndexSettings = Field(default_factory=IndexSettings)
+    index: IndexSettings = Field(default_factory=IndexSettings, description="Settings of the search index")
     meta: dict[str, Any] = Field(default_factory=dict, alias="_meta", description="Extra entries of /metadata")
     queries: dict[str, str] = Field(
         default_factory=dict, description="Named queries for `userquery`; {q} is the user's text"
@@ -93,7 +120,7 @@ class BuildConfig(BaseModel):
     publish: WritableAddress | None = Field(
         None, description="Address (folder, S3 ...) to publish each new release to", max_length=2000
     )
-    keep: KeepRules = Field(default_factory=KeepRules)
+    keep: KeepRules = Field(default_factory=KeepRules, description="What stays of old builds and releases")
 
 
 BuildMode = Literal["auto", "full", "incremental"]

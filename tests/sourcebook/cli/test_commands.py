@@ -130,7 +130,7 @@ def test_commands_start_jobs_and_return_when_asked_not_to_wait(served: Sourceboo
     [
         ("", "must hold an object with name, doc_type and sources"),
         ("{", "is neither JSON nor YAML"),
-        ("name: c", "doc_type: Field required"),
+        ("name: c", "doc_type is missing; sources is missing"),
         ("name: c\ndoc_type: d\nsources: 7", "sources: "),
         ("\udcff", "is no UTF-8 text"),
     ],

@@ -1,7 +1,10 @@
 """Sources: their state, the commands on them, and their mappings."""
 
-from fastapi import APIRouter, Response
+from typing import Annotated, Any
 
+from fastapi import APIRouter, Query, Response
+
+from sourcebook.hub.documents import MAX_SAMPLE, describe_field, get_document, sample_documents
 from sourcebook.hub.mappings import SavedMapping, commit_mapping, get_mapping, save_mapping
 from sourcebook.hub.sources import (
     SourceView,
@@ -11,6 +14,7 @@ from sourcebook.hub.sources import (
     start_inspect,
     start_upload,
 )
+from sourcebook.model.fields import FieldStatistics
 from sourcebook.model.job import Job
 from sourcebook.model.mapping import Mapping, Properties
 from sourcebook_api.dependencies import Body, Engines, accept_job, accept_jobs
@@ -79,6 +83,29 @@ async def inspect(
     """Infer the mapping again: one job an uploader, a list if there are several."""
     chosen = options or InspectOptions()
     return accept_jobs(response, await start_inspect(context, name, chosen.uploader))
+
+
+@router.get("/{name}/documents")
+async def sample(
+    context: Engines,
+    name: str,
+    uploader: str | None = None,
+    size: Annotated[int, Query(ge=1, le=MAX_SAMPLE, description="How many.")] = 10,
+) -> list[dict[str, Any]]:
+    """Return some documents of a source as they are stored, from all over their ids."""
+    return await sample_documents(context, name, uploader, size)
+
+
+@router.get("/{name}/documents/{document_id:path}")
+async def read_document(context: Engines, name: str, document_id: str, uploader: str | None = None) -> dict[str, Any]:
+    """Return one document of a source as it is stored."""
+    return await get_document(context, name, uploader, document_id)
+
+
+@router.get("/{name}/fields/{field}")
+async def read_field(context: Engines, name: str, field: str, uploader: str | None = None) -> FieldStatistics:
+    """Return in how many documents a field is, and what it holds; all documents are read."""
+    return await describe_field(context, name, uploader, field)
 
 
 @router.get("/{name}/mappings/{uploader}")

@@ -1,0 +1,94 @@
+"""`config list|show|edit`: build configurations."""
+
+import os
+import shlex
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from sourcebook.cli.builds import read_build_config
+from sourcebook.cli.terminal import JsonOption, make_table, run_command, show
+from sourcebook.context import Context
+from sourcebook.errors import InvalidRequest, SourcebookError
+from sourcebook.hub import builds
+from sourcebook.logging import hide_secrets
+from sourcebook.model.build import BuildConfig
+
+app = typer.Typer(no_args_is_help=True)
+NameArgument = Annotated[str, typer.Argument(help="Name of the build configuration.")]
+
+
+@app.command("list")
+def list_configs(*, as_json: JsonOption = False) -> None:
+    """List the build configurations."""
+    configs = [_hide(config) for config in run_command(builds.list_build_configs, inline=True)]
+    rows = [
+        (config.name, config.doc_type, ", ".join(config.sources), config.schedule or "", config.release)
+        for config in configs
+    ]
+    columns = ("configuration", "doc type", "sources", "schedule", "release")
+    show(configs, as_json=as_json, table=lambda: make_table(columns, rows))
+
+
+@app.command("show")
+def show_config(name: NameArgument, *, as_json: JsonOption = False) -> None:
+    """Show a build configuration as YAML, as `sourcebook build FILE` reads it."""
+    config = _hide(run_command(lambda context: builds.get_build_config(context, name), inline=True))
+    show(config, as_json=as_json, table=lambda: _write_yaml(config))
+
+
+@app.command("edit")
+def edit(
+    name: NameArgument,
+    *,
+    file: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="A JSON or YAML file, instead of $EDITOR.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Edit a build configuration in $EDITOR, or read it from a file; one that is not there yet is made."""
+
+    async def work(context: Context) -> BuildConfig:
+        known = await context.catalog.get(BuildConfig, name)
+        edited = file or _edit(_write_yaml(_hide(known)) if known else f"name: {name}\ndoc_type:\nsources: []\n")
+        try:
+            config = read_build_config(edited)
+            if config.name != name:
+                raise InvalidRequest(f"The name is {config.name!r} there, and the command names {name!r}.")
+            saved = await builds.put_build_config(context, config)
+        except SourcebookError as error:
+            kept = "" if file else f" Your text is in {edited}: mend it, and `config edit {name} --file` reads it."
+            raise type(error)(f"{error.message} The configuration is as it was.{kept}", **error.details) from error
+        if file is None:
+            edited.unlink()
+        return saved
+
+    saved = _hide(run_command(work, inline=True))
+    show(saved, as_json=as_json, table=lambda: f"Configuration {saved.name} is stored; its next build uses it.")
+
+
+def _hide(config: BuildConfig) -> BuildConfig:
+    """Hide a password in the address; a configuration that is put back as it was shown keeps it."""
+    return config.model_copy(update={"publish": hide_secrets(config.publish)}) if config.publish else config
+
+
+def _write_yaml(config: BuildConfig) -> str:
+    values: dict[str, Any] = config.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    return str(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+
+
+def _edit(text: str) -> Path:
+    """Open a text in the user's editor; return the file that was edited."""
+    editor = shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi")
+    with tempfile.NamedTemporaryFile("w", prefix="config-", suffix=".yaml", delete=False) as made:
+        made.write(text)
+    try:
+        subprocess.run([*editor, made.name], check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        Path(made.name).unlink()
+        raise InvalidRequest(f"The editor {editor[0]!r} failed ({error}); EDITOR names another one.") from error
+    return Path(made.name)
