@@ -1,9 +1,5 @@
 """`config list|show|edit`: build configurations."""
 
-import os
-import shlex
-import subprocess
-import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +7,7 @@ import typer
 import yaml
 
 from sourcebook.cli.builds import read_build_config
+from sourcebook.cli.editor import edit_text
 from sourcebook.cli.terminal import JsonOption, make_table, run_command, show
 from sourcebook.context import Context
 from sourcebook.errors import InvalidRequest, SourcebookError
@@ -54,7 +51,9 @@ def edit(
 
     async def work(context: Context) -> BuildConfig:
         known = await context.catalog.get(BuildConfig, name)
-        edited = file or _edit(_write_yaml(_hide(known)) if known else f"name: {name}\ndoc_type:\nsources: []\n")
+        edited = file or edit_text(
+            _write_yaml(_hide(known)) if known else f"name: {name}\ndoc_type:\nsources: []\n", "config.yaml"
+        )
         try:
             config = read_build_config(edited)
             if config.name != name:
@@ -79,16 +78,3 @@ def _hide(config: BuildConfig) -> BuildConfig:
 def _write_yaml(config: BuildConfig) -> str:
     values: dict[str, Any] = config.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     return str(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
-
-
-def _edit(text: str) -> Path:
-    """Open a text in the user's editor; return the file that was edited."""
-    editor = shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi")
-    with tempfile.NamedTemporaryFile("w", prefix="config-", suffix=".yaml", delete=False) as made:
-        made.write(text)
-    try:
-        subprocess.run([*editor, made.name], check=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        Path(made.name).unlink()
-        raise InvalidRequest(f"The editor {editor[0]!r} failed ({error}); EDITOR names another one.") from error
-    return Path(made.name)

@@ -1,24 +1,21 @@
 """`mapping show|edit|commit`."""
 
 import json
-import os
 import reprlib
-import shlex
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from sourcebook.cli.editor import edit_text
 from sourcebook.cli.sources import UploadArgument
 from sourcebook.cli.terminal import JsonOption, err, make_table, run_command, show
 from sourcebook.context import Context
 from sourcebook.errors import InvalidRequest, SourcebookError
 from sourcebook.hub import mappings as hub
 from sourcebook.hub.mappings import MappingEdit, SavedMapping
-from sourcebook.model.mapping import EXACT, FieldEntry, Mapping, iterate_fields
+from sourcebook.model.mapping import EXACT, FieldEntry, iterate_fields
 from sourcebook.model.names import parse_upload_name
 
 app = typer.Typer(no_args_is_help=True)
@@ -80,7 +77,7 @@ def mapping_edit(
 
     async def work(context: Context) -> SavedMapping:
         mapping = await hub.get_mapping(context, source, uploader)
-        edited = file or _edit(mapping)
+        edited = file or edit_text(json.dumps(mapping.committed or mapping.inferred, indent=2), "mapping.json")
         try:
             saved = await hub.save_mapping(context, source, uploader, _read_properties(edited), confirm=confirm)
         except SourcebookError as error:
@@ -132,21 +129,6 @@ def _list_changes(edit: MappingEdit) -> list[tuple[str, ...]]:
     for path, change in edit.changed.items():
         rows.append((path, "changed", *(_describe_spec(spec) for spec in (change.old, change.new)), *tell(path)))
     return rows
-
-
-def _edit(mapping: Mapping) -> Path:
-    """Open the mapping in the user's editor; return the file that was edited."""
-    editor = shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi")
-    with tempfile.NamedTemporaryFile("w", prefix="mapping-", suffix=".json", delete=False) as made:
-        json.dump(mapping.committed or mapping.inferred, made, indent=2)
-    try:
-        subprocess.run([*editor, made.name], check=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        Path(made.name).unlink()
-        raise InvalidRequest(
-            f"The editor {editor[0]!r} failed ({error}). The mapping is as it was; EDITOR names another one."
-        ) from error
-    return Path(made.name)
 
 
 def _read_properties(path: Path) -> Any:
