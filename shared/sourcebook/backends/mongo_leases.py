@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from pymongo import IndexModel
+
 from sourcebook.backends.mongo_server import MongoServer
 from sourcebook.errors import EngineUnavailable
 from sourcebook.renewal import Renew, Renewal
@@ -23,6 +25,7 @@ class MongoLeases:
         self._server = server
         self._leases = server.database["documents.leases"]
         self._owner = secrets.token_hex(8)
+        self._is_indexed = False
         self._held: set[str] = set()
         self._renewal: Renewal | None = None
         self._failure: Exception | None = None
@@ -37,6 +40,9 @@ class MongoLeases:
         lease = secrets.token_hex(8)
 
         async def take() -> None:
+            if not self._is_indexed:
+                await self._leases.create_indexes([IndexModel("owner"), IndexModel("until")])
+                self._is_indexed = True
             fields = {"owner": self._owner, "collection": collection, "until": time.time() + _LEASE_SECONDS}
             await self._leases.update_one({"_id": lease}, {"$set": fields}, upsert=True)
 
