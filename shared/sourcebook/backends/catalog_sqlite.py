@@ -61,7 +61,8 @@ class SqliteFile:
         try:
             yield
         except sqlite3.OperationalError as error:
-            raise EngineUnavailable(f"The catalogue {self._path} does not answer: {error}.") from error
+            advice = " Free some space on its disk." if error.sqlite_errorcode == sqlite3.SQLITE_FULL else ""
+            raise EngineUnavailable(f"The catalogue {self._path} does not answer: {error}.{advice}") from error
         # Its subclasses are mistakes of ours, but the class itself says that the file is no database, or a torn one.
         except sqlite3.DatabaseError as error:
             if type(error) is not sqlite3.DatabaseError:

@@ -148,6 +148,10 @@ _ENDS: tuple[tuple[set[str], Callable[[dict[str, Any]], str]], ...] = (
     ({"add", "update", "delete"}, lambda r: f"{r['add']:,} added, {r['update']:,} updated, {r['delete']:,} deleted"),
     ({"builds", "uploads", "jobs", "changes"}, lambda r: f"removed {_list_amounts(r)}"),
     ({"archived"}, lambda r: f"removed {r['archived']:,} documents"),
+    (
+        {"checked", "documents"},
+        lambda r: f"nothing is damaged: {r['documents']:,} documents of {r['checked']:,} collections and indices",
+    ),
     ({"count"}, lambda r: f"{r['count']:,} documents"),
     ({"documents"}, lambda r: f"{r['documents']:,} documents"),
     ({"fields", "differences"}, lambda r: f"{r['fields']:,} fields, {r['differences']:,} not as committed"),

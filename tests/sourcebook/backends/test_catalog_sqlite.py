@@ -10,6 +10,7 @@ import pytest
 
 from sourcebook.backends import open_catalog
 from sourcebook.backends.catalog_sqlite import SqliteCatalog
+from sourcebook.errors import EngineUnavailable
 from sourcebook.model.job import Job
 from sourcebook.ports.catalog import INDEXES
 from sourcebook.settings import Settings
@@ -45,6 +46,19 @@ def test_a_search_uses_its_index(tmp_path: Path, where: dict[str, Any], index: s
             # One value for each field: the records come in the order of keys, and a limit ends the search.
             is_exact = not any(isinstance(value, tuple) for value in where.values())
             assert len(plan) == 1 or not is_exact
+
+
+def test_a_full_disk_is_named_with_what_to_do(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        catalog = await open_catalog(Settings(home=tmp_path))
+        assert isinstance(catalog, SqliteCatalog)
+        await catalog._file.run(lambda db: db.execute("PRAGMA max_page_count = 1").fetchall())
+        record = Job(id="a", kind="dump", target="x" * 1_000_000, lock="l")
+        with pytest.raises(EngineUnavailable, match=r"disk is full\. Free some space"):
+            await catalog.put("a", record)
+        await catalog.close()
+
+    asyncio.run(scenario())
 
 
 def test_the_file_of_an_earlier_version_gets_its_indexes(tmp_path: Path) -> None:
