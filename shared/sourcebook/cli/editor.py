@@ -14,13 +14,14 @@ def edit_text(text: str, name: str) -> Path:
 
     Args:
         text: what the editor shows.
-        name: the end of the file's name, which tells the editor what it is: `mapping.json`.
+        name: what the file is named after; its suffix tells the editor what it is: `mapping.json`.
 
     Raises:
         InvalidRequest: the editor failed.
     """
     editor = shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi")
-    with tempfile.NamedTemporaryFile("w", prefix="sourcebook-", suffix=f"-{name}", delete=False) as made:
+    kind, _, suffix = name.partition(".")
+    with tempfile.NamedTemporaryFile("w", prefix=f"{kind}-", suffix=f".{suffix}", delete=False) as made:
         made.write(text)
     try:
         subprocess.run([*editor, made.name], check=True)
