@@ -27,6 +27,7 @@ from kombu.message import Message
 from sourcebook.backends import broker_transport_options
 from sourcebook.context import Context, open_context
 from sourcebook.flow.stages import BEAT_QUEUE, STAGES
+from sourcebook.home import own_temporary_folder, prepare_home
 from sourcebook.hub.jobs import recover_jobs
 from sourcebook.hub.schedules import run_schedules
 from sourcebook.logging import configure_logging, get_logger
@@ -182,7 +183,8 @@ def run_worker(settings: Settings, queue: str, *, concurrency: int = 1) -> int:
 
     The `beat` queue's worker also sends the scheduled tasks.
     """
-    (settings.home / "run").mkdir(parents=True, exist_ok=True)
+    prepare_home(settings.home)
+    (settings.home / "run").mkdir(exist_ok=True)
     ready_file = settings.worker_ready_file(queue)
     ready_file.unlink(missing_ok=True)
     worker_ready.connect(lambda **_: ready_file.write_text(str(os.getpid())), weak=False)
@@ -191,6 +193,7 @@ def run_worker(settings: Settings, queue: str, *, concurrency: int = 1) -> int:
     options += ["-P", "solo", "-B"] if queue == BEAT_QUEUE else ["-P", "prefork"]
     clock = _Clock()
     with ExitStack() as stack:
+        stack.enter_context(own_temporary_folder(settings.home))
         if settings.metrics_port:
             probes, start_answering = stack.enter_context(serve_probes(settings, queue))
             app = make_celery(settings, probes.tick)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sourcebook.backends import open_bus, open_catalog, open_documents, open_files, open_locks, open_search
+from sourcebook.home import prepare_home
 from sourcebook.ports.bus import Bus
 from sourcebook.ports.catalog import Catalog
 from sourcebook.ports.documents import DocumentStore
@@ -42,7 +43,7 @@ class Context:
 async def open_context(settings: Settings, *, bus: Bus | None = None) -> AsyncIterator[Context]:
     """Open every engine; `bus` replaces the one the settings name (to run jobs in this process)."""
     gc.set_threshold(_GARBAGE_THRESHOLD, 20, 50)
-    settings.home.mkdir(parents=True, exist_ok=True)
+    prepare_home(settings.home)
     async with AsyncExitStack() as stack:
         catalog = await open_catalog(settings)
         stack.push_async_callback(catalog.close)

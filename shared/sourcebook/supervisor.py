@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from sourcebook.backends import open_catalog
 from sourcebook.errors import Conflict, EngineUnavailable, PortBusy, SettingsError
 from sourcebook.flow.stages import BEAT_QUEUE, QUEUES
+from sourcebook.home import prepare_home
 from sourcebook.logging import get_logger
 from sourcebook.references import load_reference
 from sourcebook.sdk.sandbox import die_with_parent
@@ -109,7 +110,8 @@ async def run_stack(settings: Settings, *, report: Callable[[str], None] = lambd
         Conflict: a stack runs on this HOME already.
         EngineUnavailable: a process does not start; the message has the end of its log.
     """
-    (settings.home / "run").mkdir(parents=True, exist_ok=True)
+    prepare_home(settings.home)
+    (settings.home / "run").mkdir(exist_ok=True)
     with _one_stack_per_home(settings):
         check_port(settings.host, settings.port)
         # What every process would fail at, each in its own log, is said here and at once.

@@ -70,7 +70,7 @@ def test_builds_are_archived_and_cleaned_up(hub: Hub) -> None:
         assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
         assert await gateway.context.documents.names() == ["build~c~2"]
         plan = (await gateway.ask("GET", "/hub/clean")).json()
-        assert plan == {"builds": [], "uploads": [], "jobs": [], "changes": []}
+        assert plan == {"builds": [], "uploads": [], "jobs": [], "changes": [], "staging": []}
         job = await gateway.ask("POST", "/hub/clean")
         assert (job.status_code, job.json()["kind"]) == (202, "clean")
 

@@ -299,3 +299,14 @@ def make_changes(size: int) -> ChangesFolder:
         config="c", doc_type="gene", old=side, new=side, counts=ChangeCounts(), mapping=MappingChanges(), files=[file]
     )
     return ChangesFolder(Path(), metadata)
+
+
+def test_what_is_published_to_a_folder_can_be_read_by_everybody(tmp_path: Path) -> None:
+    async def scenario(publisher: Context, _: Context) -> None:
+        await add_build(publisher, 1, make_documents())
+        await publish(publisher, "genes_1", f"file://{tmp_path}/some/out")
+        made = [tmp_path / "some", *(tmp_path / "some").rglob("*")]
+        assert {path.stat().st_mode & 0o777 for path in made if path.is_dir()} == {0o755}
+        assert {path.stat().st_mode & 0o777 for path in made if path.is_file()} == {0o644}
+
+    play(tmp_path, scenario)

@@ -1,6 +1,7 @@
 """The contract of file stores, on every engine."""
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -187,3 +188,39 @@ def test_another_folder_can_be_named_by_url(tmp_path: Path) -> None:
                 await open_files(Settings(home=tmp_path, files_url=url))
 
     asyncio.run(main())
+
+
+def test_staging_that_nobody_writes_to_is_found_and_removed(tmp_path: Path) -> None:
+    async def scenario(store: FileStore) -> None:
+        for key in ("archive/hgnc/1", "archive/hgnc/2", "changes/a/b"):
+            folder = await store.staging(key) / "inside"
+            folder.mkdir()
+            (folder / "data").write_text("x")
+            os.utime(folder / "data", (0, 0))  # as files are that were unpacked
+        assert await store.abandoned(3600) == []
+        assert await store.abandoned(-3600) == ["archive", "changes"]
+        await store.discard("archive")
+        assert await store.abandoned(-3600) == ["changes"]
+        await store.publish("changes/a/b")
+        assert await store.abandoned(-3600) == []
+
+    run(tmp_path, scenario)
+
+
+def test_folders_above_the_last_key_go_with_it(tmp_path: Path) -> None:
+    async def scenario(store: FileStore) -> None:
+        keys = ["changes/new/old", "changes/new/older", "changes/other/old", "archive/s/1"]
+        for key in keys:
+            (await store.staging(key) / "data").write_text("x")
+            await store.publish(key)
+        await store.delete("changes/new/old")
+        assert await store.keys("changes") == ["changes/new/older", "changes/other/old"]
+        await store.delete("changes/new/older")
+        assert not [path for path in tmp_path.rglob("new") if path.parent.name == "changes"]
+        await store.delete("changes/other/old")
+        assert await store.keys("") == ["archive/s/1"]
+        (await store.staging("changes/new/old") / "data").write_text("x")
+        await store.publish("changes/new/old")
+        assert await store.keys("changes") == ["changes/new/old"]
+
+    run(tmp_path, scenario)

@@ -90,6 +90,7 @@ class FileSystemAddress:
     def __init__(self, url: str) -> None:
         self.shown = hide_secrets(url)
         scheme = url.partition(":")[0].lower()
+        self._is_local = scheme in {"file", "local"}
         self._moves = scheme in _WRITTEN_IN_PLACE
         self._has_folders = self._moves or scheme == "memory"
         try:
@@ -127,6 +128,7 @@ class FileSystemAddress:
     def _put_file(self, source: Path, target: str) -> None:
         self._make_folder(target)
         self._files.put_file(str(source), target)
+        self._let_read(target)
 
     async def replace(self, path: str, data: bytes) -> None:
         """Write a small file so that readers see the old one or the new one, never a part."""
@@ -136,7 +138,16 @@ class FileSystemAddress:
     def _make_folder(self, target: str) -> None:
         # An object store has none; asked for one, its library would look for the bucket, which may not be allowed.
         if self._has_folders:
-            self._files.makedirs(target.rpartition("/")[0], exist_ok=True)
+            folder = Path(target).parent
+            missing = [path for path in (folder, *folder.parents) if self._is_local and not path.exists()]
+            self._files.makedirs(str(folder), exist_ok=True)
+            for path in missing:
+                self._let_read(str(path), 0o755)
+
+    def _let_read(self, path: str, mode: int = 0o644) -> None:
+        """Let everybody of this machine read what is published to a folder of it; all else that we write is ours alone."""
+        if self._is_local:
+            Path(path).chmod(mode)
 
     def _replace(self, target: str, data: bytes) -> None:
         self._make_folder(target)
@@ -147,6 +158,7 @@ class FileSystemAddress:
         beside = f"{folder}/.{name}.{secrets.token_hex(4)}"
         try:
             self._files.pipe_file(beside, data)
+            self._let_read(beside)
             self._files.mv(beside, target)
         except BaseException:
             with contextlib.suppress(Exception):

@@ -58,7 +58,7 @@ async def archive(context: Context, _run: JobRun, command: ArchiveBuild) -> Buil
 async def clean(context: Context, _run: JobRun, _command: CleanUp) -> CleanedUp:
     """Remove what the keep rules let go."""
     done = await clean_up(context, await plan_clean_up(context))
-    return CleanedUp(builds=len(done.builds), uploads=len(done.uploads), jobs=len(done.jobs), changes=len(done.changes))
+    return CleanedUp(**{kind: len(names) for kind, names in done.model_dump().items()})
 
 
 async def verify(context: Context, run: JobRun, command: VerifyStored) -> StoredVerified:

@@ -4,13 +4,16 @@
 <root>/archive/hgnc/.keys         marks a folder that holds keys, and so is none itself
 <root>/.staging/<key>/            a folder that is being filled
 <root>/.trash/<random>/           what was deleted and is being removed
+<root>/.guard                     locked while folders that hold keys come and go
 """
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import re
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -22,6 +25,7 @@ from sourcebook.settings import Settings
 
 _PART = re.compile(r"[A-Za-z0-9_+~][A-Za-z0-9_+~.-]{0,199}\Z")  # no separators, no leading dot
 _KEYS_MARK = ".keys"
+_GUARD = ".guard"
 
 
 async def open_local_files(settings: Settings) -> FileStore:
@@ -63,8 +67,13 @@ class LocalFileStore:
 
     async def staging(self, key: str) -> Path:
         folder = self.staging_folder(key)
-        await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+        await asyncio.to_thread(self._make_staging, folder)
         return folder
+
+    def _make_staging(self, folder: Path) -> None:
+        with self._guarded():
+            folder.mkdir(parents=True, exist_ok=True)
+            os.utime(folder)  # whoever looks for what was abandoned sees that it is in use
 
     async def publish(self, key: str) -> None:
         await asyncio.to_thread(self._publish, check_key(key))
@@ -75,16 +84,25 @@ class LocalFileStore:
             raise Conflict(f"Files are published under {str(key)!r} already.", key=str(key))
         if not source.is_dir():
             raise NotFound(f"Nothing is staged for {str(key)!r}.", key=str(key))
-        for parent in reversed(key.parents[:-1]):
-            self._make_parent(self._root / parent, key)
         _flush_folder(source)
-        try:
-            source.rename(target)
-        except OSError as error:
-            if target.exists():
-                raise Conflict(f"Files are published under {str(key)!r} already.", key=str(key)) from error
-            raise
-        _flush(target.parent)
+        with self._guarded():
+            for parent in reversed(key.parents[:-1]):
+                self._make_parent(self._root / parent, key)
+            try:
+                source.rename(target)
+            except OSError as error:
+                if target.exists():
+                    raise Conflict(f"Files are published under {str(key)!r} already.", key=str(key)) from error
+                raise
+            _flush(target.parent)
+            self._remove_empty_staging(key)
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Keep folders that hold keys as they are, for all other processes."""
+        with (self._root / _GUARD).open("a") as guard:
+            fcntl.flock(guard, fcntl.LOCK_EX)
+            yield
 
     def _make_parent(self, folder: Path, key: PurePosixPath) -> None:
         # The mark comes with the folder, in one step: without it, a half-made parent would look like published files.
@@ -101,7 +119,17 @@ class LocalFileStore:
             raise Conflict(f"{str(key)!r} lies inside published files.", key=str(key))
 
     async def discard(self, key: str) -> None:
-        await asyncio.to_thread(self._remove, self._staging / check_key(key))
+        await asyncio.to_thread(self._discard, check_key(key))
+
+    def _discard(self, key: PurePosixPath) -> None:
+        self._remove(self._staging / key)
+        with self._guarded():
+            self._remove_empty_staging(key)
+
+    def _remove_empty_staging(self, key: PurePosixPath) -> None:
+        with contextlib.suppress(OSError):  # one that is not empty, or is gone already
+            for parent in key.parents[:-1]:
+                (self._staging / parent).rmdir()
 
     async def local_folder(self, key: str) -> Path:
         folder = self._root / check_key(key)
@@ -125,6 +153,22 @@ class LocalFileStore:
         folder = self._root / check_key(key)
         if await asyncio.to_thread(_is_published, folder):
             await asyncio.to_thread(self._remove, folder)
+            await asyncio.to_thread(self._remove_empty_parents, check_key(key))
+
+    def _remove_empty_parents(self, key: PurePosixPath) -> None:
+        """Remove the folders above a key that hold no keys any more."""
+        with self._guarded():
+            for parent in key.parents[:-1]:
+                folder = self._root / parent
+                if not folder.is_dir() or [path.name for path in folder.iterdir()] != [_KEYS_MARK]:
+                    return
+                self._remove(folder)
+
+    async def abandoned(self, seconds: float) -> list[str]:
+        return await asyncio.to_thread(self._find_abandoned, time.time() - seconds)
+
+    def _find_abandoned(self, before: float) -> list[str]:
+        return sorted(str(path.relative_to(self._staging)) for path in _old_folders(self._staging, before))
 
     def _remove(self, folder: Path) -> None:
         """Take a folder away in one step, then remove its files."""
@@ -132,6 +176,33 @@ class LocalFileStore:
         with contextlib.suppress(FileNotFoundError):
             folder.rename(target)
         shutil.rmtree(target, ignore_errors=True)
+
+
+def _old_folders(folder: Path, before: float) -> Iterator[Path]:
+    """Yield the uppermost folders below one in which nothing has changed since a time."""
+    for child in _children(folder):
+        if child.is_dir() and not child.is_symlink():
+            if _changed_at(child) < before:
+                yield child
+            else:
+                yield from _old_folders(child, before)
+
+
+def _changed_at(path: Path) -> float:
+    """Return when something in a folder has changed last; times of change, because unpacked files bring old times of writing."""
+    times = [_changed_at(child) for child in _children(path)]
+    with contextlib.suppress(FileNotFoundError):
+        times.append(path.lstat().st_ctime)
+    return max(times, default=time.time())
+
+
+def _children(folder: Path) -> list[Path]:
+    if folder.is_symlink():
+        return []
+    try:
+        return list(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def check_key(key: str) -> PurePosixPath:
@@ -152,7 +223,7 @@ def _is_published(folder: Path) -> bool:
 
 
 def _published_below(folder: Path) -> Iterator[Path]:
-    for child in folder.iterdir():
+    for child in _children(folder):
         if child.name.startswith(".") or not child.is_dir():
             continue
         if (child / _KEYS_MARK).exists():

@@ -51,6 +51,9 @@ class S3FileStore:
     async def discard(self, key: str) -> None:
         await self._local.discard(key)
 
+    async def abandoned(self, seconds: float) -> list[str]:
+        return await self._local.abandoned(seconds)
+
     async def publish(self, key: str) -> None:
         parts = check_key(key)
         if await self._published(key) is not None or await self.keys(key):
@@ -68,6 +71,7 @@ class S3FileStore:
                 await self._bucket.remove_below(_data(key, published.folder))
                 raise Conflict(f"Files are published under {key!r} already.", key=key)
         await asyncio.to_thread(self._keep_copy, source, key, published)
+        await self._local.discard(key)
         await self._remove_abandoned(str(parts.parent))
 
     async def _upload(self, key: str, source: Path) -> Published:

@@ -153,6 +153,7 @@ _ENDS: tuple[tuple[set[str], Callable[[dict[str, Any]], str]], ...] = (
         lambda r: f"nothing is damaged: {r['documents']:,} documents of {r['checked']:,} collections and indices",
     ),
     ({"count"}, lambda r: f"{r['count']:,} documents"),
+    ({"checked", "documents"}, lambda r: f"nothing is damaged in {r['checked']:,} collections and indices"),
     ({"documents"}, lambda r: f"{r['documents']:,} documents"),
     ({"fields", "differences"}, lambda r: f"{r['fields']:,} fields, {r['differences']:,} not as committed"),
     ({"dump", "release"}, lambda r: f"release {r['release']}"),

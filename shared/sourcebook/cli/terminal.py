@@ -18,6 +18,7 @@ from sourcebook.backends import open_inline_bus
 from sourcebook.cli import INTERRUPTED
 from sourcebook.context import Context, open_context
 from sourcebook.errors import SettingsError, SourcebookError
+from sourcebook.home import prepare_home
 from sourcebook.logging import hide_secrets, hide_secrets_in, strip_controls
 from sourcebook.settings import Settings, load_settings
 
@@ -60,7 +61,7 @@ def open_home() -> Settings:
     settings = load_settings()
     why = "it cannot be written to"
     try:
-        settings.home.mkdir(parents=True, exist_ok=True)
+        prepare_home(settings.home)
     except OSError as error:
         why = error.strerror or str(error)
     if not settings.home.is_dir() or not os.access(settings.home, os.W_OK | os.X_OK):

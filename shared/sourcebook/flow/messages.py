@@ -157,6 +157,7 @@ class CleanedUp(Message):
     uploads: int
     jobs: int
     changes: int
+    staging: int = 0
 
 
 class ArchiveBuild(Message):

@@ -22,18 +22,20 @@ from sourcebook.model.source import SourceState
 from sourcebook.model.upload import Upload
 
 _DAY = 86_400.0
+_STAGED_SECONDS = 7 * _DAY  # a download that was interrupted may be taken up again so long
 
 
 class CleanUpPlan(BaseModel):
-    """What is to go: builds whose documents are removed, and records and changes folders that are forgotten."""
+    """What is to go: builds whose documents are removed, records and changes that are forgotten, staging that was abandoned."""
 
     builds: list[str] = Field(default_factory=list)
     uploads: list[str] = Field(default_factory=list)
     jobs: list[str] = Field(default_factory=list)
     changes: list[str] = Field(default_factory=list)
+    staging: list[str] = Field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.builds or self.uploads or self.jobs or self.changes)
+        return any(self.model_dump().values())
 
 
 async def start_clean_up_if_needed(context: Context, *, job_id: str | None = None) -> Job | None:
@@ -59,6 +61,7 @@ async def plan_clean_up(context: Context) -> CleanUpPlan:
         uploads=await _leaving_uploads(context, [build for build in builds if build.name not in leaving]),
         jobs=await _leaving_jobs(context),
         changes=await _leaving_changes(context, builds, leaving),
+        staging=await context.files.abandoned(max(_STAGED_SECONDS, context.settings.job_time_limit.total_seconds())),
     )
 
 
@@ -77,6 +80,8 @@ async def clean_up(context: Context, plan: CleanUpPlan) -> CleanUpPlan:
         await context.catalog.delete(Job, job_id)
     for key in plan.changes:
         await context.files.delete(key)
+    for key in plan.staging:
+        await context.files.discard(key)
     return plan.model_copy(update={"builds": archived})
 
 

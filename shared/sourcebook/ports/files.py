@@ -23,6 +23,10 @@ class FileStore(Protocol):
         """Remove the staged folder of `key`; nothing happens if there is none."""
         ...
 
+    async def abandoned(self, seconds: float) -> list[str]:
+        """Return the keys (or folders of keys) staged on this machine in which nothing was written for so long."""
+        ...
+
     async def local_folder(self, key: str) -> Path:
         """Return a local folder with the published files (on a remote store: a cached copy). Treat it as read-only.
 

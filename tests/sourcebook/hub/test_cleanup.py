@@ -230,3 +230,18 @@ def test_changes_go_with_the_build_that_they_lead_to(tmp_path: Path) -> None:
         assert await context.files.keys("changes") == []
 
     play(tmp_path, scenario)
+
+
+def test_staging_that_was_abandoned_goes_and_what_may_be_resumed_stays(tmp_path: Path) -> None:
+    async def scenario(context: Context) -> None:
+        (await context.files.staging("archive/a/1") / "half").write_text("x")
+        assert (await plan_clean_up(context)).staging == []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(time, "time", lambda: later)
+            plan = await plan_clean_up(context)
+        assert plan.staging == ["archive"]
+        assert await clean_up(context, plan) == plan
+        assert list((tmp_path / "files" / ".staging").iterdir()) == []
+
+    later = time.time() + 8 * DAY
+    play(tmp_path, scenario)
