@@ -287,7 +287,7 @@ def test_a_try_that_died_while_unpacking_is_resumed_from_its_files(bench: DumpBe
     async def leave_what_a_killed_job_leaves(context: Context) -> None:
         folder = await context.files.staging("archive/bench/2024-01-02")
         (folder / "a.tsv.gz").write_bytes(packed)
-        (folder / "a.tsv.gz.part.json").write_text(f'{{"url": "{site.url}/a.tsv.gz", "validator": "\\"one\\""}}')
+        (folder / ".a.tsv.gz.part.json").write_text(f'{{"url": "{site.url}/a.tsv.gz", "validator": "\\"one\\""}}')
         (folder / "a.tsv").write_bytes(b"half")
         (folder / "inner").mkdir()
 
@@ -399,3 +399,10 @@ def pack_zip(name: str, data: bytes) -> bytes:
     with zipfile.ZipFile(packed, "w") as archive:
         archive.writestr(name, data)
     return packed.getvalue()
+
+
+def test_a_file_whose_name_is_that_of_a_part_overwrites_no_other_file(bench: DumpBench, site: Site) -> None:
+    names = ("x.part", "x", "x.part.json", ".x.part")
+    bench.write([site.add(f"/{name}", name.encode()) for name in names])
+    bench.dump()
+    assert bench.content() == {"x.part": b"x.part", "x": b"x", "x.part.json": b"x.part.json", "x-2.part": b".x.part"}

@@ -19,7 +19,7 @@ from sourcebook_dumper.fetchers.part import PartFile
 from sourcebook_dumper.progress import Count
 
 if TYPE_CHECKING:
-    from conftest import DumpBench
+    from conftest import DumpBench, Site
 
 URL = "git+https://localhost/me/data.git"
 ENVIRONMENT = {
@@ -189,3 +189,15 @@ def test_without_git_the_error_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(DownloadRefused, match="needs the program git"):
         asyncio.run(GitFetcher(dt.timedelta(seconds=5), 1000).look(URL))
+
+
+@pytest.mark.parametrize("follows", [False, True])
+def test_redirects_of_a_repository_are_followed_only_where_redirects_may_lead_anywhere(
+    site: Site, elsewhere: Site, follows: bool
+) -> None:
+    site.add("/x.git/info/refs", status=302, headers={"Location": f"{elsewhere.url}/x.git/info/refs"})
+    fetcher = GitFetcher(dt.timedelta(seconds=5), 1000, protocols="http", follows=follows)
+    with pytest.raises((DownloadRefused, DownloadInterrupted)) as caught:
+        asyncio.run(fetcher.look(f"git+{site.url}/x.git"))
+    assert bool(elsewhere.log) is follows
+    assert follows or "redirects are not followed" in caught.value.message

@@ -76,9 +76,9 @@ def test_a_note_of_another_url_or_without_its_file_is_not_used(tmp_path: Path) -
         yield b"new"
 
     for note in ('{"url": "https://else", "validator": "x"}', "{", f'{{"url": "{URL}", "validator": "x"}}'):
-        (tmp_path / "a.tsv.part.json").write_text(note)
+        (tmp_path / ".a.tsv.part.json").write_text(note)
         assert fetch(tmp_path, answer).size == 3
-        (tmp_path / "a.tsv.part").unlink()
+        (tmp_path / ".a.tsv.part").unlink()
 
 
 def test_a_wrong_certificate_is_final_and_another_failure_is_not(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A file that is being downloaded: `<name>.part`, and beside it a note that lets a later try resume it."""
+"""A file that is being downloaded: `.<name>.part`, and beside it a note that lets a later try resume it."""
 
 import contextlib
 import hashlib
@@ -26,8 +26,8 @@ class PartFile:
 
     def __init__(self, target: Path, url: str) -> None:
         self.target = target
-        self.path = target.with_name(f"{target.name}.part")
-        self.note = target.with_name(f"{target.name}.part.json")
+        self.path = target.with_name(f".{target.name}.part")  # no file of a dump has a name with a dot in front
+        self.note = target.with_name(f".{target.name}.part.json")
         self._url = url
         self._file: IO[bytes] | None = None
         self._sha256 = hashlib.sha256()
