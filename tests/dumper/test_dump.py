@@ -406,3 +406,11 @@ def test_a_file_whose_name_is_that_of_a_part_overwrites_no_other_file(bench: Dum
     bench.write([site.add(f"/{name}", name.encode()) for name in names])
     bench.dump()
     assert bench.content() == {"x.part": b"x.part", "x": b"x", "x.part.json": b"x.part.json", "x-2.part": b".x.part"}
+
+
+def test_a_header_of_the_manifest_replaces_ours(bench: DumpBench, site: Site) -> None:
+    bench.write(site.add("/a.tsv", b"x"), headers={"user-agent": "genes/1.0", "accept-encoding": "gzip"})
+    bench.dump()
+    assert {(request["user-agent"], request["accept-encoding"]) for _, _, request in site.log} == {
+        ("genes/1.0", "identity")
+    }

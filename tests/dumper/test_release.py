@@ -192,3 +192,22 @@ def test_an_etag_becomes_a_release_that_can_be_printed(bench: DumpBench, site: S
 def test_a_function_of_the_plugin_gives_a_release_that_can_be_printed(bench: DumpBench, site: Site) -> None:
     bench.write(site.add("/a.tsv", b"x"), release="release:get", code="def get(self): return 'v1\\x1b[31m'")
     assert bench.dump().release == "v1_[31m"
+
+
+def test_validators_of_another_kind_are_no_proof_that_a_file_is_the_same(bench: DumpBench, site: Site) -> None:
+    bench.write([site.add("/a.tsv", b"old", headers={"Last-Modified": None}), site.add("/b.tsv", b"b")])
+    bench.dump()
+    site.add("/a.tsv", b"new", headers={"ETag": None})  # a date now, where an ETag was
+    assert bench.dump().release == "2024-01-02-2"
+    assert bench.content() == {"a.tsv": b"new", "b.tsv": b"b"}
+
+
+def test_another_question_to_the_same_address_is_another_file(bench: DumpBench, site: Site) -> None:
+    url = site.add("/a.tsv", b"x")
+    bench.write(f"{url}?key=genes")
+    first = bench.dump()
+    bench.write(f"{url}?key=proteins")
+    assert not bench.dump().unchanged
+    bench.write(f"{url}?key=proteins".replace("://", "://me:secret@"))
+    assert bench.dump().unchanged  # another login asks for the same
+    assert first.release == "2024-01-02"

@@ -19,7 +19,7 @@ from sourcebook.sdk.process import PluginObject, call_plugin
 from sourcebook.settings import Settings
 from sourcebook.worker import JobRun
 from sourcebook_dumper.fetchers import Fetchers, choose_fetcher
-from sourcebook_dumper.fetchers.base import RemoteFile
+from sourcebook_dumper.fetchers.base import RemoteFile, tells_changes
 from sourcebook_dumper.retry import Backoff, most_telling, retry
 
 _RELEASE_MAX = 200  # characters
@@ -107,20 +107,27 @@ def _describe_silent(urls: list[str], *, dates: bool) -> str:
 
 
 def _differs(file: DumpFile, now: Mapping[str, str]) -> bool:
-    """Whether a server says something else of a file than at the last dump.
+    """Whether a server says something else of a file than at the last dump, or nothing that can be compared.
 
     A dump of Sourcebook 0.1.0 noted only what came with the file, whose length may be that of a packed journey.
     """
     before = file.told or {name: file.headers[name] for name in _VALIDATORS if name in file.headers}
-    return any(now[name].removeprefix("W/") != before[name].removeprefix("W/") for name in before.keys() & now.keys())
+    both = before.keys() & now.keys()
+    is_other = any(now[name].removeprefix("W/") != before[name].removeprefix("W/") for name in both)
+    return is_other or not tells_changes(both)
 
 
 def make_recipe(manifest: Manifest) -> str:
-    """Return what names all that the manifest says of which files a dump has, and under which names; no secret is in it."""
+    """Return what names all that the manifest says of which files a dump has, and under which names; no login is in it."""
     dumper = manifest.dumper
-    urls = [hide_secrets(url) for url in dumper.data_url]
+    urls = [_without_login(url) for url in dumper.data_url]
     said = [urls, dumper.file_names, dumper.uncompress, dumper.uncompress_into_folders]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
+
+
+def _without_login(url: str) -> str:
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def _is_same_recipe(plan: Plan, last: Dump) -> bool:

@@ -1,6 +1,6 @@
 """What every kind of URL can do."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -8,6 +8,11 @@ from sourcebook_dumper.fetchers.part import PartFile
 from sourcebook_dumper.progress import Count
 
 _CHANGES_WITH_THE_FILE = {"etag", "last-modified", "mdtm", "mtime", "commit"}
+
+
+def tells_changes(names: Iterable[str]) -> bool:
+    """Whether something of that name changes whenever the file does; a size alone does not."""
+    return not _CHANGES_WITH_THE_FILE.isdisjoint(names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +29,8 @@ class RemoteFile:
 
     @property
     def tells_changes(self) -> bool:
-        """Whether something in `told` changes whenever the file does; a size alone does not."""
-        return not _CHANGES_WITH_THE_FILE.isdisjoint(self.told)
+        """Whether what is told changes whenever the file does."""
+        return tells_changes(self.told)
 
 
 @dataclass(frozen=True, slots=True)

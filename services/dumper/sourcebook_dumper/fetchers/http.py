@@ -48,17 +48,15 @@ async def open_http_client(settings: Settings, headers: Mapping[str, str]) -> As
     `headers` go to the servers that the manifest names, not to where these redirect to.
     """
     guard = RedirectGuard(allow_private=settings.redirects_to_private, private_headers=tuple(headers))
+    sent = httpx.Headers({"User-Agent": f"sourcebook/{__version__}", "Accept": "*/*"})
+    sent.update(headers)
+    sent["Accept-Encoding"] = "identity"  # else sizes and parts are those of a packed journey
     async with httpx.AsyncClient(
         verify=await asyncio.to_thread(_tls_context),
         follow_redirects=True,
         max_redirects=_MAX_REDIRECTS,
         timeout=settings.download_timeout.total_seconds(),
-        headers={
-            "User-Agent": f"sourcebook/{__version__}",
-            "Accept": "*/*",
-            **headers,
-            "Accept-Encoding": "identity",
-        },
+        headers=sent,
         event_hooks={"request": [guard.before_request], "response": [guard.after_response]},
     ) as client:
         yield client
