@@ -31,25 +31,28 @@ class Renewal:
         self._open_renew = open_renew
         self._seconds = seconds
         self._end = end
-        self._loop: asyncio.AbstractEventLoop
+        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
         self._task: asyncio.Task[None]
         self._is_running = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="renewal")
 
     def start(self) -> None:
         """Begin; the connections are opened for the first renewal, so short work needs none."""
-        self._thread.start()
+        with contextlib.ExitStack() as stack:
+            # Made here: an error in the thread before it runs would leave the caller waiting.
+            stack.callback(self._runner.get_loop().close)
+            self._thread.start()
+            stack.pop_all()
         self._is_running.wait()
 
     async def stop(self) -> None:
         """End, and wait for it: nothing is renewed when this returns."""
         with contextlib.suppress(RuntimeError):  # its loop has ended by itself
-            self._loop.call_soon_threadsafe(self._task.cancel)
+            self._runner.get_loop().call_soon_threadsafe(self._task.cancel)
         await asyncio.to_thread(self._thread.join)
 
     def _run(self) -> None:
-        with asyncio.Runner() as runner, contextlib.suppress(asyncio.CancelledError):
-            self._loop = runner.get_loop()
+        with self._runner as runner, contextlib.suppress(asyncio.CancelledError):
             runner.run(self._watch())
 
     async def _watch(self) -> None:

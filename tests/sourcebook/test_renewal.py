@@ -48,6 +48,24 @@ def test_it_goes_on_while_the_event_loop_stands_still_and_every_thread_is_busy()
     assert closed == ["renewal"]
 
 
+def test_what_keeps_it_from_beginning_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "renewal":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    async def body() -> None:
+        async with renewed(opener(asyncio.sleep, []), seconds=SECONDS):  # type: ignore[arg-type] # never called
+            pytest.fail("it began")
+
+    with monkeypatch.context() as patch, asyncio.Runner() as runner:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            runner.run(body())
+
+
 def test_nothing_is_renewed_after_the_body() -> None:
     times: list[float] = []
 
