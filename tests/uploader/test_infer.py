@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 import orjson
@@ -225,6 +226,25 @@ def test_too_many_root_keys_keep_the_first() -> None:
 def test_nan_below_a_closed_object_is_still_found() -> None:
     inference = learn({f"k{n}": n for n in range(6000)}, *({"o": {f"g{n}": n}} for n in range(6000)))
     assert not inference.learn("id", {"_id": "id", "o": {"z": {"y": [float("nan")]}}})
+
+
+@pytest.mark.parametrize("inside", [{"new": float("nan")}, {"new": (1,)}, {7: 1}], ids=str)
+def test_what_is_in_a_closed_object_is_still_checked(inside: dict[Any, Any]) -> None:
+    inference = learn(*({"o": {f"g{n}": n}} for n in range(6000)))
+    assert inference.learn("fine", {"_id": "fine", "o": {"new": 1}})
+    assert not inference.learn("odd", {"_id": "odd", "o": inside})
+
+
+@pytest.mark.parametrize("odd", [{7: 1}, {"new": float("inf")}], ids=str)
+def test_what_is_beyond_the_root_keys_is_still_checked(odd: dict[Any, Any]) -> None:
+    inference = learn(*({f"k{n}": n} for n in range(6000)))
+    assert not inference.learn("odd", {"_id": "odd", **odd})
+
+
+@pytest.mark.parametrize("odd", [(1, 2), Decimal("1.5"), {1, 2}], ids=str)
+def test_a_value_that_has_to_be_copied_is_not_plain(odd: Any) -> None:
+    for document in ({"a": odd}, {"a": [odd]}, {"a": {"b": odd}}):
+        assert not learn().learn("odd", {"_id": "odd", **document})
 
 
 def test_nesting_is_bounded() -> None:
