@@ -23,7 +23,7 @@ from sourcebook_uploader.fields import (
 )
 from sourcebook_uploader.infer import Inference, type_of
 
-_MAX_WARNINGS = 50
+_MAX_NAMES = 20
 _KEYWORD = {"type": "keyword", "normalizer": KEYWORD_NORMALIZER}
 _GOOD_KEY = re.compile(r"[a-z0-9_.]+\Z")
 _BAD_CHARACTER = re.compile(r"[^A-Za-z0-9_.\s]")
@@ -102,11 +102,21 @@ def count_fields(inference: Inference) -> dict[str, int]:
 
 def list_warnings(inference: Inference) -> list[str]:
     """Return what authors should look at: objects with too many keys, odd keys, several types."""
-    fields = _iterate(_expand_dots(inference))
-    found = [*inference.notes, *(warning for field in fields for warning in _field_warnings(field))]
-    if len(found) > _MAX_WARNINGS:
-        found = [*found[:_MAX_WARNINGS], f"... and {len(found) - _MAX_WARNINGS} more warnings of this kind."]
-    return found
+    kinds: dict[str, list[tuple[str, str]]] = {}
+    for field in _iterate(_expand_dots(inference)):
+        for kind, text in _field_warnings(field):
+            kinds.setdefault(kind, []).append((field.path, text))
+    return [*inference.notes, *(_join_warnings(found) for found in kinds.values())]
+
+
+def _join_warnings(found: list[tuple[str, str]]) -> str:
+    """Return one line for warnings of one kind, each of a field."""
+    (_, text), *others = found
+    if not others:
+        return text
+    names = ", ".join(repr(path) for path, _ in others[:_MAX_NAMES])
+    more = f" and {len(others) - _MAX_NAMES} more" if len(others) > _MAX_NAMES else ""
+    return f"{text} The same goes for {names}{more}."
 
 
 def describe_kinds(field: Field) -> str:
@@ -114,8 +124,8 @@ def describe_kinds(field: Field) -> str:
     return ", ".join(f"{name} in {field.examples[kind]!r}" for kind, name in TYPE_NAMES.items() if field.seen & kind)
 
 
-def _field_warnings(field: Field) -> list[str]:
-    found = []
+def _field_warnings(field: Field) -> Iterator[tuple[str, str]]:
+    """Yield kind and text of each warning."""
     key = field.key
     if not _GOOD_KEY.match(key):
         problems = (
@@ -124,19 +134,21 @@ def _field_warnings(field: Field) -> list[str]:
             ("characters other than letters, digits, '_' and '.'", bool(_BAD_CHARACTER.search(key))),
         )
         named = " and ".join(name for name, is_there in problems if is_there)
-        found.append(f"Field {field.path!r} has {named} in its key.")
+        yield named, f"Field {field.path!r} has {named} in its key."
     kinds = describe_kinds(field)
     if field.seen & OBJECT and field.seen & SCALARS:
-        found.append(
+        text = (
             f"Field {field.path!r} is an object in some documents and a value in others ({kinds}): it is stored, but cannot be "
             "searched. Give one of them another key in the parser."
         )
+        yield "mixed", text
     elif sum(bool(field.seen & group) for group in (STRINGS, NUMBERS, BOOLEAN)) > 1:
-        found.append(f"Field {field.path!r} has several types ({kinds}); it is mapped as {type_of(field.seen)}.")
+        text = f"Field {field.path!r} has several types ({kinds}); it is mapped as {type_of(field.seen)}."
+        yield f"several types: {type_of(field.seen)}", text
     if field.seen & UNSEARCHABLE and type_of(field.seen) == "keyword":
         first = field.examples[UNSEARCHABLE]
-        found.append(
+        text = (
             f"Field {field.path!r} has values of more than {MAX_TERM_BYTES:,} bytes (the first in {first!r}): they are stored, "
             f"but too long to be searched; the query `_ignored:{field.path}` finds their documents."
         )
-    return found
+        yield "long", text

@@ -81,7 +81,7 @@ def main() -> int:
     """Run the command line; return or exit with its status: 0, the `exit_code` of an error, 2 for wrong usage, 130 for Ctrl-C."""
     hide_from_plugins()
     try:
-        make_command()()
+        make_command()(prog_name="sourcebook")
     except SourcebookError as error:
         load_reference("sourcebook.cli.terminal:show_error")(error, as_json="--json" in sys.argv)
         return error.exit_code

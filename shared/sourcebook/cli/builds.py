@@ -8,6 +8,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from sourcebook.cli.completion import complete_api, complete_build, complete_config
 from sourcebook.cli.progress import NoWaitOption, run_jobs, run_jobs_here
 from sourcebook.cli.terminal import JsonOption, err, make_table, run_command, show
 from sourcebook.context import Context
@@ -22,7 +23,12 @@ _SHOWN_NAMES = 5
 
 
 def build(
-    config: Annotated[str, typer.Argument(help="Name of a build configuration, or a JSON or YAML file with one.")],
+    config: Annotated[
+        str,
+        typer.Argument(
+            help="Name of a build configuration, or a JSON or YAML file with one.", autocompletion=complete_config
+        ),
+    ],
     *,
     sources: Annotated[
         str | None,
@@ -77,7 +83,7 @@ async def _store_config(context: Context, config: str, sources: str | None, doc_
 
 
 def archive(
-    name: Annotated[str, typer.Argument(help="Name of the build.")],
+    name: Annotated[str, typer.Argument(help="Name of the build.", autocompletion=complete_build)],
     *,
     as_json: JsonOption = False,
 ) -> None:
@@ -123,7 +129,7 @@ def verify(
 
 
 def rollback(
-    api: Annotated[str, typer.Argument(help="Name of the API.")],
+    api: Annotated[str, typer.Argument(help="Name of the API.", autocompletion=complete_api)],
     *,
     to: Annotated[
         str | None, typer.Option(help="Release to serve; default: the one before that was not rolled back.")

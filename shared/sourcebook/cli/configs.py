@@ -7,6 +7,7 @@ import typer
 import yaml
 
 from sourcebook.cli.builds import read_build_config
+from sourcebook.cli.completion import complete_config
 from sourcebook.cli.editor import edit_text
 from sourcebook.cli.terminal import JsonOption, make_table, run_command, show
 from sourcebook.context import Context
@@ -16,7 +17,7 @@ from sourcebook.logging import hide_secrets
 from sourcebook.model.build import BuildConfig
 
 app = typer.Typer(no_args_is_help=True)
-NameArgument = Annotated[str, typer.Argument(help="Name of the build configuration.")]
+NameArgument = Annotated[str, typer.Argument(help="Name of the build configuration.", autocompletion=complete_config)]
 
 
 @app.command("list")

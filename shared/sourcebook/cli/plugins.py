@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from sourcebook.cli.completion import complete_source
 from sourcebook.cli.terminal import JsonOption, err, make_table, out, run_command, show, show_warning
 from sourcebook.context import Context
 from sourcebook.errors import PluginError
@@ -47,7 +48,11 @@ def list_plugins(*, as_json: JsonOption = False) -> None:
 
 
 @app.command("remove")
-def remove(name: Annotated[str, typer.Argument(help="Name of the plugin.")], *, as_json: JsonOption = False) -> None:
+def remove(
+    name: Annotated[str, typer.Argument(help="Name of the plugin.", autocompletion=complete_source)],
+    *,
+    as_json: JsonOption = False,
+) -> None:
     """Forget a plugin; its folder stays."""
     run_command(lambda context: hub.remove_plugin(context, name), inline=True)
     show({"removed": name}, as_json=as_json, table=lambda: f"Plugin {name} is removed; its folder is as it was.")

@@ -8,6 +8,7 @@ from typer.core import TyperGroup
 
 from sourcebook.cli import publishing
 from sourcebook.cli.builds import rollback
+from sourcebook.cli.completion import complete_build_or_config
 from sourcebook.cli.progress import NoWaitOption, run_jobs
 from sourcebook.cli.terminal import JsonOption, make_table, run_command, show
 from sourcebook.context import Context
@@ -35,7 +36,12 @@ app = typer.Typer(cls=_ApplyByDefault, no_args_is_help=True)
 
 @app.command("apply")
 def apply(
-    name: Annotated[str, typer.Argument(help="A build, or a build configuration: its newest build.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A build, or a build configuration: its newest build.", autocompletion=complete_build_or_config
+        ),
+    ],
     *,
     api: Annotated[str | None, typer.Option(help="API to serve it under; default: the configuration's name.")] = None,
     mode: Annotated[

@@ -4,15 +4,19 @@ from typing import Annotated
 
 import typer
 
+from sourcebook.cli.completion import complete_source
 from sourcebook.cli.progress import NoWaitOption, run_jobs
 from sourcebook.cli.terminal import JsonOption
 from sourcebook.context import Context
 from sourcebook.hub import sources as hub
 from sourcebook.model.job import Job
 
-SourceArgument = Annotated[str, typer.Argument(help="Name of the source.")]
+SourceArgument = Annotated[str, typer.Argument(help="Name of the source.", autocompletion=complete_source)]
 UploadArgument = Annotated[
-    str, typer.Argument(help="Name of the source, or source/uploader where it has several uploaders.")
+    str,
+    typer.Argument(
+        help="Name of the source, or source/uploader where it has several uploaders.", autocompletion=complete_source
+    ),
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Even if nothing is new.")]
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sourcebook.cli.completion import complete_api
 from sourcebook.cli.terminal import err, make_table, open_home, out, run_command, show_warning
 from sourcebook.errors import InvalidRequest
 from sourcebook.flow.stages import BEAT_QUEUE, QUEUES
@@ -71,7 +72,7 @@ def api(*, port: PortOption = None) -> None:
 
 
 def serve(
-    name: Annotated[str, typer.Argument(help="Name of the API.")],
+    name: Annotated[str, typer.Argument(help="Name of the API.", autocompletion=complete_api)],
     *,
     port: PortOption = None,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Processes that answer side by side.")] = 1,
