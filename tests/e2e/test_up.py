@@ -107,6 +107,10 @@ def check_what_happens_by_itself(stack: Stack, plugin: SlowPlugin) -> None:
     manifest.write_text(before.replace('"dumper": {', '"dumper": {"schedule": "* * * * * *", '))
     stack.wait_for(lambda: len(stack.get("/hub/jobs?kind=dump").json()) > 1, 30, "a download by schedule")
     manifest.write_text(before)
-    stack.wait_for(lambda: len(stack.get("/hub/schedules").json()) == 1, 10, "the schedule to go")
+    stack.wait_for(
+        lambda: [item["kind"] for item in stack.get("/hub/schedules").json()] == ["clean", "verify"],
+        10,
+        "the schedule to go",
+    )
     busy = ("queued", "running")
     stack.wait_for(lambda: not any(stack.get(f"/hub/jobs?state={state}").json() for state in busy), 30, "all to end")
