@@ -135,7 +135,7 @@ def _read_preferences(call: Call) -> bytes:
 
 def _may_vary(query_string: bytes) -> bool:
     """Whether an answer may change while the release stays: named queries are configuration, and `now` is the clock."""
-    return any(name in query_string for name in (b"userquery", b"userfilter", b"now"))
+    return bool(query_string) and any(name in query_string for name in (b"userquery", b"userfilter", b"now"))
 
 
 def _is_walk(query_string: bytes) -> bool:

@@ -73,6 +73,11 @@ Forms work too: `-d ids=CYP2C9,nosuch -d fields=symbol`. Options of a POST may s
 
 ## Search
 
+A `+` in a URL is a space: write `%2B` for a plus sign (`q=name:CD4%2B`), or give the query to `curl` with
+`-G --data-urlencode 'q=name:CD4+'`. In lists (`fields=a+b`) the space separates, as a comma does. Colons and slashes may stay as
+they are; `&`, `#`, `%` and spaces are written `%26`, `%23`, `%25` and `%20`. A URL may have 64,000 bytes; a POST takes longer
+queries.
+
 ```sh
 curl 'http://127.0.0.1:8000/apis/genes/query?q=cpic.pairs.drug:codeine&fields=symbol&sort=symbol&size=2'
 ```
@@ -230,6 +235,17 @@ curl 'http://127.0.0.1:8000/apis/genes/query?size=2000'
 Answers may be kept for as long as the API's `max_age` says (a minute; `Cache-Control`), pages of a walk and `__any__` not at
 all. Each has an `ETag`: send it back in `If-None-Match`, and the answer is 304 without a body until there is a new release.
 Answers of a kilobyte and more are compressed if you accept gzip, br or zstd. Pages of any site may ask (CORS).
+
+## What a request may take
+
+A request has one budget, of `SOURCEBOOK_QUERY_TIMEOUT` (10 seconds) and `SOURCEBOOK_ANSWER_MAX_BYTES` (64 MiB) of documents to
+read and of answer, whatever its options do with them. What is larger is refused with 413, what takes longer with 503, and the
+answer says what to ask for instead. `format=yaml` is for answers of up to 2 MiB, `html` and `msgpack` for 8 MiB. A POST may make
+100,000 lookups (terms times scopes), facets may have a million values, `fields` may have 50 different entries with a `*`.
+
+Each client address has its share of the search engine, and its requests take turns. Where too many wait already, the answer is
+429 with `Retry-After`. Connections are cut off where a request is not complete after `SOURCEBOOK_REQUEST_TIMEOUT` (30 seconds;
+its head after 10), or where nothing of an answer is read for as long.
 
 ## Parameters
 

@@ -207,6 +207,8 @@ async def read_documents(call: Call, ids: list[str]) -> list[bytes | None]:
         NotFound: the release is gone.
         EngineUnavailable: neither of them answers.
     """
+    if not call.lanes.store_has_host:
+        return await call.get_many(ids)  # without a timer, which costs a tenth of such a request
     if time.monotonic() >= call.releases.store_away_until:
         try:
             async with asyncio.timeout(_STORE_SECONDS):

@@ -36,20 +36,26 @@ class Turns:
         Raises:
             QueryError: too many wait already (429), or its turn did not come within `seconds` (503).
         """
-        if self._free > 0 and self._running.get(client, 0) < self._share and request not in self._waiting:
-            self._begin(client)
-        else:
-            await self._wait(client, request, seconds)
+        if not self.try_begin(client, request):
+            await self.wait(client, request, seconds)
         try:
             return await work()
         finally:
-            self._end(client)
+            self.end(client)
+
+    def try_begin(self, client: str, request: object) -> bool:
+        """Take a turn if it is free for this client; whoever gets it gives it back by `end`."""
+        if self._free > 0 and self._running.get(client, 0) < self._share and request not in self._waiting:
+            self._begin(client)
+            return True
+        return False
 
     def _begin(self, client: str) -> None:
         self._free -= 1
         self._running[client] = self._running.get(client, 0) + 1
 
-    def _end(self, client: str) -> None:
+    def end(self, client: str) -> None:
+        """Give a turn back."""
         self._free += 1
         left = self._running.pop(client) - 1
         if left:
@@ -57,7 +63,12 @@ class Turns:
         if self._waiting:
             self._call_next()
 
-    async def _wait(self, client: str, request: object, seconds: float) -> None:
+    async def wait(self, client: str, request: object, seconds: float) -> None:
+        """Wait for a turn; whoever gets it gives it back by `end`.
+
+        Raises:
+            QueryError: as `run`.
+        """
         future = self._join_queue(client, request)
         try:
             async with asyncio.timeout(seconds):
@@ -82,7 +93,7 @@ class Turns:
 
     def _leave(self, client: str, request: object, future: asyncio.Future[None]) -> None:
         if future.done() and not future.cancelled():  # it was called in the moment in which it gave up
-            self._end(client)
+            self.end(client)
             return
         if request not in self._waiting:
             return
