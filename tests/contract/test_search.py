@@ -366,8 +366,9 @@ def test_a_query_that_cannot_be_parsed_says_so(genes: Runner, query: str) -> Non
         "x" * 70_000,
         "symbol:/(a{1000}){1000}/",
         "(" * 30_000,
+        "x" * 300 + "~",
     ],
-    ids=["clauses", "nesting", "length", "regex", "parentheses"],
+    ids=["clauses", "nesting", "length", "regex", "parentheses", "fuzzy"],
 )
 def test_a_hostile_query_is_refused_quickly(genes: Runner, query: str) -> None:
     if genes.engine != "tantivy" and query.startswith("symbol:/"):

@@ -28,6 +28,7 @@ IGNORED_FIELD = "_ignored"
 MAX_CHARACTERS = 64 * 1024
 MAX_CLAUSES = 1024
 MAX_DEPTH = 50
+MAX_FUZZY_CHARACTERS = 250  # the automaton of a word takes 30 kB a character
 MAX_AUTOMATA = 20
 """Regular expressions with `~` or `&`, which take time to prepare."""
 
@@ -391,7 +392,12 @@ class _Parser:
     def _parse_word(self, token: _Token, field: str | None) -> Node:
         fuzzy, boost = self._take_suffixes()
         if fuzzy is not None and token.kind == "word" and not has_wildcard(token.text):
-            return _make_boost(Fuzzy(field, unescape(token.text), self._read_edits(fuzzy)), boost)
+            word = unescape(token.text)
+            if len(word) > MAX_FUZZY_CHARACTERS:
+                raise QuerySyntaxError(
+                    f"Failed to parse query: a word with ~ has {len(word)} characters; {MAX_FUZZY_CHARACTERS} are allowed."
+                )
+            return _make_boost(Fuzzy(field, word, self._read_edits(fuzzy)), boost)
         return _make_boost(_make_word(token, field), boost)
 
     def _parse_phrase(self, token: _Token, field: str | None) -> Node:

@@ -11,6 +11,7 @@ from functools import lru_cache
 
 from sourcebook.backends import automata
 from sourcebook.backends.automata import ANY_CHARACTER, ANY_TEXT, EMPTY, NOTHING, Chars, Expression
+from sourcebook.backends.regex_cost import check_cost
 from sourcebook.errors import QuerySyntaxError
 
 MAX_CHARACTERS = 1000  # as in OpenSearch
@@ -44,9 +45,14 @@ def lucene_regex(pattern: str, *, has_lowercase: bool) -> str | None:
         raise _refuse(pattern, f"it has more than {MAX_CHARACTERS} characters")
     lowered = _ATOM.sub(_lower, pattern) if has_lowercase else pattern
     try:
-        return automata.write_regex(_Parser(lowered).parse())
+        expression = _Parser(lowered).parse()
+        written = automata.write_regex(expression)
+        # A complement or an intersection was made an automaton already, with limits of its own.
+        if {"~", "&"}.isdisjoint(lowered):
+            check_cost(expression)
     except ValueError as error:
         raise _refuse(pattern, str(error)) from error
+    return written
 
 
 def _refuse(pattern: str, reason: str) -> QuerySyntaxError:
@@ -228,8 +234,8 @@ def number_interval(first: str, last: str) -> Expression:
 
 def _digits(low: str, high: str) -> Expression:
     """Return the texts of digits between two that are as long."""
-    if not low:
-        return EMPTY
+    if not low.strip("0") and not high.strip("9"):
+        return automata.repeat(_digit("0", "9"), len(low), len(low))
     if low[0] == high[0]:
         return automata.concatenation([_digit(low[0], high[0]), _digits(low[1:], high[1:])])
     rest = len(low) - 1

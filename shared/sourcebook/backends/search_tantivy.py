@@ -19,8 +19,15 @@ from typing import Any, TypeVar
 
 from sourcebook.backends.field_hints import searched_in_vain
 from sourcebook.backends.fitting import try_fields
-from sourcebook.backends.tantivy_cost import is_quick
-from sourcebook.backends.tantivy_index import MANIFEST_FILE, OpenIndex, check_index, read_manifest, verify_index
+from sourcebook.backends.tantivy_cost import is_heavy, is_quick
+from sourcebook.backends.tantivy_index import (
+    MANIFEST_FILE,
+    Deadline,
+    OpenIndex,
+    check_index,
+    read_manifest,
+    verify_index,
+)
 from sourcebook.backends.tantivy_patch import TantivyIndexPatcher, derive_manifest
 from sourcebook.backends.tantivy_search import Found, run_search
 from sourcebook.backends.tantivy_writer import DROPPED_PREFIX, TantivyIndexWriter, new_manifest
@@ -52,6 +59,8 @@ class TantivySearchEngine:
         self._documents = documents
         self.searches_at_once = min(_MAX_WORKERS, (os.cpu_count() or 1) + 2)
         self._executor = ThreadPoolExecutor(self.searches_at_once, "search")
+        # Patterns that take seconds keep others of their kind waiting, never a search that takes milliseconds.
+        self._heavy_executor = ThreadPoolExecutor(max(self.searches_at_once // 2, 1), "heavy-search")
         self._open: OrderedDict[str, tuple[tuple[int, int], OpenIndex]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -99,9 +108,9 @@ class TantivySearchEngine:
     async def search(self, name: str, request: SearchRequest) -> SearchResult:
         known = self._open.get(name)
         if known is not None and is_quick(request, known[1].count):
-            index, found = self._search(name, request)
+            index, found = self._search(name, request, Deadline(request.timeout_seconds))
         else:
-            index, found = await self._run(request.timeout_seconds, lambda: self._search(name, request))
+            index, found = await self._run(name, request)
         hits = await self._read_hits(index, found)
         searched = searched_in_vain(request, found.total, index.properties)
         return SearchResult(found.total, hits, found.max_score, found.facets, found.next_page, searched)
@@ -124,24 +133,32 @@ class TantivySearchEngine:
         await asyncio.to_thread(self._drop, self._folder(name))
 
     async def close(self) -> None:
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        for executor in (self._executor, self._heavy_executor):
+            executor.shutdown(wait=False, cancel_futures=True)
         with self._lock:
             self._open.clear()
 
-    async def _run(self, timeout_seconds: float, job: Callable[[], T]) -> T:
+    async def _run(self, name: str, request: SearchRequest) -> tuple[OpenIndex, Found]:
+        """Search in a thread; one that is given up stops at its next step, or before its first."""
+        seconds = request.timeout_seconds
+        deadline = Deadline(seconds)
+        executor = self._heavy_executor if is_heavy(request) else self._executor
         try:
-            future = asyncio.get_running_loop().run_in_executor(self._executor, job)
+            future = asyncio.get_running_loop().run_in_executor(executor, self._search, name, request, deadline)
         except RuntimeError as error:
             raise EngineUnavailable("The search engine is closed.") from error
         try:
-            return await asyncio.wait_for(future, timeout_seconds)
+            return await asyncio.wait_for(future, seconds)
         except TimeoutError as error:
-            raise EngineUnavailable(f"The search took longer than {timeout_seconds:g} seconds.") from error
+            raise EngineUnavailable(f"The search took longer than {seconds:g} seconds.") from error
+        finally:
+            deadline.cancel()
 
-    def _search(self, name: str, request: SearchRequest) -> tuple[OpenIndex, Found]:
+    def _search(self, name: str, request: SearchRequest, deadline: Deadline) -> tuple[OpenIndex, Found]:
+        deadline.check()
         index = self._index(name)
         try:
-            return index, run_search(index, request)
+            return index, run_search(index.until(deadline), request)
         except (ValueError, OSError) as error:
             raise EngineUnavailable(f"tantivy cannot search {name}: {error}") from error
 

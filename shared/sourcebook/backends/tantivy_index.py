@@ -1,5 +1,7 @@
 """A committed tantivy index that is open for searching."""
 
+import copy
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -90,6 +92,39 @@ def damaged(name: str) -> IndexDamaged:
     )
 
 
+class Deadline:
+    """When a search has to be over. A step of tantivy that has begun cannot be ended; the next one does not begin."""
+
+    def __init__(self, seconds: float) -> None:
+        self._ends_at = time.monotonic() + seconds
+        self._is_cancelled = False
+
+    def cancel(self) -> None:
+        """Nobody waits for the search any more."""
+        self._is_cancelled = True
+
+    def check(self) -> None:
+        """Let the next step begin.
+
+        Raises:
+            EngineUnavailable: it is too late.
+        """
+        if self._is_cancelled or time.monotonic() >= self._ends_at:
+            raise EngineUnavailable("The search took too long and was given up.")
+
+
+class _TimedSearcher:
+    """A searcher that looks at the clock before each step."""
+
+    def __init__(self, searcher: Any, deadline: Deadline) -> None:
+        self._searcher = searcher
+        self._deadline = deadline
+
+    def __getattr__(self, name: str) -> Any:
+        self._deadline.check()
+        return getattr(self._searcher, name)
+
+
 class OpenIndex:
     """The searcher of an index and what is needed to talk to it."""
 
@@ -104,11 +139,12 @@ class OpenIndex:
         index = tantivy.Index.open(str(folder))
         index.config_reader("manual")
         index.reload()
-        self.searcher = index.searcher()
+        self.searcher: Any = index.searcher()
+        self.untimed_searcher = self.searcher
         self.schema = index.schema
         self.properties: Properties = manifest["properties"]
         self.table = FieldTable(manifest["properties"], manifest["fields"])
-        self.translator = QueryTranslator(self.schema, self.table)
+        self.translator = QueryTranslator(self.schema, self.table, manifest["count"])
         self.ids = IdTable(folder)
         self.count: int = manifest["count"]
         self.number_end = self.ids.number_end
@@ -117,6 +153,12 @@ class OpenIndex:
         self.generation: str = manifest["generation"]
         self._with_several: dict[str, bool] = {}
         self._with_ignored: dict[str, bool] = {}
+
+    def until(self, deadline: Deadline) -> "OpenIndex":
+        """Return the same index, for one search: each of its steps begins before the deadline or not at all."""
+        view = copy.copy(self)
+        view.searcher = _TimedSearcher(self.searcher, deadline)
+        return view
 
     def numbers(self, addresses: Sequence[Address]) -> list[int]:
         """Return the positions of documents."""

@@ -13,6 +13,7 @@ from sourcebook.backends import lucene
 from sourcebook.backends.dates import read_moment
 from sourcebook.backends.lucene import IGNORED_FIELD
 from sourcebook.backends.lucene_regex import lucene_regex
+from sourcebook.backends.tantivy_cost import check_patterns
 from sourcebook.backends.tantivy_fields import (
     ID_FIELD,
     MAX_LONG,
@@ -40,11 +41,12 @@ LeafQuery = Callable[[Leaf], Query | None]
 
 
 class QueryTranslator:
-    """Translates for one index."""
+    """Translates for one index of so many documents."""
 
-    def __init__(self, schema: Schema, table: FieldTable) -> None:
+    def __init__(self, schema: Schema, table: FieldTable, documents: int) -> None:
         self._schema = schema
         self._table = table
+        self._documents = documents
 
     def translate_string(self, text: str) -> Query | None:
         """Return the query of a query string, or None for one that finds every document; a blank one finds nothing.
@@ -55,6 +57,8 @@ class QueryTranslator:
         node = lucene.parse_query_string(text)
         if node is not None and lucene.finds_everything(node):
             return None
+        if node is not None:
+            check_patterns(node, lambda field: sum(map(_has_patterns, self._leaves(field))), self._documents)
         query = None if node is None else self._translate(node)
         return Query.empty_query() if query is None else query
 

@@ -104,7 +104,7 @@ def _search_by_score(index: OpenIndex, query: Query | None, request: SearchReque
 
 
 def _explain(index: OpenIndex, query: Query, addresses: list[Address]) -> list[dict[str, Any]]:
-    return [orjson.loads(query.explain(index.searcher, address).to_json()) for address in addresses]
+    return [orjson.loads(query.explain(index.untimed_searcher, address).to_json()) for address in addresses]
 
 
 def _search_sorted(index: OpenIndex, query: Query | None, request: SearchRequest) -> Found:

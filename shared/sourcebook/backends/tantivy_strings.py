@@ -9,6 +9,7 @@ ANY = "(?s:.)"
 ANY_TEXT = "(?s:.)*"
 _LAST_CHARACTER = 0x10FFFF
 _FIRST_SURROGATE, _AFTER_SURROGATES = 0xD800, 0xE000
+_MAX_STARS, _MAX_MARKS = 25, 50
 _MAX_BOUNDS = 50  # tantivy refuses expressions with more than 1000 states
 _SPECIAL = frozenset(r"\.+*?()|[]{}^$#&-~")
 
@@ -19,7 +20,11 @@ def escape(text: str) -> str:
 
 
 def wildcard_regex(pattern: str) -> str:
-    """Return the expression of a pattern with `*`, `?` and escapes."""
+    """Return the expression of a pattern with `*`, `?` and escapes.
+
+    Raises:
+        QuerySyntaxError: there are so many of them that its automaton would be too large.
+    """
     parts, at = [], 0
     while at < len(pattern):
         character = pattern[at]
@@ -32,6 +37,8 @@ def wildcard_regex(pattern: str) -> str:
         else:
             parts.append(ANY if character == "?" else escape(character))
         at += 1
+    if parts.count(ANY_TEXT) > _MAX_STARS or parts.count(ANY) > _MAX_MARKS:
+        raise QuerySyntaxError(f"A pattern may have {_MAX_STARS} asterisks and {_MAX_MARKS} question marks.")
     return "".join(parts)
 
 

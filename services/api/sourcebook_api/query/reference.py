@@ -121,6 +121,9 @@ which fields there are, which are indexed, and which are searched by default: ev
 longer than 256 characters, unless the mapping (`copy_to`) or the build configuration (`search_by_default`) says otherwise. An
 answer that found nothing names them under `searched_by_default`.
 
+What would hold up others is refused with 400 and the reason: a regular expression that is too large once its repeats are
+written out, more patterns than an index of that size can look up in time, a word of more than 250 characters with `~`.
+
 Many searches in one request: each term is looked up in `scopes`, and all of its words must be in one of them. An empty
 `scopes` reads each term as a query string. Rows are in the order of the terms:
 
