@@ -109,7 +109,7 @@ class JobRun:
             return
         if len(self.warnings) < _MAX_WARNINGS:
             self.warnings.append(message)
-        log.warning("job_warning", message=message)
+        log.info("job_warning", message=message)  # who follows the job is shown its record
 
     def note_output(self, text: str) -> None:
         """Keep what a plugin printed with the job: the beginning and the end."""

@@ -238,10 +238,7 @@ class Parser:
             repeated = _find_first_repeated(records)
             raise duplicate_error(repeated, [first + i for i, record in enumerate(records) if record[0] == repeated])
         if run.padded_id:
-            self._warn(
-                "padded_id",
-                f"_id {run.padded_id!r} begins or ends with white space, so that nobody finds it: strip ids in the parser.",
-            )
+            self._warn("padded_id", warn_of_padding(run.padded_id))
         told = {"path": str(path), "total": run.total, "first": run.first.hex(), "last": run.last.hex()}
         self._send({"kind": "run", **told, "has_duplicates": run.has_duplicates})
 
@@ -251,6 +248,11 @@ class Parser:
     def describe_position(self) -> str:
         """Return how far the parser came, for an error message."""
         return f"after {self.documents} documents (the last _id was {self._last_id!r})" if self.documents else "at once"
+
+
+def warn_of_padding(identifier: str) -> str:
+    """Return the warning for an `_id` that begins or ends with white space."""
+    return f"_id {identifier!r} begins or ends with white space, so that nobody finds it: strip ids in the parser."
 
 
 def _find_first_repeated(records: list[Record]) -> bytes:

@@ -10,7 +10,8 @@ from sourcebook.sdk.checks import describe_failure
 from sourcebook.sdk.plugins import check_arguments, load_function
 from sourcebook_uploader.describe import list_warnings
 from sourcebook_uploader.infer import Inference
-from sourcebook_uploader.parse import RecordMaker, duplicate_error, iterate_documents
+from sourcebook_uploader.parse import RecordMaker, duplicate_error, iterate_documents, warn_of_padding
+from sourcebook_uploader.validate import find_padded_id
 
 _EXAMPLES = 3
 
@@ -52,4 +53,6 @@ def _parse(folder: str, uploader: dict[str, Any], args: list[Any], limit: int, t
             told["examples"].append(read_document(record))
     if not told["documents"]:
         raise ParserError(f"{reference!r} yielded no documents.")
+    if padded := find_padded_id([*numbers]):
+        told["warnings"].append(warn_of_padding(padded))
     told["warnings"] += list_warnings(inference)

@@ -33,7 +33,7 @@ def mapping_show(upload_name: UploadArgument, *, as_json: JsonOption = False) ->
             (path, _describe(committed.get(path)), _describe(inferred.get(path)), mapping.counts.get(path, ""))
             for path in dict.fromkeys([*committed, *inferred])
         ]
-        return make_table(["field", "committed", "inferred", "documents"], rows)
+        return make_table(["field", "committed", "inferred", "values"], rows)
 
     show(mapping, as_json=as_json, table=table)
 

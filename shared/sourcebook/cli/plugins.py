@@ -7,11 +7,12 @@ import typer
 from rich.markup import escape
 
 from sourcebook.cli.completion import complete_source
-from sourcebook.cli.terminal import JsonOption, err, make_table, out, run_command, show, show_warning
+from sourcebook.cli.terminal import JsonOption, err, make_table, out, run_command, show, show_output, show_warning
 from sourcebook.context import Context
 from sourcebook.errors import PluginError
 from sourcebook.hub import sources as hub
 from sourcebook.hub.plugin_check import PluginCheck, check_plugin
+from sourcebook.logging import strip_controls
 from sourcebook.model.source import Plugin
 from sourcebook.sdk.manifest import LoadedManifest, load_manifest
 
@@ -89,12 +90,12 @@ def check(
 
 
 def _show_check(found: PluginCheck, loaded: LoadedManifest) -> None:
-    if found.output:
-        err.print(f"The plugin printed:\n{found.output.rstrip()}", markup=False)
+    show_output("The plugin", found.output)
     for warning in [*found.warnings, *(text for sample in found.samples for text in sample.warnings)]:
         show_warning(warning)
     for problem in found.problems:
-        err.print(f"[red]error[/] {escape(problem.problem)}\n{escape(problem.traceback.rstrip())}".rstrip())
+        text = f"{problem.problem}\n{problem.traceback}".rstrip()
+        err.print(f"[red]error[/] {escape(strip_controls(text))}")
     if found.problems:
         return
     out.print(f"{loaded.path} is a valid manifest, and its functions can be called.", markup=False)

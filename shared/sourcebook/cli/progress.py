@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
-from sourcebook.cli.terminal import api_url, err, out, run_command, show, show_warning
+from sourcebook.cli.terminal import api_url, err, out, run_command, show, show_output, show_warning
 from sourcebook.context import Context
 from sourcebook.errors import Cancelled, Conflict, EngineUnavailable, NotFound, rebuild_error
 from sourcebook.hub.jobs import cancel_job, watch_job
@@ -114,8 +114,7 @@ async def follow_jobs(context: Context, jobs: Sequence[Job], *, quiet: bool = Fa
             finished += ended
             waiting = [child for job in ended for child in job.children]
     for job in finished if not quiet else []:
-        if job.output:
-            err.print(f"{job.kind} {job.target} printed:\n{job.output.rstrip()}", markup=False)
+        show_output(f"{job.kind} {job.target}", job.output)
         for warning in job.warnings:
             show_warning(f"{job.kind} {job.target}: {warning}")
     for job in finished:

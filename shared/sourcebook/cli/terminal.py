@@ -91,6 +91,12 @@ def show_warning(text: str) -> None:
     err.print(f"[yellow]warning[/] {escape(strip_controls(text))}")
 
 
+def show_output(title: str, output: str) -> None:
+    """Print to stderr what a plugin printed."""
+    if output.strip():
+        err.print(f"{title} printed:\n{strip_controls(output.rstrip())}", markup=False)
+
+
 def show_error(error: SourcebookError, *, as_json: bool) -> None:
     """Print an error to stderr: one line for people, or `code`, `message` and `details` as JSON."""
     message = strip_controls(hide_secrets(error.message))

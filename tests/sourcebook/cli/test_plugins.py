@@ -63,6 +63,8 @@ def test_plugin_check_takes_the_data_that_are_there(sourcebook: Sourcebook, plug
 
 
 def test_run_shows_what_the_parser_prints(sourcebook: Sourcebook, plugin: Path) -> None:
-    (plugin / "parser.py").write_text(PARSER + "        print('so far so good')\n")
+    (plugin / "parser.py").write_text(PARSER + "        print('so far so \\x1b[31mgood')\n    yield {'_id': 'fig '}\n")
     ended = sourcebook("run", str(plugin), "--no-serve")
-    assert "upload fruit/fruit printed:\nso far so good\n" in ended.err
+    assert "upload fruit/fruit printed:\nso far so \ufffd[31mgood\n" in ended.err
+    assert ended.err.count("'fig ' begins or ends with white space") == 1
+    assert "'fig ' begins or ends with white space" in sourcebook("plugin", "check", str(plugin)).err
