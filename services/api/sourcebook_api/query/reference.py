@@ -229,14 +229,20 @@ curl 'http://127.0.0.1:8000/apis/genes/query?size=2000'
 |---|---|
 | 400 | a parameter is missing, has the wrong type, is too large or not allowed; a query cannot be read; the body is no JSON |
 | 404 | there is no such API, path or document |
-| 413 | the body is larger than `SOURCEBOOK_REQUEST_MAX_BYTES` |
-| 503 | the search engine does not answer, or the query took longer than `SOURCEBOOK_QUERY_TIMEOUT` |
+| 405 | the path has other methods: see `Allow` |
+| 408 | the request did not come whole in time |
+| 413 | the body is larger than `SOURCEBOOK_REQUEST_MAX_BYTES`, or the answer would be too large |
+| 414, 431 | the URL, or the headers, are too long |
+| 415 | the body is encoded otherwise than gzip |
+| 429 | too many requests wait already: try again after `Retry-After` seconds |
+| 503 | the search engine does not answer, or the answer took longer than `SOURCEBOOK_QUERY_TIMEOUT` |
 | 500 | a fault of Sourcebook; the gateway's log has the reason under the `request_id` |
 
 ## Caching
 
 Answers may be kept for as long as the API's `max_age` says (a minute; `Cache-Control`), pages of a walk and `__any__` not at
-all. Each has an `ETag`: send it back in `If-None-Match`, and the answer is 304 without a body until there is a new release.
+all. Without the parameter `format`, the `Accept` header chooses the format. Each answer has an
+`ETag`: send it back in `If-None-Match`, and the answer is 304 without a body until there is a new release.
 Answers of a kilobyte and more are compressed if you accept gzip, br or zstd. Pages of any site may ask (CORS).
 
 ## What a request may take
