@@ -14,7 +14,7 @@ from sourcebook.backends.tantivy_documents import DocumentFlattener
 from sourcebook.backends.tantivy_fields import FieldTable
 from sourcebook.backends.tantivy_ids import build_number
 from sourcebook.backends.tantivy_index import FORMAT, MANIFEST_FILE
-from sourcebook.errors import Conflict, EngineUnavailable, InvalidName
+from sourcebook.errors import Conflict, EngineUnavailable, InvalidName, StoreDamaged
 from sourcebook.model.document import make_record
 from sourcebook.model.query import SearchRequest
 
@@ -248,12 +248,12 @@ def test_an_index_of_another_format_is_not_read(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-def test_a_broken_index_is_unavailable(tmp_path: Path) -> None:
+def test_a_broken_index_is_damaged(tmp_path: Path) -> None:
     async def scenario() -> None:
         engine = make_engine(tmp_path)
         await fill(engine, "one", "a")
         (tmp_path / "one" / "meta.json").write_text("{")
-        with pytest.raises(EngineUnavailable, match="cannot be opened"):
+        with pytest.raises(StoreDamaged, match=r"meta\.json"):
             await engine.search("one", SearchRequest())
 
     asyncio.run(scenario())
