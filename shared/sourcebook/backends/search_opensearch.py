@@ -60,6 +60,8 @@ class OpenSearchEngine:
 
     searches_at_once = 32
 
+    keeps_documents = True
+
     def __init__(self, server: OpenSearchServer, *, leftover_age: timedelta) -> None:
         self._server = server
         self._batcher = SearchBatcher(server)

@@ -53,6 +53,8 @@ async def open_tantivy(settings: Settings, documents: DocumentStore) -> "Tantivy
 class TantivySearchEngine:
     """Implements ports.search.SearchEngine."""
 
+    keeps_documents = False
+
     def __init__(self, home: Path, documents: DocumentStore) -> None:
         self._home = home
         self._home_name = str(home)

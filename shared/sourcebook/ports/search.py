@@ -86,6 +86,9 @@ class IndexPatcher(Protocol):
 class SearchEngine(Protocol):
     """Indices, each made over one collection and immutable once committed."""
 
+    keeps_documents: bool
+    """Whether hits have their documents from the index, so that it can stand in for a document store that is away."""
+
     searches_at_once: int
     """How many searches it runs side by side; more of them only wait for each other."""
 

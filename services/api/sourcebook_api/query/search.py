@@ -207,11 +207,12 @@ async def read_documents(call: Call, ids: list[str]) -> list[bytes | None]:
         NotFound: the release is gone.
         EngineUnavailable: neither of them answers.
     """
-    if not call.lanes.store_has_host:
+    if not (call.lanes.store_has_host and call.context.search.keeps_documents):
         return await call.get_many(ids)  # without a timer, which costs a tenth of such a request
     if time.monotonic() >= call.releases.store_away_until:
         try:
-            async with asyncio.timeout(_STORE_SECONDS):
+            # A batch may take longer; of a store that is away, its own patience makes an error.
+            async with asyncio.timeout(_STORE_SECONDS if len(ids) == 1 else None):
                 return await call.get_many(ids)
         except (EngineUnavailable, TimeoutError) as error:
             log.warning("documents_away_reading_from_index", problem=str(error))
