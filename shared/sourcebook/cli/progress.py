@@ -162,7 +162,8 @@ _ENDS: tuple[tuple[set[str], Callable[[dict[str, Any]], str]], ...] = (
 
 def _list_amounts(amounts: dict[str, Any]) -> str:
     """Say how many of what: "2 builds, 14 jobs"."""
-    return ", ".join(f"{number:,} {what}" for what, number in amounts.items() if number) or "nothing"
+    names = {"staging": "staging folders"}
+    return ", ".join(f"{number:,} {names.get(what, what)}" for what, number in amounts.items() if number) or "nothing"
 
 
 def describe_end(job: Job) -> str:

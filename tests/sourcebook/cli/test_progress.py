@@ -64,7 +64,7 @@ ENDS = {
     "publish": "7 bytes to text",
     "install": "7 documents",
     "archive": "removed 7 documents",
-    "clean": "removed 7 builds, 7 uploads, 7 jobs, 7 changes",
+    "clean": "removed 7 builds, 7 uploads, 7 jobs, 7 changes, 7 staging folders",
     "verify": "nothing is damaged: 7 documents of 7 collections and indices",
     "diff": "7 added, 7 updated, 7 deleted",
     "index": "7 documents, full: text",

@@ -48,7 +48,9 @@ def test_builds_are_archived_and_cleaned(served: Any) -> None:
     (build,) = served("status", "--json").json["builds"]
     refused = served("archive", build["name"])
     assert (refused.status, "serves build" in refused.err) == (5, True)
-    assert served("clean", "--dry-run", "--json").json == {"builds": [], "uploads": [], "jobs": [], "changes": []}
+    plan = served("clean", "--dry-run", "--json").json
+    assert {"builds", "uploads", "jobs", "changes"} <= plan.keys()
+    assert not any(plan.values())
     cleaned = served("clean")
     assert (cleaned.status, "clean home: succeeded, removed nothing" in cleaned.out) == (0, True), cleaned.err
     assert "removed nothing" in served("jobs").out
