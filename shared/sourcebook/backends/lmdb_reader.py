@@ -29,23 +29,24 @@ class OpenFile:
     """
 
     _mutex = threading.Lock()
-    _shared: ClassVar[dict[tuple[int, int, int], tuple[lmdb.Environment, int]]] = {}  # with its users
+    _shared: ClassVar[dict[tuple[int, int], tuple[lmdb.Environment, int]]] = {}  # with its users
 
     def __init__(self, path: Path) -> None:
         status = path.stat()
+        self._place = status.st_dev, status.st_ino
         # An inode that is free again may be used for the next file.
-        self.identity = status.st_dev, status.st_ino, status.st_mtime_ns
+        self.identity = *self._place, status.st_mtime_ns
         with self._mutex:
-            self.env, users = self._shared.get(self.identity) or (_open_environment(path, status.st_size), 0)
-            self._shared[self.identity] = self.env, users + 1
+            self.env, users = self._shared.get(self._place) or (_open_environment(path, status.st_size), 0)
+            self._shared[self._place] = self.env, users + 1
         self.has_large_values = self.env.stat()["overflow_pages"] > 0
 
     def close(self) -> None:
         """Close the file if nobody else uses it."""
         with self._mutex:
-            _, users = self._shared.pop(self.identity)
+            _, users = self._shared.pop(self._place)
             if users > 1:
-                self._shared[self.identity] = self.env, users - 1
+                self._shared[self._place] = self.env, users - 1
             else:
                 self.env.close()
 
