@@ -20,16 +20,16 @@ from typing import Any
 
 import generate
 
-from sourcebook.backends.bus_inline import InlineBus
+from sourcebook.backends.inline.bus import InlineBus
 from sourcebook.context import Context, open_context
 from sourcebook.hub.apis import get_api
 from sourcebook.hub.builds import list_builds, put_build_config, start_build, start_release
 from sourcebook.hub.jobs import get_job
 from sourcebook.hub.sources import add_plugin, start_dump, start_upload
+from sourcebook.language.requests import FacetRequest, MatchQuery, SearchRequest
 from sourcebook.logging import configure_logging
 from sourcebook.model.build import BuildConfig
 from sourcebook.model.job import Job, JobState
-from sourcebook.model.query import FacetRequest, MatchQuery, SearchRequest
 from sourcebook.model.release import Release
 from sourcebook.settings import load_settings
 from sourcebook.worker import run_queued_jobs

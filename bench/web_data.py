@@ -16,7 +16,7 @@ from typing import Any
 
 import generate
 
-from sourcebook.backends.bus_inline import InlineBus
+from sourcebook.backends.inline.bus import InlineBus
 from sourcebook.context import Context, open_context
 from sourcebook.model.build import BuildConfig
 from sourcebook.model.document import Record, make_record

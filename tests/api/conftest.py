@@ -12,7 +12,7 @@ import pytest
 import uvicorn
 from starlette.types import ASGIApp, Message
 
-from sourcebook.backends.bus_inline import InlineBus
+from sourcebook.backends.inline.bus import InlineBus
 from sourcebook.context import Context, open_context
 from sourcebook.model.build import BuildConfig
 from sourcebook.model.document import make_record

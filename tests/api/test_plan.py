@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sourcebook.model.query import FacetRequest, MatchQuery, SearchRequest, SortKey
+from sourcebook.language.requests import FacetRequest, MatchQuery, SearchRequest, SortKey
 from sourcebook_api.query.errors import QueryError
 from sourcebook_api.query.parse import Options, RequestValues, parse_parameters
 from sourcebook_api.query.plan import (

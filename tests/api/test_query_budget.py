@@ -179,7 +179,7 @@ def test_costs_are_looked_at_before_anything_runs(genes: Genes) -> None:
 
 def test_a_client_that_is_refused_learns_when_to_come_again(genes: Genes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sourcebook_api.query.turns.MAX_WAITING_OF_CLIENT", 0)
-    monkeypatch.setattr("sourcebook.backends.search_tantivy.is_quick", lambda *_: False)
+    monkeypatch.setattr("sourcebook.backends.tantivy.search.is_quick", lambda *_: False)
 
     async def work(gateway: Any) -> None:
         answers = await asyncio.gather(*(gateway.get("/query", q="cdk2") for _ in range(20)))

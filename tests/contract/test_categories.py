@@ -8,7 +8,7 @@ import pytest
 from support.search_corpus import Corpus, fill, open_engines
 
 from sourcebook.errors import QuerySyntaxError
-from sourcebook.model.query import FacetRequest, SortKey
+from sourcebook.language.requests import FacetRequest, SortKey
 
 CATEGORY: dict[str, Any] = {"type": "text", "fields": {"keyword": {"type": "keyword"}}}
 PROPERTIES: dict[str, Any] = {

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from sourcebook.backends import documents_lmdb, open_documents
-from sourcebook.backends.mongo_writer import KeySample
+from sourcebook.backends import open_documents
+from sourcebook.backends.lmdb import documents as documents_lmdb
+from sourcebook.backends.mongo.writer import KeySample
 from sourcebook.errors import NotFound
 from sourcebook.model.document import Record, make_record
 from sourcebook.ports.documents import DocumentStore, get_from_each

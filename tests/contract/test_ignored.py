@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from support.search_corpus import Corpus, fill, open_engines
 
-from sourcebook.model.query import FacetRequest
+from sourcebook.language.requests import FacetRequest
 
 KEYWORD: dict[str, Any] = {"type": "keyword", "normalizer": "keyword_lowercase_normalizer"}
 PROPERTIES: dict[str, dict[str, Any]] = {

@@ -10,7 +10,8 @@ import pytest
 from pymongo import MongoClient
 from pymongo.monitoring import CommandListener
 
-from sourcebook.backends import mongo_server, open_catalog, open_documents
+from sourcebook.backends import open_catalog, open_documents
+from sourcebook.backends.mongo import server as mongo_server
 from sourcebook.model.document import make_record
 from sourcebook.model.job import Job, JobState
 from sourcebook.ports.catalog import INDEXES

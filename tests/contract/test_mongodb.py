@@ -19,11 +19,13 @@ from pymongo.errors import OperationFailure
 from support.engines import MONGO_ENGINES
 from support.flaky_proxy import FlakyProxy
 
-from sourcebook.backends import catalog_mongo, mongo_leases, open_catalog, open_documents, open_locks
-from sourcebook.backends.catalog_mongo import MongoCatalog
-from sourcebook.backends.documents_mongo import MongoDocumentStore
-from sourcebook.backends.mongo_scan import MongoScan
-from sourcebook.backends.mongo_server import MongoServer
+from sourcebook.backends import open_catalog, open_documents, open_locks
+from sourcebook.backends.mongo import catalog as catalog_mongo
+from sourcebook.backends.mongo import leases as mongo_leases
+from sourcebook.backends.mongo.catalog import MongoCatalog
+from sourcebook.backends.mongo.documents import MongoDocumentStore
+from sourcebook.backends.mongo.scan import MongoScan
+from sourcebook.backends.mongo.server import MongoServer
 from sourcebook.errors import DocumentError, EngineUnavailable, NotFound, SettingsError
 from sourcebook.model.document import Record, make_record
 from sourcebook.model.job import Job

@@ -9,7 +9,7 @@ from support.servers_mongo import free_port
 from support.servers_redis import start_bundled
 
 from sourcebook.backends import open_locks
-from sourcebook.backends.locks_redis import RedisLocks
+from sourcebook.backends.redis.locks import RedisLocks
 from sourcebook.errors import EngineUnavailable, SettingsError
 from sourcebook.settings import Settings
 

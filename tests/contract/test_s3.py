@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from sourcebook.backends import files_s3, open_files
-from sourcebook.backends.files_s3 import S3FileStore
+from sourcebook.backends import open_files
+from sourcebook.backends.s3 import files as files_s3
+from sourcebook.backends.s3.files import S3FileStore
 from sourcebook.errors import Conflict, EngineUnavailable, NotFound, SettingsError
 from sourcebook.settings import Settings
 

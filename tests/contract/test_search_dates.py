@@ -5,7 +5,7 @@ from pathlib import Path
 
 from support.search_corpus import Corpus, fill, open_engines
 
-from sourcebook.model.dates import is_date
+from sourcebook.language.iso_dates import is_date
 
 MOMENTS = [
     "2023-05-01 10:00",

@@ -10,7 +10,7 @@ from support.genes import build_genes, finish, release_genes
 from sourcebook.backends import open_inline_bus
 from sourcebook.context import Context, open_context
 from sourcebook.hub import sources
-from sourcebook.model.query import FacetRequest, SearchRequest
+from sourcebook.language.requests import FacetRequest, SearchRequest
 from sourcebook.settings import Settings
 
 pytestmark = pytest.mark.timeout(180)

@@ -20,9 +20,9 @@ from support.search_engines import REAL, SearchServers
 from sourcebook.backends import open_inline_bus
 from sourcebook.context import Context, open_context
 from sourcebook.errors import QuerySyntaxError
+from sourcebook.language.requests import FacetRequest, MatchQuery, SearchRequest, SearchResult, SortKey
 from sourcebook.model.document import read_document
 from sourcebook.model.mapping import iterate_fields
-from sourcebook.model.query import FacetRequest, MatchQuery, SearchRequest, SearchResult, SortKey
 from sourcebook.model.release import Release
 from sourcebook.settings import Settings
 

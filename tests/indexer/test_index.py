@@ -11,10 +11,10 @@ from sourcebook.context import Context
 from sourcebook.errors import NotFound, StoreDamaged, VerificationFailed
 from sourcebook.flow.messages import IndexBuild, IndexReady
 from sourcebook.hub.apis import get_api, rollback
+from sourcebook.language.requests import SearchRequest
 from sourcebook.model.build import Build
 from sourcebook.model.document import make_record
 from sourcebook.model.job import Job
-from sourcebook.model.query import SearchRequest
 from sourcebook.model.release import Api, Release
 from sourcebook.worker import JobRun
 from sourcebook_indexer.cleanup import drop_unused_indices

@@ -15,12 +15,12 @@ from sourcebook.flow.messages import ApplyChanges, IndexReady
 from sourcebook.hub.apis import get_api, rollback
 from sourcebook.hub.builds import start_release
 from sourcebook.hub.releases import read_changed_documents, read_notes, set_note
+from sourcebook.language.requests import SearchRequest
 from sourcebook.model.build import Build
 from sourcebook.model.change import ChangeKind
 from sourcebook.model.document import Record, make_record
 from sourcebook.model.job import Job
 from sourcebook.model.notes import render_notes
-from sourcebook.model.query import SearchRequest
 from sourcebook.model.release import Release
 from sourcebook.worker import JobRun
 from sourcebook_indexer import patch
@@ -320,7 +320,7 @@ def test_a_full_disk_leaves_the_api_where_it_is(tmp_path: Path, monkeypatch: pyt
     async def scenario(context: Context) -> None:
         await start_with(context, make_content())
         await add_build(context, "c_2", make_content(**CHANGES))
-        monkeypatch.setattr("sourcebook.backends.tantivy_patch.publish_folder", refuse)
+        monkeypatch.setattr("sourcebook.backends.tantivy.patch.publish_folder", refuse)
         with pytest.raises(EngineUnavailable, match="disk full"):
             await apply(context, "c_2")
         assert await served(context) == ("c_1", sorted(make_content()))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sourcebook.backends.documents_lmdb import LmdbWriter
+from sourcebook.backends.lmdb.documents import LmdbWriter
 from sourcebook.errors import (
     Cancelled,
     DocumentError,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sourcebook.backends.lmdb_writer import LmdbWriter
+from sourcebook.backends.lmdb.writer import LmdbWriter
 from sourcebook.errors import (
     DuplicateId,
     MappingError,

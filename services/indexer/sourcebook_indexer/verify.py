@@ -4,9 +4,9 @@ from collections.abc import Iterable
 
 from sourcebook.context import Context
 from sourcebook.errors import VerificationFailed
+from sourcebook.language.requests import MatchQuery, SearchRequest
 from sourcebook.model.build import Build
 from sourcebook.model.document import read_document
-from sourcebook.model.query import MatchQuery, SearchRequest
 
 _SAMPLES = 20
 KEPT = "The API keeps its release; release the build in full (`sourcebook release apply BUILD --mode full`)."

@@ -1,6 +1,6 @@
 """Remembers which strings of a source are dates."""
 
-from sourcebook.model.dates import is_date
+from sourcebook.language.iso_dates import is_date
 
 _MAX_REMEMBERED = 50_000  # the days of a century, and some times
 

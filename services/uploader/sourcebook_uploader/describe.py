@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from sourcebook.language.requests import ALL_FIELD
 from sourcebook.model.mapping import EXACT, KEYWORD_NORMALIZER, Properties
-from sourcebook.model.query import ALL_FIELD
 from sourcebook_uploader.fields import (
     BOOLEAN,
     LONG_STRING,

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from sourcebook.model.dates import DAY_LENGTH
+from sourcebook.language.iso_dates import DAY_LENGTH
 from sourcebook.model.document import Json
 from sourcebook_uploader.dates import KnownDates
 from sourcebook_uploader.fields import (

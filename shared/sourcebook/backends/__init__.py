@@ -13,35 +13,35 @@ from sourcebook.references import load_reference
 from sourcebook.settings import Settings
 
 DOCUMENTS = {
-    "lmdb": "sourcebook.backends.documents_lmdb:open_lmdb",
-    "mongodb": "sourcebook.backends.documents_mongo:open_mongo_documents",
-    "mongodb+srv": "sourcebook.backends.documents_mongo:open_mongo_documents",
+    "lmdb": "sourcebook.backends.lmdb.documents:open_lmdb",
+    "mongodb": "sourcebook.backends.mongo.documents:open_mongo_documents",
+    "mongodb+srv": "sourcebook.backends.mongo.documents:open_mongo_documents",
 }
 CATALOGS = {
-    "sqlite": "sourcebook.backends.catalog_sqlite:open_sqlite",
-    "mongodb": "sourcebook.backends.catalog_mongo:open_mongo_catalog",
-    "mongodb+srv": "sourcebook.backends.catalog_mongo:open_mongo_catalog",
+    "sqlite": "sourcebook.backends.sqlite.catalog:open_sqlite",
+    "mongodb": "sourcebook.backends.mongo.catalog:open_mongo_catalog",
+    "mongodb+srv": "sourcebook.backends.mongo.catalog:open_mongo_catalog",
 }
 LOCKS = {
-    "sqlite": "sourcebook.backends.locks_sqlite:open_sqlite_locks",
-    "redis": "sourcebook.backends.locks_redis:open_redis_locks",
-    "rediss": "sourcebook.backends.locks_redis:open_redis_locks",
-    "redis+socket": "sourcebook.backends.locks_redis:open_redis_locks",
+    "sqlite": "sourcebook.backends.sqlite.locks:open_sqlite_locks",
+    "redis": "sourcebook.backends.redis.locks:open_redis_locks",
+    "rediss": "sourcebook.backends.redis.locks:open_redis_locks",
+    "redis+socket": "sourcebook.backends.redis.locks:open_redis_locks",
 }
 SEARCH = {
-    "tantivy": "sourcebook.backends.search_tantivy:open_tantivy",
-    "opensearch+http": "sourcebook.backends.search_opensearch:open_opensearch",
-    "opensearch+https": "sourcebook.backends.search_opensearch:open_opensearch",
+    "tantivy": "sourcebook.backends.tantivy.search:open_tantivy",
+    "opensearch+http": "sourcebook.backends.opensearch.search:open_opensearch",
+    "opensearch+https": "sourcebook.backends.opensearch.search:open_opensearch",
 }
 FILES = {
-    "file": "sourcebook.backends.files_local:open_local_files",
-    "s3": "sourcebook.backends.files_s3:open_s3_files",
+    "file": "sourcebook.backends.local.files:open_local_files",
+    "s3": "sourcebook.backends.s3.files:open_s3_files",
 }
 BUSES = {
-    "": "sourcebook.backends.bus_celery:open_celery_bus",
-    "redis": "sourcebook.backends.bus_celery:open_celery_bus",
-    "rediss": "sourcebook.backends.bus_celery:open_celery_bus",
-    "redis+socket": "sourcebook.backends.bus_celery:open_celery_bus",
+    "": "sourcebook.backends.celery.bus:open_celery_bus",
+    "redis": "sourcebook.backends.celery.bus:open_celery_bus",
+    "rediss": "sourcebook.backends.celery.bus:open_celery_bus",
+    "redis+socket": "sourcebook.backends.celery.bus:open_celery_bus",
 }
 # What an engine's file needs beyond Sourcebook itself -> the extra that installs it.
 EXTRAS = {
@@ -97,13 +97,13 @@ async def open_bus(settings: Settings) -> Bus:
 
 def broker_transport_options() -> dict[str, Any]:
     """Return the options that workers must share with the Celery bus."""
-    options: dict[str, Any] = load_reference("sourcebook.backends.bus_celery:TRANSPORT_OPTIONS")
+    options: dict[str, Any] = load_reference("sourcebook.backends.celery.bus:TRANSPORT_OPTIONS")
     return options
 
 
 def open_inline_bus() -> Any:
     """Make the bus that keeps its messages in this process."""
-    return load_reference("sourcebook.backends.bus_inline:InlineBus")()
+    return load_reference("sourcebook.backends.inline.bus:InlineBus")()
 
 
 def _opener(setting: str, url: str, aliases: dict[str, str]) -> Any:

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from sourcebook.backends.tantivy_fields import FieldTable, Kind, Leaf
-from sourcebook.backends.tantivy_values import ENCODERS, read_number
+from sourcebook.backends.tantivy.fields import FieldTable, Kind, Leaf
+from sourcebook.backends.tantivy.values import ENCODERS, read_number
 from sourcebook.model.document import Record, read_document
 from sourcebook.model.mapping import Properties
 from sourcebook.ports.search import MAX_EXAMPLES, FieldTrial

@@ -4,8 +4,8 @@ import difflib
 from collections.abc import Sequence
 
 from sourcebook.errors import MappingError
+from sourcebook.language.requests import ALL_FIELD
 from sourcebook.model.mapping import Properties, iterate_fields
-from sourcebook.model.query import ALL_FIELD
 
 
 def list_default_fields(properties: Properties) -> list[str]:

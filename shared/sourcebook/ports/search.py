@@ -6,9 +6,9 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel
 
+from sourcebook.language.requests import SearchRequest, SearchResult
 from sourcebook.model.document import Record
 from sourcebook.model.mapping import Properties
-from sourcebook.model.query import SearchRequest, SearchResult
 
 MAX_EXAMPLES = 5
 

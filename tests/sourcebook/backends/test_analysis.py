@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sourcebook.backends.analysis import _UNICODE_WORD, ANALYZERS, standard_text, standard_texts, standard_words
+from sourcebook.language.words import _UNICODE_WORD, ANALYZERS, standard_text, standard_texts, standard_words
 
 WORDS = [
     ("Cyclin-dependent Kinase 2", ["cyclin", "dependent", "kinase", "2"]),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sourcebook.backends import open_catalog
-from sourcebook.backends.catalog_sqlite import SqliteCatalog
+from sourcebook.backends.sqlite.catalog import SqliteCatalog
 from sourcebook.errors import EngineUnavailable
 from sourcebook.model.job import Job
 from sourcebook.ports.catalog import INDEXES

@@ -4,7 +4,7 @@ from datetime import datetime
 
 import pytest
 
-from sourcebook.backends.dates import MAX_MILLISECONDS, MIN_MILLISECONDS, format_date, read_date, read_moment
+from sourcebook.language.dates import MAX_MILLISECONDS, MIN_MILLISECONDS, format_date, read_date, read_moment
 
 DAY = 86_400_000
 NOW = datetime.fromisoformat("2024-03-31T15:45:30.250+00:00").timestamp()

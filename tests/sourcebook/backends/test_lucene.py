@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sourcebook.backends.lucene import (
+from sourcebook.errors import QuerySyntaxError
+from sourcebook.language.query_string import (
     MAX_CHARACTERS,
     Boolean,
     Boost,
@@ -24,7 +25,6 @@ from sourcebook.backends.lucene import (
     parse_query_string,
     unescape,
 )
-from sourcebook.errors import QuerySyntaxError
 
 MUST, SHOULD, NOT = Occur.MUST, Occur.SHOULD, Occur.MUST_NOT
 

@@ -9,7 +9,7 @@ import tantivy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sourcebook.backends.lucene_regex import lucene_regex
+from sourcebook.backends.tantivy.regex import lucene_regex
 from sourcebook.errors import QuerySyntaxError
 
 

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sourcebook.backends.automata import Chars, concatenation, repeat, union
-from sourcebook.backends.lucene_regex import lucene_regex
-from sourcebook.backends.regex_cost import MAX_PARTS, MAX_STATES, MAX_STEPS, check_cost
+from sourcebook.backends.tantivy.automata import Chars, concatenation, repeat, union
+from sourcebook.backends.tantivy.regex import lucene_regex
+from sourcebook.backends.tantivy.regex_cost import MAX_PARTS, MAX_STATES, MAX_STEPS, check_cost
 from sourcebook.errors import QuerySyntaxError
 
 A, B = Chars.of([(97, 97)]), Chars.of([(98, 98)])

@@ -13,8 +13,8 @@ from aiohttp import web
 from support.certificates import make_certificate, serve_with
 
 from sourcebook.backends import open_search
-from sourcebook.backends.opensearch_mapping import IndexState, build_index_body, final_settings
-from sourcebook.backends.opensearch_server import read_url
+from sourcebook.backends.opensearch.mapping import IndexState, build_index_body, final_settings
+from sourcebook.backends.opensearch.server import read_url
 from sourcebook.errors import (
     DocumentError,
     EngineUnavailable,
@@ -23,8 +23,8 @@ from sourcebook.errors import (
     SettingsError,
     VerificationFailed,
 )
+from sourcebook.language.requests import Hit, MatchQuery, SearchRequest, SearchResult
 from sourcebook.model.document import make_record, read_document
-from sourcebook.model.query import Hit, MatchQuery, SearchRequest, SearchResult
 from sourcebook.ports.search import SearchEngine
 from sourcebook.settings import Settings
 

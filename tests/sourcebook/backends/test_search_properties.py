@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from sourcebook.backends.search_tantivy import TantivySearchEngine
-from sourcebook.backends.tantivy_facets import _MARGIN
+from sourcebook.backends.tantivy.facets import _MARGIN
+from sourcebook.backends.tantivy.search import TantivySearchEngine
+from sourcebook.language.requests import Facet, FacetRequest, SearchRequest, SortKey
 from sourcebook.model.document import make_record
-from sourcebook.model.query import Facet, FacetRequest, SearchRequest, SortKey
 
 KEYWORD = {"type": "keyword", "normalizer": "keyword_lowercase_normalizer"}
 PROPERTIES: dict[str, dict[str, Any]] = {

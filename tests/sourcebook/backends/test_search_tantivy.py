@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from sourcebook.backends import search_tantivy
-from sourcebook.backends.search_tantivy import TantivySearchEngine
-from sourcebook.backends.tantivy_index import Deadline, OpenIndex
+from sourcebook.backends.tantivy import search as search_tantivy
+from sourcebook.backends.tantivy.index import Deadline, OpenIndex
+from sourcebook.backends.tantivy.search import TantivySearchEngine
 from sourcebook.errors import EngineUnavailable
+from sourcebook.language.requests import SearchRequest, SearchResult, SortKey
 from sourcebook.model.document import make_record
-from sourcebook.model.query import SearchRequest, SearchResult, SortKey
 
 PROPERTIES = {"n": {"type": "integer"}}
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from sourcebook.backends.lucene import parse_query_string
-from sourcebook.backends.tantivy_cost import MAX_COST, MAX_EXPRESSIONS, check_patterns, is_heavy, is_quick
+from sourcebook.backends.tantivy.cost import MAX_COST, MAX_EXPRESSIONS, check_patterns, is_heavy, is_quick
 from sourcebook.errors import QuerySyntaxError
-from sourcebook.model.query import FacetRequest, MatchQuery, SearchRequest, SortKey
+from sourcebook.language.query_string import parse_query_string
+from sourcebook.language.requests import FacetRequest, MatchQuery, SearchRequest, SortKey
 
 FACET = FacetRequest("category")
 

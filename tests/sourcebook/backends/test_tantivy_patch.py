@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import tantivy
 
-from sourcebook.backends.search_tantivy import TantivySearchEngine
-from sourcebook.backends.tantivy_fields import SPARE_FIELDS, Kind
+from sourcebook.backends.tantivy.fields import SPARE_FIELDS, Kind
+from sourcebook.backends.tantivy.search import TantivySearchEngine
 from sourcebook.errors import CannotDerive, Conflict, EngineUnavailable, IndexDamaged
+from sourcebook.language.requests import SearchRequest
 from sourcebook.model.document import canonical_json, make_record
-from sourcebook.model.query import SearchRequest
 
 KEYWORD = {"type": "keyword"}
 
@@ -108,12 +108,12 @@ def test_a_disk_that_is_full_is_said_and_leaves_the_base(tmp_path: Path, monkeyp
     async def scenario() -> None:
         engine = make_engine(tmp_path, "a", "b")
         await fill(engine, "one", "a", "b")
-        monkeypatch.setattr("sourcebook.backends.tantivy_patch.shutil.copyfile", refuse)
+        monkeypatch.setattr("sourcebook.backends.tantivy.patch.shutil.copyfile", refuse)
         with pytest.raises(EngineUnavailable, match="Is the disk full"):
             async with derive(engine, "two", "one"):
                 pass
         monkeypatch.undo()
-        monkeypatch.setattr("sourcebook.backends.tantivy_patch.publish_folder", refuse)
+        monkeypatch.setattr("sourcebook.backends.tantivy.patch.publish_folder", refuse)
         async with derive(engine, "two", "one") as patcher:
             await patcher.delete(["a"])
             with pytest.raises(EngineUnavailable, match="Is the disk full"):
@@ -131,7 +131,7 @@ def test_a_file_system_without_links_gets_copies(tmp_path: Path, monkeypatch: py
     async def scenario() -> None:
         engine = make_engine(tmp_path, "a", "b")
         await fill(engine, "one", "a", "b")
-        monkeypatch.setattr("sourcebook.backends.tantivy_patch.os.link", refuse)
+        monkeypatch.setattr("sourcebook.backends.tantivy.patch.os.link", refuse)
         async with derive(engine, "two", "one") as patcher:
             await patcher.delete(["a"])
             assert await patcher.commit() == 1

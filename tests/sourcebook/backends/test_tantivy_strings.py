@@ -7,7 +7,7 @@ import tantivy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sourcebook.backends.tantivy_strings import escape, range_regex, wildcard_regex
+from sourcebook.backends.tantivy.patterns import escape, range_regex, wildcard_regex
 from sourcebook.errors import QuerySyntaxError
 
 ALPHABET = "ab\x00\n é漢\U0010ffff\ud7ff\ue000.*"

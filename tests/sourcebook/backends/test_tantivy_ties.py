@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from tantivy import Query
 
-from sourcebook.backends import tantivy_sort, tantivy_ties
-from sourcebook.backends.search_tantivy import TantivySearchEngine
-from sourcebook.backends.tantivy_writer import TantivyIndexWriter
+from sourcebook.backends.tantivy import sort as tantivy_sort
+from sourcebook.backends.tantivy import ties as tantivy_ties
+from sourcebook.backends.tantivy.search import TantivySearchEngine
+from sourcebook.backends.tantivy.writer import TantivyIndexWriter
+from sourcebook.language.requests import Hit, SearchRequest, SortKey
 from sourcebook.model.document import make_record
-from sourcebook.model.query import Hit, SearchRequest, SortKey
 
 PROPERTIES: dict[str, dict[str, Any]] = {
     "kind": {"type": "keyword", "normalizer": "keyword_lowercase_normalizer", "copy_to": "all"},

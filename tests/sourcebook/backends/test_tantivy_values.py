@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sourcebook.backends.tantivy_fields import FieldTable, Kind
-from sourcebook.backends.tantivy_values import ENCODERS, decode_value, float_at, order_float, plain_text, read_number
+from sourcebook.backends.tantivy.fields import FieldTable, Kind
+from sourcebook.backends.tantivy.values import ENCODERS, decode_value, float_at, order_float, plain_text, read_number
 from sourcebook.errors import MappingError
 
 DAY = 86_400_000

@@ -9,14 +9,14 @@ from typing import Any
 import orjson
 import pytest
 
-from sourcebook.backends.search_tantivy import TantivySearchEngine
-from sourcebook.backends.tantivy_documents import DocumentFlattener
-from sourcebook.backends.tantivy_fields import FieldTable
-from sourcebook.backends.tantivy_ids import build_number
-from sourcebook.backends.tantivy_index import FORMAT, MANIFEST_FILE
+from sourcebook.backends.tantivy.fields import FieldTable
+from sourcebook.backends.tantivy.flatten import DocumentFlattener
+from sourcebook.backends.tantivy.ids import build_number
+from sourcebook.backends.tantivy.index import FORMAT, MANIFEST_FILE
+from sourcebook.backends.tantivy.search import TantivySearchEngine
 from sourcebook.errors import Conflict, EngineUnavailable, InvalidName, StoreDamaged
+from sourcebook.language.requests import SearchRequest
 from sourcebook.model.document import make_record
-from sourcebook.model.query import SearchRequest
 
 KEYWORD = {"type": "keyword", "normalizer": "keyword_lowercase_normalizer"}
 
@@ -213,7 +213,7 @@ def test_a_dropped_index_serves_the_searches_that_have_it_open(tmp_path: Path) -
 
 
 def test_only_so_many_indices_stay_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sourcebook.backends.search_tantivy._MAX_OPEN", 2)
+    monkeypatch.setattr("sourcebook.backends.tantivy.search._MAX_OPEN", 2)
 
     async def scenario() -> None:
         engine = make_engine(tmp_path)

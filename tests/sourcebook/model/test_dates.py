@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sourcebook.backends.dates import read_date
-from sourcebook.model.dates import is_date
+from sourcebook.language.dates import read_date
+from sourcebook.language.iso_dates import is_date
 
 
 @given(st.from_regex(r"20[0-9]{2}-[01][0-9]-[0-3][0-9]([T ][0-9:.,]{1,12}(Z|[+-][0-9:]{2,5})?)?", fullmatch=True))

@@ -4,7 +4,7 @@ from typing import Any
 
 import orjson
 
-from sourcebook.model.query import Hit, MatchQuery, SearchRequest
+from sourcebook.language.requests import Hit, MatchQuery, SearchRequest
 from sourcebook_api.query.answer import Answer, json_answer
 from sourcebook_api.query.budget import Budget
 from sourcebook_api.query.call import Call

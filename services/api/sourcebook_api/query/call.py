@@ -9,7 +9,7 @@ from typing import TypeVar
 from starlette.types import Receive, Scope
 
 from sourcebook.context import Context
-from sourcebook.model.query import Hit, SearchRequest, SearchResult
+from sourcebook.language.requests import Hit, SearchRequest, SearchResult
 from sourcebook_api.query.answer import Answer
 from sourcebook_api.query.budget import Budget
 from sourcebook_api.query.encode import MEDIA_TYPES, check_size, encode_body, render_page

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
+from sourcebook.language.requests import ALL_FIELD
 from sourcebook.model.mapping import iterate_fields
-from sourcebook.model.query import ALL_FIELD
 from sourcebook.model.release import Release
 
 _NUMBERS = frozenset({"integer", "long", "short", "byte", "float", "double"})

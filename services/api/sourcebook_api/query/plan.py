@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sourcebook.model.query import FacetRequest, MatchQuery, SearchRequest, SortKey
+from sourcebook.language.requests import FacetRequest, MatchQuery, SearchRequest, SortKey
 from sourcebook_api.query.errors import QueryError, value_error
 from sourcebook_api.query.params import MAX_BATCH_HITS, MAX_BATCH_LOOKUPS, MAX_BUCKETS, MAX_WINDOW, PAGE_SIZE
 from sourcebook_api.query.parse import Options

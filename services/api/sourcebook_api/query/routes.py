@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from sourcebook.context import Context
 from sourcebook.errors import EngineUnavailable, NotFound
-from sourcebook.model.query import SearchRequest
+from sourcebook.language.requests import SearchRequest
 from sourcebook_api.console import open_assets, render_console
 from sourcebook_api.query.annotation import get_document, post_documents
 from sourcebook_api.query.answer import HTML, Answer

@@ -1,0 +1,1 @@
+"""No broker: jobs run one after the other in this process."""

@@ -1,0 +1,1 @@
+"""LMDB: documents, one folder a collection."""

@@ -1,0 +1,1 @@
+"""MongoDB: documents and the hub's records."""

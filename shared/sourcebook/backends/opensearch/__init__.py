@@ -1,0 +1,1 @@
+"""OpenSearch: the search engine for many machines."""

@@ -1,0 +1,1 @@
+"""SQLite: the hub's records and locks, in one file."""

@@ -1,0 +1,1 @@
+"""tantivy: the embedded search engine."""
