@@ -17,13 +17,13 @@ from stages import CONFIG, open_hub, served_release
 
 from sourcebook.context import Context
 from sourcebook.flow.stages import STAGES
-from sourcebook.hub.builds import get_build
-from sourcebook.hub.comparing import compare_collections
-from sourcebook.hub.diff import start_diff
-from sourcebook.hub.jobs import get_job
-from sourcebook.model.document import HASH_BYTES, Record
-from sourcebook.model.job import JobState
-from sourcebook.model.names import build_changes_key
+from sourcebook.hub.builds.answers import get_build
+from sourcebook.hub.changes.commands import start_diff
+from sourcebook.hub.changes.compare import compare_collections
+from sourcebook.hub.documents.record import HASH_BYTES, Record
+from sourcebook.hub.jobs.answers import get_job
+from sourcebook.hub.jobs.model import JobState
+from sourcebook.hub.names import build_changes_key
 from sourcebook.references import load_reference
 from sourcebook.worker import run_queued_jobs
 

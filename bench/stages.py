@@ -22,15 +22,16 @@ import generate
 
 from sourcebook.backends.inline.bus import InlineBus
 from sourcebook.context import Context, open_context
-from sourcebook.hub.apis import get_api
-from sourcebook.hub.builds import list_builds, put_build_config, start_build, start_release
-from sourcebook.hub.jobs import get_job
-from sourcebook.hub.sources import add_plugin, start_dump, start_upload
+from sourcebook.hub.builds.answers import list_builds
+from sourcebook.hub.builds.commands import put_build_config, start_build, start_release
+from sourcebook.hub.builds.model import BuildConfig
+from sourcebook.hub.jobs.answers import get_job
+from sourcebook.hub.jobs.model import Job, JobState
+from sourcebook.hub.releases.answers import get_api
+from sourcebook.hub.releases.model import Release
+from sourcebook.hub.sources.commands import add_plugin, start_dump, start_upload
 from sourcebook.language.requests import FacetRequest, MatchQuery, SearchRequest
 from sourcebook.logging import configure_logging
-from sourcebook.model.build import BuildConfig
-from sourcebook.model.job import Job, JobState
-from sourcebook.model.release import Release
 from sourcebook.settings import load_settings
 from sourcebook.worker import run_queued_jobs
 

@@ -18,9 +18,9 @@ import generate
 
 from sourcebook.backends.inline.bus import InlineBus
 from sourcebook.context import Context, open_context
-from sourcebook.model.build import BuildConfig
-from sourcebook.model.document import Record, make_record
-from sourcebook.model.release import Api, Release
+from sourcebook.hub.builds.model import BuildConfig
+from sourcebook.hub.documents.record import Record, make_record
+from sourcebook.hub.releases.model import Api, Release
 from sourcebook.settings import load_settings
 
 API = "things"

@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 
 from sourcebook.cli.app import make_command
 from sourcebook.errors import SourcebookError, TransientError
-from sourcebook.model.build import BuildConfig, IndexSettings, KeepRules
+from sourcebook.hub.builds.model import BuildConfig, IndexSettings, KeepRules
 from sourcebook.settings import Settings
 from sourcebook_api.query.reference import write_reference
 

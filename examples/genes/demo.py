@@ -20,11 +20,15 @@ from sourcebook.cli.builds import read_build_config
 from sourcebook.cli.progress import follow_jobs
 from sourcebook.context import Context, open_context
 from sourcebook.errors import SourcebookError
-from sourcebook.hub import builds, releases, sources
-from sourcebook.model.build import Build
-from sourcebook.model.job import Job
-from sourcebook.model.notes import render_notes
-from sourcebook.model.source import Plugin
+from sourcebook.hub.builds import answers as build_answers
+from sourcebook.hub.builds import commands as build_commands
+from sourcebook.hub.releases import answers as release_answers
+from sourcebook.hub.releases import commands as release_commands
+from sourcebook.hub.sources import commands as source_commands
+from sourcebook.hub.builds.model import Build
+from sourcebook.hub.jobs.model import Job
+from sourcebook.hub.releases.notes import render_notes
+from sourcebook.hub.sources.model import Plugin
 from sourcebook.settings import load_settings
 from sourcebook.supervisor import run_stack
 
@@ -49,20 +53,20 @@ console = Console(soft_wrap=True, highlight=False)
 async def load(context: Context, cpic: Path) -> None:
     """Register the plugins, download and parse them, merge them, and release the build as API `genes`."""
     for name in SOURCES:
-        await sources.add_plugin(context, HERE / name)
+        await source_commands.add_plugin(context, HERE / name)
     await context.catalog.put("cpic", Plugin(name="cpic", folder=str(cpic)))
-    dumps = [await sources.start_dump(context, name) for name in SOURCES]
+    dumps = [await source_commands.start_dump(context, name) for name in SOURCES]
     await follow_jobs(context, dumps)
-    await builds.put_build_config(context, read_build_config(HERE / "build.json"))
+    await build_commands.put_build_config(context, read_build_config(HERE / "build.json"))
     await build_and_release(context)
 
 
 async def build_and_release(context: Context) -> Job:
     """Build the configuration `genes` and release the build; return the job of the release."""
-    (built,) = await follow_jobs(context, [await builds.start_build(context, "genes")])
-    build: Build = await builds.get_build(context, (built.result or {})["build"])
+    (built,) = await follow_jobs(context, [await build_commands.start_build(context, "genes")])
+    build: Build = await build_answers.get_build(context, (built.result or {})["build"])
     say_kind("Build", build.name, "incremental" if build.incremental else "full", build.reason)
-    (released,) = await follow_jobs(context, [await builds.start_release(context, build.name)])
+    (released,) = await follow_jobs(context, [await build_commands.start_release(context, build.name)])
     result = released.result or {}
     say_kind("Release", result["release"], result["kind"], result["reason"])
     return released
@@ -88,14 +92,14 @@ async def update(context: Context) -> None:
     """Let CPIC's manifest name the newer file; download, parse, build and release what changed, and print the notes."""
     console.print("\n[bold]CPIC publishes a new release.[/]")
     await context.catalog.put("cpic", Plugin(name="cpic", folder=str(HERE / "cpic")))
-    await follow_jobs(context, [await sources.start_dump(context, "cpic")])
+    await follow_jobs(context, [await source_commands.start_dump(context, "cpic")])
     released = await build_and_release(context)
     name = (released.result or {})["release"]
-    await releases.set_note(
+    await release_commands.set_note(
         context, name, "CPIC of pypgx 0.27.0: statins for four more genes; RxNorm and ATC codes are new."
     )
     console.print(f"\n[bold]sourcebook release notes {name}[/]")
-    console.print(render_notes(await releases.read_notes(context, name), "text"), markup=False)
+    console.print(render_notes(await release_answers.read_notes(context, name), "text"), markup=False)
 
 
 async def ask(url: str, queries: tuple[str, ...], expected_pairs: int) -> None:

@@ -11,9 +11,10 @@ from sourcebook.context import Context
 from sourcebook.errors import Cancelled, EngineUnavailable, JobFailed, TransientError, rebuild_error
 from sourcebook.flow.messages import PartCommand
 from sourcebook.flow.stages import stage_of
-from sourcebook.hub.jobs import end_parts, get_job, send
+from sourcebook.hub.jobs.answers import get_job
+from sourcebook.hub.jobs.commands import end_parts, send
+from sourcebook.hub.jobs.model import Job, JobState
 from sourcebook.logging import get_logger
-from sourcebook.model.job import Job, JobState
 from sourcebook.worker import RETRY_SECONDS, JobRun, Outcome, StopSign, execute_job
 
 log = get_logger(__name__)

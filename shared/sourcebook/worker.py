@@ -23,11 +23,12 @@ from sourcebook.errors import (
 )
 from sourcebook.flow.messages import Message
 from sourcebook.flow.stages import STAGES, next_commands
-from sourcebook.hub.jobs import end_parts, is_wanted, remove_made, submit_children
-from sourcebook.hub.lease import keep_lock
+from sourcebook.hub.jobs.answers import is_wanted
+from sourcebook.hub.jobs.commands import end_parts, remove_made, submit_children
+from sourcebook.hub.jobs.lease import keep_lock
+from sourcebook.hub.jobs.model import Job, JobError, JobState, Progress
 from sourcebook.logging import bind_log_context, get_logger, hide_secrets, hide_secrets_in
 from sourcebook.metrics import DOCUMENTS, JOB_SECONDS
-from sourcebook.model.job import Job, JobError, JobState, Progress
 from sourcebook.references import load_reference
 from sourcebook.renewal import End
 from sourcebook.sdk.process import LISTENER

@@ -14,9 +14,9 @@ from starlette.types import ASGIApp, Message
 
 from sourcebook.backends.inline.bus import InlineBus
 from sourcebook.context import Context, open_context
-from sourcebook.model.build import BuildConfig
-from sourcebook.model.document import make_record
-from sourcebook.model.release import Api, Release
+from sourcebook.hub.builds.model import BuildConfig
+from sourcebook.hub.documents.record import make_record
+from sourcebook.hub.releases.model import Api, Release
 from sourcebook.settings import Settings
 from sourcebook_api.app import create_app, create_query_app
 

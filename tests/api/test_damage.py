@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from sourcebook.context import Context
-from sourcebook.model.document import make_record
-from sourcebook.model.release import Api, Release
+from sourcebook.hub.documents.record import make_record
+from sourcebook.hub.releases.model import Api, Release
 
 Genes = Callable[..., Any]
 MAPPING = {"symbol": {"type": "keyword"}}

@@ -12,9 +12,11 @@ from typing import Any, NamedTuple, cast
 
 from sourcebook.cli.builds import read_build_config
 from sourcebook.context import Context
-from sourcebook.hub import builds, sources
-from sourcebook.hub.jobs import get_job
-from sourcebook.model.job import Job, JobState
+from sourcebook.hub.builds import answers as build_answers
+from sourcebook.hub.builds import commands as build_commands
+from sourcebook.hub.jobs.answers import get_job
+from sourcebook.hub.jobs.model import Job, JobState
+from sourcebook.hub.sources import commands as source_commands
 from sourcebook.worker import run_queued_jobs
 
 Hub = Callable[..., Any]
@@ -82,12 +84,12 @@ async def finish(context: Context, job: Job) -> None:
 
 async def load(context: Context, folder: Path) -> None:
     for name in SOURCES:
-        await sources.add_plugin(context, folder / name)
-        await finish(context, await sources.start_dump(context, name))
-    config = await builds.put_build_config(context, read_build_config(GENES / "build.json"))
-    await finish(context, await builds.start_build(context, config.name))
-    (built,) = await builds.list_builds(context, config.name)
-    await finish(context, await builds.start_release(context, built.name))
+        await source_commands.add_plugin(context, folder / name)
+        await finish(context, await source_commands.start_dump(context, name))
+    config = await build_commands.put_build_config(context, read_build_config(GENES / "build.json"))
+    await finish(context, await build_commands.start_build(context, config.name))
+    (built,) = await build_answers.list_builds(context, config.name)
+    await finish(context, await build_commands.start_release(context, built.name))
 
 
 def read_queries() -> list[str]:

@@ -3,9 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from sourcebook.model.document import make_record
-from sourcebook.model.source import Plugin, SourceState
-from sourcebook.model.upload import Upload
+from sourcebook.hub.documents.record import make_record
+from sourcebook.hub.sources.model import Plugin, SourceState, Upload
 
 from .test_hub import assert_refused, make_plugin
 

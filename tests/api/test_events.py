@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from sourcebook.model.job import Job, JobState
+from sourcebook.hub.jobs.model import Job, JobState
 from sourcebook_api import events
 
 Hub = Callable[..., Any]

@@ -9,11 +9,11 @@ import httpx
 import pytest
 
 from sourcebook.errors import EngineUnavailable
-from sourcebook.model.build import Build
-from sourcebook.model.job import Job
-from sourcebook.model.mapping import Mapping
-from sourcebook.model.release import Api, Release
-from sourcebook.model.source import SourceState
+from sourcebook.hub.builds.model import Build
+from sourcebook.hub.jobs.model import Job
+from sourcebook.hub.mappings.model import Mapping
+from sourcebook.hub.releases.model import Api, Release
+from sourcebook.hub.sources.model import SourceState
 from sourcebook.settings import MIB
 
 Hub = Callable[..., Any]

@@ -9,8 +9,8 @@ import pytest
 
 from sourcebook import errors
 from sourcebook.flow.messages import BuildDocuments, DumpSource, UploadDump
-from sourcebook.hub.jobs import submit
-from sourcebook.model.job import Job, JobState
+from sourcebook.hub.jobs.commands import submit
+from sourcebook.hub.jobs.model import Job, JobState
 from sourcebook_api import metrics
 from sourcebook_api.metrics import name_api_route
 

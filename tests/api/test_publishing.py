@@ -6,8 +6,8 @@ from typing import Any
 
 from support.releases import add_build, make_documents
 
-from sourcebook.model.build import BuildConfig
-from sourcebook.model.source import Plugin
+from sourcebook.hub.builds.model import BuildConfig
+from sourcebook.hub.sources.model import Plugin
 
 Hub = Callable[..., Any]
 

@@ -10,7 +10,7 @@ import pytest
 import zstandard
 
 from sourcebook.errors import EngineUnavailable
-from sourcebook.model.release import Api, Release
+from sourcebook.hub.releases.model import Api, Release
 from sourcebook_api.query import releases
 
 pytestmark = pytest.mark.usefixtures("search_engine")

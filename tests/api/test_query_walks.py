@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 import pytest
 
 from sourcebook.errors import EngineUnavailable
-from sourcebook.model.release import Api, Release
+from sourcebook.hub.releases.model import Api, Release
 from sourcebook_api.query import releases, scroll
 from sourcebook_api.query.examples import Examples
 

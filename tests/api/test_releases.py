@@ -4,10 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 from sourcebook.context import Context
-from sourcebook.hub.diff import ensure_changes
-from sourcebook.model.build import Build
-from sourcebook.model.document import make_record
-from sourcebook.model.release import Api, Release
+from sourcebook.hub.builds.model import Build
+from sourcebook.hub.changes.commands import ensure_changes
+from sourcebook.hub.documents.record import make_record
+from sourcebook.hub.releases.model import Api, Release
 
 Hub = Callable[..., Any]
 

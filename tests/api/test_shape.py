@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sourcebook.model.document import canonical_json
+from sourcebook.hub.documents.record import canonical_json
 from sourcebook_api.query.errors import QueryError
 from sourcebook_api.query.expression import parse_expression
 from sourcebook_api.query.fields import Selection

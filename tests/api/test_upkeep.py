@@ -5,10 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sourcebook.model.build import Build
-from sourcebook.model.document import make_record
-from sourcebook.model.source import SourceState
-from sourcebook.model.upload import Upload
+from sourcebook.hub.builds.model import Build
+from sourcebook.hub.documents.record import make_record
+from sourcebook.hub.sources.model import SourceState, Upload
 from sourcebook.worker import run_queued_jobs
 
 Hub = Callable[..., Any]

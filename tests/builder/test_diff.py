@@ -15,13 +15,13 @@ from support.locks import block_until_renewed
 from sourcebook.context import Context
 from sourcebook.errors import EngineUnavailable, InvalidRequest, NotFound, VerificationFailed
 from sourcebook.flow.messages import DiffBuilds, DiffReady
-from sourcebook.hub import diff
-from sourcebook.hub.changes import ChangesFolder, apply_change, open_changes, read_changes
-from sourcebook.hub.diff import ensure_changes, start_diff
-from sourcebook.model.build import Build
-from sourcebook.model.change import Change
-from sourcebook.model.document import Record, make_record, record_key
-from sourcebook.model.job import Job
+from sourcebook.hub.builds.model import Build
+from sourcebook.hub.changes import commands as diff
+from sourcebook.hub.changes.commands import ensure_changes, start_diff
+from sourcebook.hub.changes.folder import ChangesFolder, apply_change, open_changes, read_changes
+from sourcebook.hub.changes.model import Change
+from sourcebook.hub.documents.record import Record, make_record, record_key
+from sourcebook.hub.jobs.model import Job
 from sourcebook.worker import JobRun
 from sourcebook_builder.diff import diff_builds
 

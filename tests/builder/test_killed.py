@@ -11,17 +11,16 @@ from support.context import run_in_context
 
 from sourcebook.context import Context
 from sourcebook.flow.messages import BuildDocuments, DiffBuilds
-from sourcebook.hub.changes import open_changes, read_changes
-from sourcebook.hub.diff import draft_upload_changes, record_changes
-from sourcebook.model.build import Build, BuildConfig
-from sourcebook.model.document import Record, make_record
-from sourcebook.model.job import Job
-from sourcebook.model.mapping import Mapping
-from sourcebook.model.names import build_changes_key, build_upload_changes_key
-from sourcebook.model.source import Plugin, SourceState
-from sourcebook.model.upload import Upload
+from sourcebook.hub.builds.model import Build, BuildConfig
+from sourcebook.hub.changes.commands import draft_upload_changes, record_changes
+from sourcebook.hub.changes.folder import open_changes, read_changes
+from sourcebook.hub.documents.record import Record, make_record
+from sourcebook.hub.jobs.model import Job
+from sourcebook.hub.mappings.model import Mapping
+from sourcebook.hub.names import build_changes_key, build_upload_changes_key
+from sourcebook.hub.sources.model import Plugin, SourceState, Upload
 from sourcebook.worker import JobRun
-from sourcebook_builder.build import build_documents
+from sourcebook_builder.build.build import build_documents
 from sourcebook_builder.diff import diff_builds
 
 DOCUMENTS = 2000
@@ -31,7 +30,7 @@ import asyncio, sys, time
 from pathlib import Path
 from sourcebook.backends import open_inline_bus
 from sourcebook.context import open_context
-from sourcebook.hub import diff
+from sourcebook.hub.changes import commands
 from sourcebook.settings import Settings
 sys.path[:0] = [sys.argv[1]]
 import test_killed
@@ -40,7 +39,7 @@ home, what, owner, method, calls = Path(sys.argv[2]), *sys.argv[3:6], int(sys.ar
 
 async def main():
     async with open_context(Settings(home=home, batch_documents=100, lock_ttl=1), bus=open_inline_bus()) as context:
-        target = {"recorder": diff._Recorder, "documents": type(context.documents), "files": type(context.files)}[owner]
+        target = {"recorder": commands._Recorder, "documents": type(context.documents), "files": type(context.files)}[owner]
         original = getattr(target, method)
         left = [calls]
         def stop(*arguments, **options):

@@ -10,13 +10,12 @@ from support.releases import add_build, make_documents
 
 from sourcebook.context import Context
 from sourcebook.errors import NotFound
-from sourcebook.hub.jobs import get_job
-from sourcebook.hub.schedules import find_schedules
-from sourcebook.hub.verifying import start_verify
-from sourcebook.model.job import Job, JobState
-from sourcebook.model.release import Api, Release
-from sourcebook.model.source import SourceState
-from sourcebook.model.upload import Upload
+from sourcebook.hub.jobs.answers import get_job
+from sourcebook.hub.jobs.model import Job, JobState
+from sourcebook.hub.releases.model import Api, Release
+from sourcebook.hub.schedules.commands import find_schedules
+from sourcebook.hub.sources.model import SourceState, Upload
+from sourcebook.hub.upkeep.verify import start_verify
 from sourcebook.worker import run_queued_jobs
 
 

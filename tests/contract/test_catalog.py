@@ -8,8 +8,8 @@ import pytest
 
 from sourcebook.backends import open_catalog
 from sourcebook.errors import NotFound
-from sourcebook.model.job import Job, JobState
-from sourcebook.model.release import Api
+from sourcebook.hub.jobs.model import Job, JobState
+from sourcebook.hub.releases.model import Api
 from sourcebook.ports.catalog import INDEXES, Catalog
 from sourcebook.settings import Settings
 

@@ -14,8 +14,8 @@ from support.search_engines import skip_on_osmem
 
 from sourcebook.backends import open_documents, open_search
 from sourcebook.errors import CannotDerive, NotFound
+from sourcebook.hub.documents.record import Digest, make_record
 from sourcebook.language.requests import FacetRequest, SearchRequest, SortKey
-from sourcebook.model.document import Digest, make_record
 from sourcebook.ports.documents import DocumentStore
 from sourcebook.ports.search import SearchEngine
 from sourcebook.settings import Settings

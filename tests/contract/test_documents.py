@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sourcebook.backends import open_documents
 from sourcebook.errors import NotFound
-from sourcebook.model.document import Digest, Record, make_record, record_body
+from sourcebook.hub.documents.record import Digest, Record, make_record, record_body
 from sourcebook.ports.documents import DocumentStore
 from sourcebook.settings import Settings
 

@@ -11,7 +11,7 @@ from sourcebook.backends import open_documents
 from sourcebook.backends.lmdb import documents as documents_lmdb
 from sourcebook.backends.mongo.writer import KeySample
 from sourcebook.errors import NotFound
-from sourcebook.model.document import Record, make_record
+from sourcebook.hub.documents.record import Record, make_record
 from sourcebook.ports.documents import DocumentStore, get_from_each
 from sourcebook.settings import Settings
 

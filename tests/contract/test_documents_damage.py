@@ -12,7 +12,7 @@ from pymongo import MongoClient
 
 from sourcebook.backends import open_documents
 from sourcebook.errors import NotFound, StoreDamaged
-from sourcebook.model.document import Record, make_record, record_body
+from sourcebook.hub.documents.record import Record, make_record, record_body
 from sourcebook.ports.documents import DocumentStore
 from sourcebook.settings import Settings
 

@@ -12,8 +12,8 @@ from pymongo.monitoring import CommandListener
 
 from sourcebook.backends import open_catalog, open_documents
 from sourcebook.backends.mongo import server as mongo_server
-from sourcebook.model.document import make_record
-from sourcebook.model.job import Job, JobState
+from sourcebook.hub.documents.record import make_record
+from sourcebook.hub.jobs.model import Job, JobState
 from sourcebook.ports.catalog import INDEXES
 from sourcebook.ports.documents import DocumentStore
 from sourcebook.settings import Settings

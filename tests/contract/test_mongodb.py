@@ -27,8 +27,8 @@ from sourcebook.backends.mongo.documents import MongoDocumentStore
 from sourcebook.backends.mongo.scan import MongoScan
 from sourcebook.backends.mongo.server import MongoServer
 from sourcebook.errors import DocumentError, EngineUnavailable, NotFound, SettingsError
-from sourcebook.model.document import Record, make_record
-from sourcebook.model.job import Job
+from sourcebook.hub.documents.record import Record, make_record
+from sourcebook.hub.jobs.model import Job
 from sourcebook.ports.documents import DocumentStore
 from sourcebook.settings import Settings
 

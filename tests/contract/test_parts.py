@@ -12,14 +12,13 @@ import pytest
 from sourcebook.backends import open_inline_bus
 from sourcebook.context import Context, open_context
 from sourcebook.flow.messages import BuildDocuments, Message, UploadDump
-from sourcebook.hub import jobs
-from sourcebook.model.build import Build, BuildConfig
-from sourcebook.model.document import Record
-from sourcebook.model.dump import Dump, DumpFile
-from sourcebook.model.job import Job, JobState
-from sourcebook.model.mapping import Mapping
-from sourcebook.model.source import Plugin, SourceState
-from sourcebook.model.upload import Upload
+from sourcebook.hub.builds.model import Build, BuildConfig
+from sourcebook.hub.documents.record import Record
+from sourcebook.hub.jobs import answers as job_answers
+from sourcebook.hub.jobs import commands as job_commands
+from sourcebook.hub.jobs.model import Job, JobState
+from sourcebook.hub.mappings.model import Mapping
+from sourcebook.hub.sources.model import Dump, DumpFile, Plugin, SourceState, Upload
 from sourcebook.settings import Settings
 from sourcebook.worker import execute_job
 
@@ -71,8 +70,8 @@ async def serve(queue: "asyncio.Queue[tuple[str, str]]", context: Context) -> No
 
 
 async def run(context: Context, command: Message) -> Job:
-    job = await jobs.submit(context, command)
-    async for seen in jobs.watch_job(context, job.id):
+    job = await job_commands.submit(context, command)
+    async for seen in job_answers.watch_job(context, job.id):
         job = seen
     assert job.state is JobState.SUCCEEDED, job.error
     return job

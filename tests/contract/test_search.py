@@ -18,8 +18,8 @@ from support.search_engines import (
 )
 
 from sourcebook.errors import EngineUnavailable, NotFound, QuerySyntaxError
+from sourcebook.hub.documents.record import make_record
 from sourcebook.language.requests import Facet, FacetRequest, MatchQuery, SearchRequest, SearchResult, SortKey
-from sourcebook.model.document import make_record
 
 KEYWORD: dict[str, Any] = {"type": "keyword", "normalizer": "keyword_lowercase_normalizer"}
 PROPERTIES: dict[str, dict[str, Any]] = {

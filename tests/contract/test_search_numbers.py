@@ -9,8 +9,8 @@ import pytest
 from support.search_corpus import Corpus, fill, open_engines
 from support.search_engines import skip_on_osmem
 
+from sourcebook.hub.documents.record import make_record
 from sourcebook.language.requests import FacetRequest, SortKey
-from sourcebook.model.document import make_record
 
 PROPERTIES: dict[str, dict[str, Any]] = {"f": {"type": "float"}, "n": {"type": "long"}}
 FRACTIONS = [0.42291764838969603, -0.42291764838969603, 5e-324, 2.2250738585072014e-308, 1e308, -1e308, 0.1 + 0.2, 1.0]

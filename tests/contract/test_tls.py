@@ -16,7 +16,7 @@ from support.search_engines import SEARCH_ENGINES, SearchServers
 
 from sourcebook.backends import open_bus, open_catalog, open_documents, open_locks, open_search
 from sourcebook.errors import EngineUnavailable, SettingsError
-from sourcebook.model.job import Job
+from sourcebook.hub.jobs.model import Job
 from sourcebook.settings import Settings
 
 NOT_TRUSTED = "certificate of .* is not trusted: add "

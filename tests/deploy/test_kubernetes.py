@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from sourcebook.flow.stages import QUEUES
-from sourcebook.hub.queues import QueueLoad
+from sourcebook.hub.jobs.queues import QueueLoad
 from sourcebook.settings import Settings
 
 K8S = Path(__file__).resolve().parents[2] / "deploy" / "k8s"

@@ -20,10 +20,8 @@ import pytest
 from sourcebook.backends import open_catalog, open_files
 from sourcebook.context import Context
 from sourcebook.flow.messages import DumpReady, DumpSource
-from sourcebook.model.dump import Dump
-from sourcebook.model.job import Job, JobState
-from sourcebook.model.source import Plugin, SourceState
-from sourcebook.model.upload import Upload
+from sourcebook.hub.jobs.model import Job, JobState
+from sourcebook.hub.sources.model import Dump, Plugin, SourceState, Upload
 from sourcebook.sdk.code_digest import digest_code
 from sourcebook.sdk.manifest import load_manifest
 from sourcebook.settings import Settings

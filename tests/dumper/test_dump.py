@@ -21,7 +21,7 @@ from sourcebook.errors import (
     UnsafeArchive,
 )
 from sourcebook.flow.messages import DumpSource
-from sourcebook.model.job import Job, JobState
+from sourcebook.hub.jobs.model import Job, JobState
 from sourcebook_dumper.dump import dump_source
 from sourcebook_dumper.fetchers import choose_fetcher
 

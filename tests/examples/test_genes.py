@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sourcebook.model.build import BuildConfig
+from sourcebook.hub.builds.model import BuildConfig
 from sourcebook.sdk.manifest import load_manifest
 
 GENES = Path(__file__).resolve().parents[2] / "examples" / "genes"

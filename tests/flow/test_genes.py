@@ -9,7 +9,7 @@ from support.genes import build_genes, finish, release_genes
 
 from sourcebook.backends import open_inline_bus
 from sourcebook.context import Context, open_context
-from sourcebook.hub import sources
+from sourcebook.hub.sources import commands as source_commands
 from sourcebook.language.requests import FacetRequest, SearchRequest
 from sourcebook.settings import Settings
 
@@ -40,11 +40,11 @@ async def check(context: Context) -> None:
 
 
 async def check_unchanged(context: Context) -> None:
-    again = await finish(context, await sources.start_dump(context, "cpic"))
+    again = await finish(context, await source_commands.start_dump(context, "cpic"))
     assert again.result
     assert again.result["unchanged"]
     assert again.children == []
-    (upload,) = await sources.start_upload(context, "cpic")
+    (upload,) = await source_commands.start_upload(context, "cpic")
     ended = await finish(context, upload)
     assert ended.result
     assert ended.result["unchanged"]

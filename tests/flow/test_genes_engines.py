@@ -20,10 +20,10 @@ from support.search_engines import REAL, SearchServers
 from sourcebook.backends import open_inline_bus
 from sourcebook.context import Context, open_context
 from sourcebook.errors import QuerySyntaxError
+from sourcebook.hub.documents.record import read_document
+from sourcebook.hub.mappings.model import iterate_fields
+from sourcebook.hub.releases.model import Release
 from sourcebook.language.requests import FacetRequest, MatchQuery, SearchRequest, SearchResult, SortKey
-from sourcebook.model.document import read_document
-from sourcebook.model.mapping import iterate_fields
-from sourcebook.model.release import Release
 from sourcebook.settings import Settings
 
 MONGODB = "SOURCEBOOK_TEST_MONGODB_URL"

@@ -15,10 +15,12 @@ from support.stack import SlowPlugin
 
 from sourcebook.backends import open_inline_bus
 from sourcebook.context import Context, open_context
-from sourcebook.hub import builds, jobs, sources
-from sourcebook.model.build import BuildConfig
-from sourcebook.model.document import read_document
-from sourcebook.model.job import Job, JobState
+from sourcebook.hub.builds import commands as build_commands
+from sourcebook.hub.builds.model import BuildConfig
+from sourcebook.hub.documents.record import read_document
+from sourcebook.hub.jobs import answers as job_answers
+from sourcebook.hub.jobs.model import Job, JobState
+from sourcebook.hub.sources import commands as source_commands
 from sourcebook.settings import Settings
 from sourcebook.worker import run_queued_jobs
 
@@ -70,19 +72,21 @@ class Outage:
 async def run_job(context: Context, start: Callable[[], Awaitable[Job]]) -> Job:
     job = await start()
     await run_queued_jobs(context, cast("Any", context.bus))
-    return await jobs.get_job(context, job.id)
+    return await job_answers.get_job(context, job.id)
 
 
 async def upload_and_build(context: Context, outage: Outage, plugin: SlowPlugin) -> None:
-    await sources.add_plugin(context, plugin.folder)
-    dump = await run_job(context, lambda: sources.start_dump(context, "things", then_upload=False))
+    await source_commands.add_plugin(context, plugin.folder)
+    dump = await run_job(context, lambda: source_commands.start_dump(context, "things", then_upload=False))
     assert dump.state is JobState.SUCCEEDED
 
     async def start_upload() -> Job:
-        return (await sources.start_upload(context, "things"))[0]
+        return (await source_commands.start_upload(context, "things"))[0]
 
-    config = await builds.put_build_config(context, BuildConfig(name="all", doc_type="thing", sources=["things"]))
-    for start in (start_upload, lambda: builds.start_build(context, config.name)):
+    config = await build_commands.put_build_config(
+        context, BuildConfig(name="all", doc_type="thing", sources=["things"])
+    )
+    for start in (start_upload, lambda: build_commands.start_build(context, config.name)):
         job, written = await outage.during(run_job(context, start))
         assert (job.state, job.attempt) == (JobState.SUCCEEDED, 1), job.error
         assert 0 < written < DOCUMENTS

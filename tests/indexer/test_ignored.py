@@ -7,12 +7,12 @@ from support.context import run_in_context
 
 from sourcebook.context import Context
 from sourcebook.flow.messages import ApplyChanges, IndexBuild, IndexReady
-from sourcebook.hub.releases import read_notes
-from sourcebook.model.build import Build
-from sourcebook.model.document import make_record
-from sourcebook.model.job import Job
-from sourcebook.model.notes import render_notes
-from sourcebook.model.release import Release
+from sourcebook.hub.builds.model import Build
+from sourcebook.hub.documents.record import make_record
+from sourcebook.hub.jobs.model import Job
+from sourcebook.hub.releases.answers import read_notes
+from sourcebook.hub.releases.model import Release
+from sourcebook.hub.releases.notes import render_notes
 from sourcebook.worker import JobRun
 from sourcebook_indexer.index import index_build
 from sourcebook_indexer.patch import apply_changes

@@ -10,12 +10,13 @@ from support.context import run_in_context
 from sourcebook.context import Context
 from sourcebook.errors import NotFound, StoreDamaged, VerificationFailed
 from sourcebook.flow.messages import IndexBuild, IndexReady
-from sourcebook.hub.apis import get_api, rollback
+from sourcebook.hub.builds.model import Build
+from sourcebook.hub.documents.record import make_record
+from sourcebook.hub.jobs.model import Job
+from sourcebook.hub.releases.answers import get_api
+from sourcebook.hub.releases.commands import rollback
+from sourcebook.hub.releases.model import Api, Release
 from sourcebook.language.requests import SearchRequest
-from sourcebook.model.build import Build
-from sourcebook.model.document import make_record
-from sourcebook.model.job import Job
-from sourcebook.model.release import Api, Release
 from sourcebook.worker import JobRun
 from sourcebook_indexer.cleanup import drop_unused_indices
 from sourcebook_indexer.index import index_build

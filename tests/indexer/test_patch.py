@@ -12,16 +12,16 @@ from support.context import run_in_context
 from sourcebook.context import Context
 from sourcebook.errors import CannotDerive, EngineUnavailable, IndexDamaged, VerificationFailed
 from sourcebook.flow.messages import ApplyChanges, IndexReady
-from sourcebook.hub.apis import get_api, rollback
-from sourcebook.hub.builds import start_release
-from sourcebook.hub.releases import read_changed_documents, read_notes, set_note
+from sourcebook.hub.builds.commands import start_release
+from sourcebook.hub.builds.model import Build
+from sourcebook.hub.changes.model import ChangeKind
+from sourcebook.hub.documents.record import Record, make_record
+from sourcebook.hub.jobs.model import Job
+from sourcebook.hub.releases.answers import get_api, read_changed_documents, read_notes
+from sourcebook.hub.releases.commands import rollback, set_note
+from sourcebook.hub.releases.model import Release
+from sourcebook.hub.releases.notes import render_notes
 from sourcebook.language.requests import SearchRequest
-from sourcebook.model.build import Build
-from sourcebook.model.change import ChangeKind
-from sourcebook.model.document import Record, make_record
-from sourcebook.model.job import Job
-from sourcebook.model.notes import render_notes
-from sourcebook.model.release import Release
 from sourcebook.worker import JobRun
 from sourcebook_indexer import patch
 from sourcebook_indexer.patch import apply_changes

@@ -13,7 +13,7 @@ from support.context import run_in_context
 
 from sourcebook.context import Context
 from sourcebook.home import own_temporary_folder, prepare_home
-from sourcebook.model.document import make_record
+from sourcebook.hub.documents.record import make_record
 
 HOLDER = """
 import sys, tempfile, time

@@ -13,10 +13,12 @@ from sourcebook import parts, worker
 from sourcebook.context import Context
 from sourcebook.errors import Cancelled, DownloadInterrupted, EngineUnavailable, NotFound
 from sourcebook.flow.messages import BuildDocuments, BuildReady, MergeRange, Message, RangeMerged
-from sourcebook.hub import jobs
-from sourcebook.model.document import make_record
-from sourcebook.model.job import Job, JobError, JobState
-from sourcebook.model.names import build_part_collection_name, build_part_files_key
+from sourcebook.hub.documents.record import make_record
+from sourcebook.hub.jobs import answers as job_answers
+from sourcebook.hub.jobs import commands as job_commands
+from sourcebook.hub.jobs import recovery as job_recovery
+from sourcebook.hub.jobs.model import Job, JobError, JobState
+from sourcebook.hub.names import build_part_collection_name, build_part_files_key
 from sourcebook.parts import run_parts
 from sourcebook.worker import JobRun, Outcome, StopSign, execute_job
 
@@ -88,7 +90,7 @@ def play(
 
 
 async def start(context: Context) -> Job:
-    return await jobs.submit(context, BuildDocuments(config="c", build="b"))
+    return await job_commands.submit(context, BuildDocuments(config="c", build="b"))
 
 
 async def parts_of(context: Context, job: Job) -> list[Job]:
@@ -101,7 +103,7 @@ async def run_queue(context: Context) -> None:
 
 async def check_end(context: Context, job: Job, state: JobState = JobState.SUCCEEDED) -> Job:
     """Check how the job ended, and that all its parts have ended; return it."""
-    ended = await jobs.get_job(context, job.id)
+    ended = await job_answers.get_job(context, job.id)
     assert ended.state is state, ended.error
     assert not ended.parts_open
     assert ended.children == []
@@ -148,7 +150,7 @@ def test_workers_that_are_free_take_parts(tmp_path: Path, monkeypatch: pytest.Mo
                 await execute_job(context, job_id)
 
         workers = [asyncio.create_task(serve()) for _ in range(PARTS)]
-        async for _ in jobs.watch_job(context, job.id):
+        async for _ in job_answers.watch_job(context, job.id):
             pass
         for task in workers:
             task.cancel()
@@ -241,10 +243,10 @@ def test_cancelling_ends_the_job_and_all_its_parts(tmp_path: Path, monkeypatch: 
         (first, *_) = await parts_of(context, job)
         elsewhere = asyncio.create_task(execute_job(context, (await parts_of(context, job))[1].id))
         await asyncio.sleep(0.1)
-        await jobs.cancel_job(context, job.id if whom == "the job" else first.id)
+        await job_commands.cancel_job(context, job.id if whom == "the job" else first.id)
         await asyncio.wait_for(running, 15)
         assert await asyncio.wait_for(elsewhere, 15) is Outcome.DONE
-        await jobs.recover_jobs(context)
+        await job_recovery.recover_jobs(context)
         await check_end(context, job, JobState.CANCELLED)
         assert {part.state for part in await parts_of(context, job)} == {JobState.CANCELLED}
         assert split.numbers == [1, 2]
@@ -355,7 +357,7 @@ def test_a_job_that_is_given_up_takes_its_parts_along(tmp_path: Path, monkeypatc
     async def scenario(context: Context) -> None:
         job = await start(context)
         await die_in_the_middle(context, job, split, 3)
-        await jobs.recover_jobs(context)
+        await job_recovery.recover_jobs(context)
         ended = await check_end(context, job, JobState.FAILED)
         assert ended.error
         assert ended.error.code == "worker_lost"
@@ -377,14 +379,14 @@ def test_beat_removes_what_could_not_be_removed_when_the_job_ended(
         job = await start(context)
         with pytest.MonkeyPatch.context() as patch:
             await execute_job(context, job.id)
-            lost = await jobs.submit(context, BuildDocuments(config="other", build="b"))
+            lost = await job_commands.submit(context, BuildDocuments(config="other", build="b"))
             await context.catalog.update(Job, lost.id, lambda found: found.model_copy(update={"sent_at": 0}))
-            assert await jobs.recover_jobs(context) == [lost.id]  # nothing else waits for the store
-            await jobs.cancel_job(context, lost.id)
-        ended = await jobs.get_job(context, job.id)
+            assert await job_recovery.recover_jobs(context) == [lost.id]  # nothing else waits for the store
+            await job_commands.cancel_job(context, lost.id)
+        ended = await job_answers.get_job(context, job.id)
         assert (ended.state, ended.parts_open, ended.warnings) == (JobState.SUCCEEDED, True, [])
         assert len(await context.documents.names()) == PARTS
-        await jobs.recover_jobs(context)
+        await job_recovery.recover_jobs(context)
         await check_end(context, job)
 
     split = Split(work)
@@ -400,7 +402,7 @@ def test_a_part_that_ends_after_its_job_leaves_nothing(tmp_path: Path, monkeypat
     async def scenario(context: Context) -> None:
         job = await start(context)
         await execute_job(context, job.id)
-        await jobs.recover_jobs(context)
+        await job_recovery.recover_jobs(context)
         await check_end(context, job, JobState.FAILED)
 
     play(tmp_path, monkeypatch, Split(outlive), scenario)

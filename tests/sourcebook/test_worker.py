@@ -28,9 +28,11 @@ from sourcebook.errors import (
     StoreDamaged,
 )
 from sourcebook.flow.messages import DumpReady, DumpSource, Message, UploadDump
-from sourcebook.hub import jobs
-from sourcebook.hub.queues import read_queues
-from sourcebook.model.job import Job, JobState
+from sourcebook.hub.jobs import answers as job_answers
+from sourcebook.hub.jobs import commands as job_commands
+from sourcebook.hub.jobs import recovery as job_recovery
+from sourcebook.hub.jobs.model import Job, JobState
+from sourcebook.hub.jobs.queues import read_queues
 from sourcebook.worker import JobRun, Outcome, StopSign, execute_job
 
 Handler = Callable[[Context, JobRun, Any], Awaitable[Message]]
@@ -62,10 +64,10 @@ async def never_end(_context: Context, _run: JobRun, _command: Any) -> Message:
 
 def test_a_job_ends_with_its_result_progress_and_warnings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(context: Context) -> None:
-        job = await jobs.submit(context, DumpSource(source="s"))
+        job = await job_commands.submit(context, DumpSource(source="s"))
         assert job.state is JobState.QUEUED
         assert await execute_job(context, job.id) is Outcome.DONE
-        job = await jobs.get_job(context, job.id)
+        job = await job_answers.get_job(context, job.id)
         assert job.state is JobState.SUCCEEDED
         assert job.result == READY.model_dump(mode="json")
         assert (job.progress.done, job.progress.unit, job.warnings, job.attempt) == (3, "things", ["look at this"], 1)
@@ -83,11 +85,11 @@ def test_the_next_stage_starts_by_itself_once(tmp_path: Path, monkeypatch: pytes
         return READY.model_copy(update={"uploaders": ("a", "b")})
 
     async def scenario(context: Context) -> None:
-        job = await jobs.submit(context, DumpSource(source="s"))
+        job = await job_commands.submit(context, DumpSource(source="s"))
         await worker.run_queued_jobs(context, cast("Any", context.bus))
-        job = await jobs.get_job(context, job.id)
+        job = await job_answers.get_job(context, job.id)
         assert job.children == [f"{job.id}.1", f"{job.id}.2"]
-        found = await jobs.list_jobs(context, kind="upload")
+        found = await job_answers.list_jobs(context, kind="upload")
         assert [(child.target, child.state, child.parent) for child in found] == [
             ("s/b", JobState.SUCCEEDED, job.id),
             ("s/a", JobState.SUCCEEDED, job.id),
@@ -107,12 +109,12 @@ def test_a_broker_that_is_away_at_the_end_of_a_job_repeats_nothing(
         raise EngineUnavailable("The broker does not answer.")
 
     async def scenario(context: Context) -> None:
-        job = await jobs.submit(context, DumpSource(source="s"))
+        job = await job_commands.submit(context, DumpSource(source="s"))
         assert await execute_job(context, job.id) is Outcome.DONE
-        ended = await jobs.get_job(context, job.id)
+        ended = await job_answers.get_job(context, job.id)
         assert (ended.state, ended.attempt, ended.children) == (JobState.SUCCEEDED, 1, [f"{job.id}.1"])
         monkeypatch.undo()
-        assert await jobs.recover_jobs(context) == ended.children
+        assert await job_recovery.recover_jobs(context) == ended.children
 
     play(tmp_path, monkeypatch, dump, scenario)
 
@@ -122,9 +124,9 @@ def test_an_error_of_a_plugin_is_shown_with_its_traceback(tmp_path: Path, monkey
         raise ParserError("parser.py raised at document 1001", traceback="line 7 in parse", document=1001)
 
     async def scenario(context: Context) -> None:
-        job = await jobs.submit(context, DumpSource(source="s"))
+        job = await job_commands.submit(context, DumpSource(source="s"))
         await execute_job(context, job.id)
-        job = await jobs.get_job(context, job.id)
+        job = await job_answers.get_job(context, job.id)
         assert job.state is JobState.FAILED
         assert job.error
         assert (job.error.code, job.error.traceback, job.error.details) == (
@@ -143,9 +145,9 @@ def test_an_unforeseen_error_ends_the_job_without_showing_internals(
         raise RuntimeError("secret internals")
 
     async def scenario(context: Context) -> None:
-        job = await jobs.submit(context, DumpSource(source="s"))
+        job = await job_commands.submit(context, DumpSource(source="s"))
         assert await execute_job(context, job.id) is Outcome.DONE
-        job = await jobs.get_job(context, job.id)
+        job = await job_answers.get_job(context, job.id)
         assert job.state is JobState.FAILED
         assert "secret internals" not in job.model_dump_json()
 
@@ -159,11 +161,11 @@ def test_a_transient_error_is_tried_again_and_given_up_in_the_end(
         raise DownloadInterrupted("connection reset by http://u:hunter2@host/")
 
     async def scenario(context: Context) -> None:
-        job = await jobs.submit(context, DumpSource(source="s"))
+        job = await job_commands.submit(context, DumpSource(source="s"))
         assert await execute_job(context, job.id) is Outcome.LATER
-        assert (await jobs.get_job(context, job.id)).state is JobState.RUNNING
+        assert (await job_answers.get_job(context, job.id)).state is JobState.RUNNING
         assert await execute_job(context, job.id) is Outcome.DONE
-        job = await jobs.get_job(context, job.id)
+        job = await job_answers.get_job(context, job.id)
         assert (job.state, job.attempt) == (JobState.FAILED, 2)
         assert "hunter2" not in job.model_dump_json()
 
@@ -179,7 +181,7 @@ def test_a_message_that_arrives_twice_runs_the_job_once(tmp_path: Path, monkeypa
         return READY
 
     async def scenario(context: Context) -> None:
-        job = await jobs.submit(context, DumpSource(source="s"))
+        job = await job_commands.submit(context, DumpSource(source="s"))
         outcomes = await asyncio.gather(*(execute_job(context, job.id) for _ in range(3)))
         assert outcomes == [Outcome.DONE] * 3
         assert await execute_job(context, job.id) is Outcome.DONE
@@ -192,38 +194,38 @@ def test_a_message_that_arrives_twice_runs_the_job_once(tmp_path: Path, monkeypa
 def test_a_second_command_for_the_same_source_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(context: Context) -> None:
         tries = await asyncio.gather(
-            *(jobs.submit(context, DumpSource(source="s")) for _ in range(5)), return_exceptions=True
+            *(job_commands.submit(context, DumpSource(source="s")) for _ in range(5)), return_exceptions=True
         )
         assert [type(item) for item in tries].count(Job) == 1
         assert [type(item) for item in tries].count(Busy) == 4
-        await jobs.submit(context, DumpSource(source="other"))
+        await job_commands.submit(context, DumpSource(source="other"))
 
     play(tmp_path, monkeypatch, succeed, scenario)
 
 
 def test_a_job_waits_while_another_holds_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(context: Context) -> None:
-        job = await jobs.submit(context, DumpSource(source="s"))
+        job = await job_commands.submit(context, DumpSource(source="s"))
         await context.locks.acquire(job.lock, "another/job", timedelta(seconds=30))
         assert await execute_job(context, job.id) is Outcome.LATER
-        assert (await jobs.get_job(context, job.id)).state is JobState.QUEUED
+        assert (await job_answers.get_job(context, job.id)).state is JobState.QUEUED
         await context.locks.release(job.lock, "another/job")
         assert await execute_job(context, job.id) is Outcome.DONE
-        assert (await jobs.get_job(context, job.id)).state is JobState.SUCCEEDED
+        assert (await job_answers.get_job(context, job.id)).state is JobState.SUCCEEDED
 
     play(tmp_path, monkeypatch, succeed, scenario)
 
 
 def test_a_queued_job_is_cancelled_at_once_and_never_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(context: Context) -> None:
-        job = await jobs.submit(context, DumpSource(source="s"))
-        assert (await jobs.cancel_job(context, job.id)).state is JobState.CANCELLED
+        job = await job_commands.submit(context, DumpSource(source="s"))
+        assert (await job_commands.cancel_job(context, job.id)).state is JobState.CANCELLED
         await execute_job(context, job.id)
-        assert (await jobs.get_job(context, job.id)).attempt == 0
+        assert (await job_answers.get_job(context, job.id)).attempt == 0
         with pytest.raises(Conflict):
-            await jobs.cancel_job(context, job.id)
+            await job_commands.cancel_job(context, job.id)
         with pytest.raises(NotFound):
-            await jobs.cancel_job(context, "x")
+            await job_commands.cancel_job(context, "x")
 
     play(tmp_path, monkeypatch, succeed, scenario)
 
@@ -232,21 +234,21 @@ def test_a_running_job_is_cancelled_within_seconds_though_it_reports_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scenario(context: Context) -> None:
-        job = await jobs.submit(context, DumpSource(source="s"))
+        job = await job_commands.submit(context, DumpSource(source="s"))
         running = asyncio.create_task(execute_job(context, job.id))
         await asyncio.sleep(0.2)
-        assert (await jobs.cancel_job(context, job.id)).state is JobState.RUNNING
+        assert (await job_commands.cancel_job(context, job.id)).state is JobState.RUNNING
         assert await asyncio.wait_for(running, 10) is Outcome.DONE
-        assert (await jobs.get_job(context, job.id)).state is JobState.CANCELLED
+        assert (await job_answers.get_job(context, job.id)).state is JobState.CANCELLED
 
     play(tmp_path, monkeypatch, never_end, scenario)
 
 
 def test_a_job_beyond_its_time_limit_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(context: Context) -> None:
-        job = await jobs.submit(context, DumpSource(source="s"))
+        job = await job_commands.submit(context, DumpSource(source="s"))
         await execute_job(context, job.id)
-        job = await jobs.get_job(context, job.id)
+        job = await job_answers.get_job(context, job.id)
         assert job.state is JobState.FAILED
         assert job.error
         assert job.error.code == "time_limit"
@@ -265,9 +267,9 @@ def test_a_worker_that_lost_its_lock_leaves_the_record_to_the_new_owner(
         return READY
 
     async def scenario(context: Context) -> None:
-        job = await jobs.submit(context, DumpSource(source="s"))
+        job = await job_commands.submit(context, DumpSource(source="s"))
         assert await execute_job(context, job.id) is Outcome.DONE
-        assert (await jobs.get_job(context, job.id)).state is JobState.RUNNING
+        assert (await job_answers.get_job(context, job.id)).state is JobState.RUNNING
         assert await context.locks.holder(job.lock) == f"{job.id}/new owner"
         assert context.scratch_folder(job.id).joinpath("run.1").exists()
 
@@ -278,18 +280,18 @@ def test_a_job_whose_worker_died_is_sent_again_and_finally_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scenario(context: Context) -> None:
-        job = await jobs.submit(context, DumpSource(source="s"))
+        job = await job_commands.submit(context, DumpSource(source="s"))
         context.bus.queue.get_nowait()  # type: ignore[attr-defined] # the message is gone with its worker
         await die_while_running(context, job.id)
-        assert await jobs.recover_jobs(context) == [job.id]
-        assert await jobs.recover_jobs(context) == []
+        assert await job_recovery.recover_jobs(context) == [job.id]
+        assert await job_recovery.recover_jobs(context) == []
         await worker.run_queued_jobs(context, cast("Any", context.bus))
-        assert (await jobs.get_job(context, job.id)).state is JobState.SUCCEEDED
-        again = await jobs.submit(context, DumpSource(source="s"))
+        assert (await job_answers.get_job(context, job.id)).state is JobState.SUCCEEDED
+        again = await job_commands.submit(context, DumpSource(source="s"))
         for _ in range(context.settings.job_attempts):
             await die_while_running(context, again.id)
-        await jobs.recover_jobs(context)
-        ended = await jobs.get_job(context, again.id)
+        await job_recovery.recover_jobs(context)
+        ended = await job_answers.get_job(context, again.id)
         assert ended.state is JobState.FAILED
         assert ended.error
         assert "died 3 times" in ended.error.message
@@ -306,25 +308,25 @@ async def die_while_running(context: Context, job_id: str) -> None:
 
 def test_a_queued_job_whose_message_was_lost_is_sent_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(context: Context) -> None:
-        job = await jobs.submit(context, DumpSource(source="s"))
+        job = await job_commands.submit(context, DumpSource(source="s"))
         context.bus.queue.get_nowait()  # type: ignore[attr-defined]
-        assert await jobs.recover_jobs(context) == []
+        assert await job_recovery.recover_jobs(context) == []
         await context.catalog.update(Job, job.id, lambda j: j.model_copy(update={"sent_at": time.time() - 100}))
-        assert await jobs.recover_jobs(context) == [job.id]
+        assert await job_recovery.recover_jobs(context) == [job.id]
         await worker.run_queued_jobs(context, cast("Any", context.bus))
-        assert (await jobs.get_job(context, job.id)).state is JobState.SUCCEEDED
+        assert (await job_answers.get_job(context, job.id)).state is JobState.SUCCEEDED
 
     play(tmp_path, monkeypatch, succeed, scenario)
 
 
 def test_a_lost_message_is_sent_again_though_its_queue_is_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(context: Context) -> None:
-        busy = await jobs.submit(context, DumpSource(source="busy"))
+        busy = await job_commands.submit(context, DumpSource(source="busy"))
         await context.catalog.update(Job, busy.id, lambda job: job.move_to(JobState.RUNNING))
         await context.locks.acquire(busy.lock, f"{busy.id}/worker", timedelta(seconds=60))
-        lost = await jobs.submit(context, DumpSource(source="lost"))
+        lost = await job_commands.submit(context, DumpSource(source="lost"))
         await age(context, lost.id, queued=100, sent=100)
-        assert await jobs.recover_jobs(context) == [lost.id]
+        assert await job_recovery.recover_jobs(context) == [lost.id]
 
     play(tmp_path, monkeypatch, succeed, scenario)
 
@@ -333,11 +335,11 @@ def test_a_job_that_waits_behind_others_is_sent_again_ever_more_seldom(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scenario(context: Context) -> None:
-        job = await jobs.submit(context, DumpSource(source="s"))
+        job = await job_commands.submit(context, DumpSource(source="s"))
         await age(context, job.id, queued=1900, sent=900)
-        assert await jobs.recover_jobs(context) == []
+        assert await job_recovery.recover_jobs(context) == []
         await age(context, job.id, queued=1900, sent=1000)
-        assert await jobs.recover_jobs(context) == [job.id]
+        assert await job_recovery.recover_jobs(context) == [job.id]
 
     play(tmp_path, monkeypatch, succeed, scenario)
 
@@ -354,12 +356,12 @@ def test_a_kind_of_job_that_this_version_does_not_know_stops_nothing(
         for state in (JobState.QUEUED, JobState.RUNNING):
             unknown = Job(id=f"new-{state}", kind="from_the_future", target="t", lock=f"new:{state}", state=state)
             await context.catalog.put(unknown.id, unknown)
-        lost = await jobs.submit(context, DumpSource(source="s"))
+        lost = await job_commands.submit(context, DumpSource(source="s"))
         await age(context, lost.id, queued=100, sent=100)
-        assert await jobs.recover_jobs(context) == [lost.id]
+        assert await job_recovery.recover_jobs(context) == [lost.id]
         loads = await read_queues(context)
         assert (loads["dump"].active, sum(load.active for load in loads.values())) == (1, 1)
-        assert await jobs.is_wanted(context, "new-running")
+        assert await job_answers.is_wanted(context, "new-running")
 
     play(tmp_path, monkeypatch, succeed, scenario)
 
@@ -371,11 +373,11 @@ def test_nobody_writes_the_record_of_a_job_once_it_is_on_its_queue(
         seen: list[Job] = []
 
         async def look(_stage: str, job_id: str) -> None:
-            seen.append(await jobs.get_job(context, job_id))
+            seen.append(await job_answers.get_job(context, job_id))
 
         monkeypatch.setattr(context.bus, "send", look)
-        job = await jobs.submit(context, DumpSource(source="s"))
-        assert seen == [job] == [await jobs.get_job(context, job.id)]
+        job = await job_commands.submit(context, DumpSource(source="s"))
+        assert seen == [job] == [await job_answers.get_job(context, job.id)]
         assert job.sent_at
 
     play(tmp_path, monkeypatch, succeed, scenario)
@@ -391,45 +393,45 @@ def test_a_job_that_the_broker_did_not_take_is_sent_with_the_next_look(
         with monkeypatch.context() as away:
             away.setattr(context.bus, "send", refuse)
             with pytest.raises(EngineUnavailable):
-                await jobs.submit(context, DumpSource(source="s"))
-        (job,) = await jobs.list_jobs(context)
-        assert await jobs.recover_jobs(context) == [job.id]
+                await job_commands.submit(context, DumpSource(source="s"))
+        (job,) = await job_answers.list_jobs(context)
+        assert await job_recovery.recover_jobs(context) == [job.id]
         await worker.run_queued_jobs(context, cast("Any", context.bus))
-        assert (await jobs.get_job(context, job.id)).state is JobState.SUCCEEDED
+        assert (await job_answers.get_job(context, job.id)).state is JobState.SUCCEEDED
 
     play(tmp_path, monkeypatch, succeed, scenario)
 
 
 def test_a_cancelled_job_whose_worker_died_ends_cancelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(context: Context) -> None:
-        job = await jobs.submit(context, DumpSource(source="s"))
+        job = await job_commands.submit(context, DumpSource(source="s"))
         await die_while_running(context, job.id)
         context.scratch_folder(job.id).joinpath("run.1").write_text("left by the worker")
-        ended = await jobs.cancel_job(context, job.id)
+        ended = await job_commands.cancel_job(context, job.id)
         assert ended.state is JobState.CANCELLED
         assert ended.error
         assert ended.error.code == "worker_lost"
         assert not (context.settings.home / "scratch" / job.id).exists()
-        assert await jobs.recover_jobs(context) == []
+        assert await job_recovery.recover_jobs(context) == []
 
     play(tmp_path, monkeypatch, succeed, scenario)
 
 
 def test_a_worker_that_must_stop_hands_its_job_to_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(context: Context) -> None:
-        job = await jobs.submit(context, DumpSource(source="s"))
+        job = await job_commands.submit(context, DumpSource(source="s"))
         stop = StopSign()
         running = asyncio.create_task(execute_job(context, job.id, stop))
         await asyncio.sleep(0.2)
         stop.set(timedelta(seconds=0))
         assert await asyncio.wait_for(running, 10) is Outcome.AT_ONCE
-        left = await jobs.get_job(context, job.id)
+        left = await job_answers.get_job(context, job.id)
         assert (left.state, left.attempt) == (JobState.RUNNING, 0)  # being stopped is no failed attempt
         assert "stopped" in left.warnings[0]
         assert await context.locks.holder(job.lock) is None
         monkeypatch.setattr(worker, "load_reference", lambda _: succeed)
         assert await execute_job(context, job.id, StopSign()) is Outcome.DONE
-        ended = await jobs.get_job(context, job.id)
+        ended = await job_answers.get_job(context, job.id)
         assert (ended.state, ended.attempt) == (JobState.SUCCEEDED, 1)
 
     play(tmp_path, monkeypatch, never_end, scenario)
@@ -437,11 +439,11 @@ def test_a_worker_that_must_stop_hands_its_job_to_another(tmp_path: Path, monkey
 
 def test_a_job_that_ends_in_time_is_not_handed_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(context: Context) -> None:
-        job = await jobs.submit(context, DumpSource(source="s"))
+        job = await job_commands.submit(context, DumpSource(source="s"))
         stop = StopSign()
         stop.set(timedelta(seconds=60))
         assert await execute_job(context, job.id, stop) is Outcome.DONE
-        assert (await jobs.get_job(context, job.id)).state is JobState.SUCCEEDED
+        assert (await job_answers.get_job(context, job.id)).state is JobState.SUCCEEDED
 
     play(tmp_path, monkeypatch, succeed, scenario)
 
@@ -469,7 +471,7 @@ def test_jobs_and_documents_are_counted(tmp_path: Path, monkeypatch: pytest.Monk
     async def scenario(context: Context) -> None:
         before = reading("sourcebook_documents_total", stage="dump", step="index")
         ended = reading("sourcebook_job_seconds_count", kind="dump", state="succeeded")
-        job = await jobs.submit(context, DumpSource(source="s"))
+        job = await job_commands.submit(context, DumpSource(source="s"))
         await execute_job(context, job.id)
         assert reading("sourcebook_documents_total", stage="dump", step="index") == before + 5
         assert reading("sourcebook_documents_total", stage="dump", step="bytes") == 0
@@ -496,9 +498,9 @@ def test_a_catalogue_that_is_away_for_a_while_ends_no_job(tmp_path: Path, monkey
         return READY
 
     async def scenario(context: Context) -> None:
-        job = await jobs.submit(context, DumpSource(source="s"))
+        job = await job_commands.submit(context, DumpSource(source="s"))
         assert await execute_job(context, job.id) is Outcome.DONE
-        assert (await jobs.get_job(context, job.id)).state is JobState.SUCCEEDED
+        assert (await job_answers.get_job(context, job.id)).state is JobState.SUCCEEDED
         assert len(asked) > 1
 
     play(tmp_path, monkeypatch, work_while_the_catalogue_is_away, scenario, lock_ttl=timedelta(seconds=1))
@@ -512,7 +514,7 @@ def test_progress_takes_a_small_share_of_the_time_however_slow_the_catalogue_is(
     monkeypatch.setattr(worker, "time", SimpleNamespace(monotonic=lambda: clock[0], time=time.time))
 
     async def scenario(context: Context) -> None:
-        job = await jobs.submit(context, DumpSource(source="s"))
+        job = await job_commands.submit(context, DumpSource(source="s"))
         run, update, written = JobRun(context, job), context.catalog.update, list[int]()
 
         async def update_slowly(*args: Any, **options: Any) -> Any:
@@ -541,9 +543,9 @@ def test_a_job_that_computes_on_the_event_loop_keeps_its_lock(tmp_path: Path, mo
         return READY
 
     async def scenario(context: Context) -> None:
-        job = await jobs.submit(context, DumpSource(source="s"))
+        job = await job_commands.submit(context, DumpSource(source="s"))
         assert await execute_job(context, job.id) is Outcome.DONE
-        ended = await jobs.get_job(context, job.id)
+        ended = await job_answers.get_job(context, job.id)
         assert (ended.state, ended.attempt) == (JobState.SUCCEEDED, 1)
 
     play(tmp_path, monkeypatch, compute, scenario, lock_ttl=ttl)
@@ -556,10 +558,10 @@ def test_a_job_whose_watcher_fails_ends_with_a_reason(tmp_path: Path, monkeypatc
         async def fail(*_: Any) -> bool:
             raise StoreDamaged("The catalogue is damaged.")
 
-        job = await jobs.submit(context, DumpSource(source="s"))
+        job = await job_commands.submit(context, DumpSource(source="s"))
         monkeypatch.setattr(worker, "is_wanted", fail)
         assert await asyncio.wait_for(execute_job(context, job.id), 30) is Outcome.DONE
-        ended = await jobs.get_job(context, job.id)
+        ended = await job_answers.get_job(context, job.id)
         assert ended.error
         assert (ended.state, ended.error.code) == (JobState.FAILED, "store_damaged")
 
@@ -571,7 +573,7 @@ def test_a_job_that_loses_a_lock_beside_its_own_is_tried_again(tmp_path: Path, m
         raise LeaseLost("The lock is somebody else's.", lock="files:changes")
 
     async def scenario(context: Context) -> None:
-        job = await jobs.submit(context, DumpSource(source="s"))
+        job = await job_commands.submit(context, DumpSource(source="s"))
         assert await execute_job(context, job.id) is Outcome.LATER
 
     play(tmp_path, monkeypatch, lose, scenario)
@@ -581,7 +583,7 @@ def test_a_job_leaves_nothing_at_work_behind(tmp_path: Path, monkeypatch: pytest
     """The engines may be closed next."""
 
     async def scenario(context: Context) -> None:
-        job = await jobs.submit(context, DumpSource(source="s"))
+        job = await job_commands.submit(context, DumpSource(source="s"))
         await execute_job(context, job.id)
         assert asyncio.all_tasks() == {asyncio.current_task()}
         assert "renewal" not in {thread.name for thread in threading.enumerate()}

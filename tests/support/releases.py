@@ -12,11 +12,11 @@ from typing import Any, cast
 
 from sourcebook.backends import open_inline_bus
 from sourcebook.context import Context, open_context
-from sourcebook.hub.jobs import get_job
-from sourcebook.hub.publishing import start_install, start_publish
-from sourcebook.model.build import Build
-from sourcebook.model.document import Record, make_record
-from sourcebook.model.job import Job
+from sourcebook.hub.builds.model import Build
+from sourcebook.hub.documents.record import Record, make_record
+from sourcebook.hub.jobs.answers import get_job
+from sourcebook.hub.jobs.model import Job
+from sourcebook.hub.publishing.commands import start_install, start_publish
 from sourcebook.settings import Settings
 from sourcebook.worker import JobRun, execute_job, run_queued_jobs
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from sourcebook.backends import open_documents, open_search
+from sourcebook.hub.documents.record import make_record
 from sourcebook.language.requests import SearchRequest, SearchResult
-from sourcebook.model.document import make_record
 from sourcebook.ports.documents import DocumentStore
 from sourcebook.ports.search import SearchEngine
 from sourcebook.settings import Settings

@@ -15,12 +15,10 @@ from sourcebook.backends import open_catalog, open_documents, open_files, open_i
 from sourcebook.context import Context
 from sourcebook.errors import SourcebookError
 from sourcebook.flow.messages import UploadDump, UploadReady
-from sourcebook.model.document import read_document
-from sourcebook.model.dump import Dump, DumpFile
-from sourcebook.model.job import Job, JobState
-from sourcebook.model.mapping import Mapping
-from sourcebook.model.source import Plugin, SourceState
-from sourcebook.model.upload import Upload
+from sourcebook.hub.documents.record import read_document
+from sourcebook.hub.jobs.model import Job, JobState
+from sourcebook.hub.mappings.model import Mapping
+from sourcebook.hub.sources.model import Dump, DumpFile, Plugin, SourceState, Upload
 from sourcebook.settings import Settings
 from sourcebook.worker import JobRun
 from sourcebook_uploader.tasks import upload

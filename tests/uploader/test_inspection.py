@@ -8,8 +8,8 @@ import pytest
 
 from sourcebook.errors import MissingUpload
 from sourcebook.flow.messages import InspectUpload
-from sourcebook.hub.mappings import commit_mapping, save_mapping
-from sourcebook.model.mapping import Mapping
+from sourcebook.hub.mappings.commands import commit_mapping, save_mapping
+from sourcebook.hub.mappings.model import Mapping
 from sourcebook_uploader.tasks import inspect
 
 if TYPE_CHECKING:

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from sourcebook.errors import DocumentError, DuplicateId, ParserError, SourcebookError
 from sourcebook.flow.messages import ParseArguments, UploadDump
-from sourcebook.hub import jobs
-from sourcebook.model.job import Job, JobState
-from sourcebook.model.names import build_part_files_key
-from sourcebook.model.upload import Upload
+from sourcebook.hub.jobs import answers as job_answers
+from sourcebook.hub.jobs import commands as job_commands
+from sourcebook.hub.jobs.model import Job, JobState
+from sourcebook.hub.names import build_part_files_key
+from sourcebook.hub.sources.model import Upload
 from sourcebook.worker import execute_job
 from sourcebook_uploader import parallel
 from sourcebook_uploader.parser_process import run_parsers
@@ -180,9 +181,9 @@ def test_a_job_in_parts_leaves_its_upload_and_nothing_else(bench: SourceBench) -
     bench.overrides["parts"] = 3
 
     async def work(context: Context) -> None:
-        job = await jobs.submit(context, UploadDump(source="bench", uploader="bench"))
+        job = await job_commands.submit(context, UploadDump(source="bench", uploader="bench"))
         await execute_job(context, job.id)
-        ended = await jobs.get_job(context, job.id)
+        ended = await job_answers.get_job(context, job.id)
         assert ended.state is JobState.SUCCEEDED, ended.error
         assert (ended.result or {})["count"] == 100
         parts = await context.catalog.find(Job, {"parent": job.id})

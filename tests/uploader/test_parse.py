@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sourcebook.errors import DocumentError, DuplicateId, SourcebookError
-from sourcebook.model.document import make_record, read_document
+from sourcebook.hub.documents.record import make_record, read_document
 from sourcebook_uploader.infer import Inference
 from sourcebook_uploader.parse import REPORTED_ERRORS, ParserSpec, RecordMaker, run_parser
 from sourcebook_uploader.validate import InvalidValueError, check_id, is_plain, to_plain

@@ -23,8 +23,9 @@ from sourcebook.errors import (
     PluginKilled,
 )
 from sourcebook.flow.messages import UploadDump
-from sourcebook.hub import jobs
-from sourcebook.model.upload import Upload
+from sourcebook.hub.jobs import answers as job_answers
+from sourcebook.hub.jobs import commands as job_commands
+from sourcebook.hub.sources.model import Upload
 from sourcebook.worker import execute_job
 from sourcebook_uploader.tasks import upload
 
@@ -131,9 +132,9 @@ def test_what_a_parser_prints_is_kept_with_the_job(bench: SourceBench) -> None:
     """)
 
     async def work(context: Context) -> str:
-        job = await jobs.submit(context, UploadDump(source="bench", uploader="bench"))
+        job = await job_commands.submit(context, UploadDump(source="bench", uploader="bench"))
         await execute_job(context, job.id)
-        return (await jobs.get_job(context, job.id)).output
+        return (await job_answers.get_job(context, job.id)).output
 
     output = bench.run(work)
     assert output.startswith("imported\nline 0 \N{SNOWMAN}\nline 1 ")

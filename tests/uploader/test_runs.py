@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sourcebook.model.document import Record, make_record
+from sourcebook.hub.documents.record import Record, make_record
 from sourcebook_uploader import runs as runs_module
 from sourcebook_uploader.runs import Run, merge_runs, write_run
 from sourcebook_uploader.upload import iter_merged_batches

@@ -15,10 +15,9 @@ from sourcebook.errors import (
     ParserError,
 )
 from sourcebook.flow.messages import InspectUpload, UploadDump
-from sourcebook.model.build import Build
-from sourcebook.model.mapping import Mapping
-from sourcebook.model.source import SourceState
-from sourcebook.model.upload import Upload
+from sourcebook.hub.builds.model import Build
+from sourcebook.hub.mappings.model import Mapping
+from sourcebook.hub.sources.model import SourceState, Upload
 from sourcebook.ports.documents import BATCH_BYTES
 from sourcebook_uploader.tasks import inspect, upload
 
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from conftest import SourceBench
 
     from sourcebook.context import Context
-    from sourcebook.model.document import Record
+    from sourcebook.hub.documents.record import Record
 
 THREE = """
     def load_data(data_folder):

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sourcebook import __version__
 from sourcebook.context import Context, open_context
-from sourcebook.hub.sources import add_plugin_folders
+from sourcebook.hub.sources.commands import add_plugin_folders
 from sourcebook.settings import Settings
 from sourcebook_api import front, health, metrics
 from sourcebook_api.console import open_assets, render_console

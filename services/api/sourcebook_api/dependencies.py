@@ -7,7 +7,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict
 
 from sourcebook.context import Context
-from sourcebook.model.job import Job
+from sourcebook.hub.jobs.model import Job
 from sourcebook_api.events import EventStreams
 
 

@@ -10,7 +10,7 @@ from starlette.responses import StreamingResponse
 
 from sourcebook.context import Context
 from sourcebook.errors import EngineUnavailable
-from sourcebook.model.job import Job
+from sourcebook.hub.jobs.model import Job
 
 MAX_STREAMS = 64
 _POLL_SECONDS = 0.25

@@ -6,9 +6,9 @@ from urllib.parse import quote
 from fastapi import APIRouter
 from starlette.responses import HTMLResponse
 
-from sourcebook.hub.apis import list_apis
-from sourcebook.hub.sources import SourceView, list_sources
-from sourcebook.model.release import Api, Release
+from sourcebook.hub.releases.answers import list_apis
+from sourcebook.hub.releases.model import Api, Release
+from sourcebook.hub.sources.answers import SourceView, list_sources
 from sourcebook_api.dependencies import Engines
 
 router = APIRouter()

@@ -7,9 +7,9 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from sourcebook.context import Context
-from sourcebook.hub.queues import QueueLoad, read_queues
+from sourcebook.hub.jobs.queues import QueueLoad, read_queues
+from sourcebook.hub.releases.model import Api
 from sourcebook.logging import get_logger
-from sourcebook.model.release import Api
 from sourcebook_api.dependencies import Engines, show_docstrings
 
 router = APIRouter(prefix="/health", tags=["health"])

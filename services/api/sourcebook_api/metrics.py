@@ -11,7 +11,7 @@ from prometheus_client import Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sourcebook.errors import EngineUnavailable
-from sourcebook.hub.queues import QueueLoad, read_queues
+from sourcebook.hub.jobs.queues import QueueLoad, read_queues
 from sourcebook.metrics import CONTENT_TYPE, REQUEST_SECONDS, make_gauge, render_metrics
 from sourcebook_api.dependencies import Engines
 from sourcebook_api.query.routes import FIXED_PATHS

@@ -3,11 +3,11 @@
 from sourcebook.context import Context
 from sourcebook.errors import NotFound
 from sourcebook.flow.messages import DiffBuilds, DiffReady
-from sourcebook.hub.changes import open_changes
-from sourcebook.hub.diff import check_comparable, ensure_changes
-from sourcebook.hub.upload_diff import find_upload_changes, get_upload
-from sourcebook.model.build import Build
-from sourcebook.model.names import build_changes_key, is_upload_id
+from sourcebook.hub.builds.model import Build
+from sourcebook.hub.changes.answers import find_upload_changes, get_upload
+from sourcebook.hub.changes.commands import check_comparable, ensure_changes
+from sourcebook.hub.changes.folder import open_changes
+from sourcebook.hub.names import build_changes_key, is_upload_id
 from sourcebook.worker import JobRun
 
 

@@ -19,13 +19,13 @@ from sourcebook.flow.messages import (
     StoredVerified,
     VerifyStored,
 )
-from sourcebook.hub.cleanup import archive_build, clean_up, plan_clean_up
+from sourcebook.hub.upkeep.cleanup import archive_build, clean_up, plan_clean_up
 from sourcebook.worker import JobRun
-from sourcebook_builder.build import build_documents
+from sourcebook_builder.build.build import build_documents
+from sourcebook_builder.build.ranges import merge_range
 from sourcebook_builder.diff import diff_builds
-from sourcebook_builder.install import install_release
-from sourcebook_builder.publish import publish_release
-from sourcebook_builder.ranges import merge_range
+from sourcebook_builder.publishing.install import install_release
+from sourcebook_builder.publishing.publish import publish_release
 from sourcebook_builder.verify import verify_stored
 
 

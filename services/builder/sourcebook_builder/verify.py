@@ -3,7 +3,7 @@
 from sourcebook.context import Context
 from sourcebook.errors import IndexDamaged, NotFound, StoreDamaged
 from sourcebook.flow.messages import StoredVerified, VerifyStored
-from sourcebook.hub.verifying import Stored, find_stored
+from sourcebook.hub.upkeep.verify import Stored, find_stored
 from sourcebook.logging import get_logger
 from sourcebook.worker import JobRun
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from sourcebook.errors import DownloadInterrupted
+from sourcebook.hub.sources.model import DumpFile
 from sourcebook.logging import hide_secrets, strip_controls
-from sourcebook.model.dump import DumpFile
 from sourcebook_dumper.archives import is_cut
 from sourcebook_dumper.fetchers import Fetchers, choose_fetcher
 from sourcebook_dumper.fetchers.base import Fetched, Fetcher

@@ -9,11 +9,10 @@ from pathlib import Path
 from sourcebook.context import Context
 from sourcebook.errors import Conflict, DownloadPostponed, EngineUnavailable, NotFound, SourcebookError, TerminalError
 from sourcebook.flow.messages import DumpReady, DumpSource
-from sourcebook.hub.upload_state import is_being_uploaded, why_behind
+from sourcebook.hub.names import build_release_folder_name
+from sourcebook.hub.sources.model import Dump, DumpFile, Plugin, SourceState
+from sourcebook.hub.sources.policy import is_being_uploaded, why_behind
 from sourcebook.logging import hide_secrets
-from sourcebook.model.dump import Dump, DumpFile
-from sourcebook.model.names import build_release_folder_name
-from sourcebook.model.source import Plugin, SourceState
 from sourcebook.sdk.manifest import load_manifest
 from sourcebook.worker import JobRun
 from sourcebook_dumper.download import (

@@ -12,8 +12,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from sourcebook.errors import ParserError
+from sourcebook.hub.sources.model import Dump, DumpFile
 from sourcebook.logging import hide_secrets, strip_controls
-from sourcebook.model.dump import Dump, DumpFile
 from sourcebook.sdk.manifest import Manifest
 from sourcebook.sdk.process import PluginObject, call_plugin
 from sourcebook.settings import Settings

@@ -1,8 +1,8 @@
 """Remove indices that no API serves or keeps for rollback."""
 
 from sourcebook.context import Context
-from sourcebook.model.job import ACTIVE_STATES, Job
-from sourcebook.model.release import Api, Release
+from sourcebook.hub.jobs.model import ACTIVE_STATES, Job
+from sourcebook.hub.releases.model import Api, Release
 from sourcebook_indexer.rollover import parse_index_name
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from sourcebook.context import Context
+from sourcebook.hub.mappings.model import Properties, iterate_fields
 from sourcebook.language.requests import MatchQuery, SearchRequest
-from sourcebook.model.mapping import Properties, iterate_fields
 from sourcebook.worker import JobRun
 
 _IGNORED = "_ignored"

@@ -3,10 +3,10 @@
 from sourcebook.context import Context
 from sourcebook.errors import NotFound, VerificationFailed
 from sourcebook.flow.messages import IndexBuild, IndexReady
-from sourcebook.hub.builds import check_has_documents
-from sourcebook.hub.release_mode import ReleaseChoice, find_base
-from sourcebook.model.build import Build
-from sourcebook.model.release import Release
+from sourcebook.hub.builds.answers import check_has_documents
+from sourcebook.hub.builds.model import Build
+from sourcebook.hub.releases.model import Release
+from sourcebook.hub.releases.policy import ReleaseChoice, find_base
 from sourcebook.worker import JobRun
 from sourcebook_indexer.cleanup import drop_unused_indices
 from sourcebook_indexer.ignored import count_ignored, warn_of_ignored

@@ -8,13 +8,13 @@ from typing import NamedTuple
 from sourcebook.context import Context
 from sourcebook.errors import CannotDerive, IndexDamaged, VerificationFailed
 from sourcebook.flow.messages import ApplyChanges, IndexReady
-from sourcebook.hub.changes import ChangedId, ChangesFolder, read_changed_ids
-from sourcebook.hub.diff import ensure_changes
-from sourcebook.hub.release_mode import ReleaseChoice, choose_release_mode, find_base
-from sourcebook.model.build import Build
-from sourcebook.model.change import ChangeKind
-from sourcebook.model.document import Record, content_hash, record_key
-from sourcebook.model.release import Release
+from sourcebook.hub.builds.model import Build
+from sourcebook.hub.changes.commands import ensure_changes
+from sourcebook.hub.changes.folder import ChangedId, ChangesFolder, read_changed_ids
+from sourcebook.hub.changes.model import ChangeKind
+from sourcebook.hub.documents.record import Record, content_hash, record_key
+from sourcebook.hub.releases.model import Release
+from sourcebook.hub.releases.policy import ReleaseChoice, choose_release_mode, find_base
 from sourcebook.ports.documents import BATCH_BYTES
 from sourcebook.worker import JobRun
 from sourcebook_indexer.index import describe_release, find_build, release_in_full, verify_and_switch

@@ -3,10 +3,10 @@
 import time
 
 from sourcebook.context import Context
-from sourcebook.hub.release_mode import ReleaseChoice
-from sourcebook.model.build import Build, BuildConfig
-from sourcebook.model.names import build_changes_key
-from sourcebook.model.release import Api, Release
+from sourcebook.hub.builds.model import Build, BuildConfig
+from sourcebook.hub.names import build_changes_key
+from sourcebook.hub.releases.model import Api, Release
+from sourcebook.hub.releases.policy import ReleaseChoice
 
 
 def build_index_name(api: str, build: str, generation: str) -> str:

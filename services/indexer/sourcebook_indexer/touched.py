@@ -6,8 +6,8 @@ from typing import Any
 import orjson
 
 from sourcebook.context import Context
-from sourcebook.model.build import Build
-from sourcebook.model.document import Record, read_document
+from sourcebook.hub.builds.model import Build
+from sourcebook.hub.documents.record import Record, read_document
 from sourcebook.worker import JobRun
 
 

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 
 from sourcebook.context import Context
 from sourcebook.errors import VerificationFailed
+from sourcebook.hub.builds.model import Build
+from sourcebook.hub.documents.record import read_document
 from sourcebook.language.requests import MatchQuery, SearchRequest
-from sourcebook.model.build import Build
-from sourcebook.model.document import read_document
 
 _SAMPLES = 20
 KEPT = "The API keeps its release; release the build in full (`sourcebook release apply BUILD --mode full`)."

@@ -2,10 +2,10 @@
 
 from sourcebook.context import Context
 from sourcebook.errors import NotFound, StoreDamaged, VerificationFailed
-from sourcebook.hub.diff import draft_upload_changes, record_changes
-from sourcebook.model.change import ChangeCounts
-from sourcebook.model.names import build_upload_changes_key, build_upload_changes_prefix, parse_collection_name
-from sourcebook.model.upload import Upload
+from sourcebook.hub.changes.commands import draft_upload_changes, record_changes
+from sourcebook.hub.changes.model import ChangeCounts
+from sourcebook.hub.names import build_upload_changes_key, build_upload_changes_prefix, parse_collection_name
+from sourcebook.hub.sources.model import Upload
 from sourcebook.worker import JobRun
 
 # Beyond these, a full build is cheaper than what would be merged from the changes, so they are not worth their disk.

@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from sourcebook.hub.mappings.model import EXACT, KEYWORD_NORMALIZER, Properties
 from sourcebook.language.requests import ALL_FIELD
-from sourcebook.model.mapping import EXACT, KEYWORD_NORMALIZER, Properties
 from sourcebook_uploader.fields import (
     BOOLEAN,
     LONG_STRING,

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from sourcebook.model.document import Json
+from sourcebook.hub.documents.record import Json
 from sourcebook_uploader.dates import KnownDates
 from sourcebook_uploader.fields import (
     BOOLEAN,

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from sourcebook.context import Context
 from sourcebook.errors import MissingUpload
 from sourcebook.flow.messages import InspectReady, InspectUpload
-from sourcebook.model.change import MappingChanges, diff_properties
-from sourcebook.model.document import Record, read_document
-from sourcebook.model.mapping import Mapping, MappingDifferences, Properties, compare_mappings, iterate_fields
-from sourcebook.model.names import build_upload_name
-from sourcebook.model.source import SourceState
-from sourcebook.model.upload import Upload
+from sourcebook.hub.changes.model import MappingChanges, diff_properties
+from sourcebook.hub.documents.record import Record, read_document
+from sourcebook.hub.mappings.model import Mapping, MappingDifferences, Properties, compare_mappings, iterate_fields
+from sourcebook.hub.names import build_upload_name
+from sourcebook.hub.sources.model import SourceState, Upload
 from sourcebook.worker import JobRun
 from sourcebook_uploader.describe import count_fields, describe_kinds, describe_properties, list_warnings
 from sourcebook_uploader.infer import Inference

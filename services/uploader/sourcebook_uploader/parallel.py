@@ -17,10 +17,10 @@ import orjson
 from sourcebook.context import Context
 from sourcebook.errors import Conflict, NotFound, SourcebookError, TransientError, rebuild_error
 from sourcebook.flow.messages import ArgumentsParsed, ParseArguments
-from sourcebook.hub.sources import get_plugin
-from sourcebook.model.dump import Dump
-from sourcebook.model.job import Job
-from sourcebook.model.names import build_part_files_key
+from sourcebook.hub.jobs.model import Job
+from sourcebook.hub.names import build_part_files_key
+from sourcebook.hub.sources.answers import get_plugin
+from sourcebook.hub.sources.model import Dump
 from sourcebook.parts import run_parts
 from sourcebook.worker import JobRun
 from sourcebook_uploader.parse import ParserSpec

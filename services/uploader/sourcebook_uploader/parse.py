@@ -25,7 +25,7 @@ from sourcebook.errors import (
     ParserError,
     SourcebookError,
 )
-from sourcebook.model.document import Json, Record, make_value, record_key
+from sourcebook.hub.documents.record import Json, Record, make_value, record_key
 from sourcebook.sdk.plugins import check_arguments, format_plugin_traceback, load_function
 from sourcebook.sdk.sandbox import enter_sandbox
 from sourcebook_uploader.infer import Inference

@@ -13,8 +13,8 @@ from typing import Any
 import orjson
 
 from sourcebook.errors import ManifestError, ParserError, PluginKilled, SourcebookError
+from sourcebook.hub.documents.record import Json
 from sourcebook.logging import get_logger
-from sourcebook.model.document import Json
 from sourcebook.sdk.process import describe_exit, kill_group, plugin_environment, tell_output, was_killed
 from sourcebook_uploader.parse import REPORTED_ERRORS, ParserSpec
 from sourcebook_uploader.runs import Run

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from sourcebook.model.document import Record
+from sourcebook.hub.documents.record import Record
 from sourcebook_uploader.validate import find_padded_id, find_repeated
 
 FRAME_RECORDS = 2000

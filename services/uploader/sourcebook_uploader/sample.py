@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from sourcebook.errors import ParserError
-from sourcebook.model.document import read_document
+from sourcebook.hub.documents.record import read_document
 from sourcebook.sdk.checks import describe_failure
 from sourcebook.sdk.plugins import check_arguments, load_function
 from sourcebook_uploader.describe import list_warnings

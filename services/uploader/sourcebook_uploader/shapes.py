@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 import msgspec
 
+from sourcebook.hub.documents.record import Json
 from sourcebook.language.iso_dates import DAY_LENGTH
-from sourcebook.model.document import Json
 from sourcebook_uploader.dates import KnownDates
 from sourcebook_uploader.fields import (
     BOOLEAN,

@@ -24,15 +24,13 @@ from sourcebook.errors import (
     StoreDamaged,
 )
 from sourcebook.flow.messages import ParseArguments, UploadDump, UploadReady
-from sourcebook.hub.sources import read_manifest
+from sourcebook.hub.builds.model import Build
+from sourcebook.hub.documents.record import Record
+from sourcebook.hub.mappings.model import Properties, check_properties
+from sourcebook.hub.names import build_collection_name, build_upload_name, parse_collection_name
+from sourcebook.hub.sources.answers import read_manifest
+from sourcebook.hub.sources.model import Dump, SourceState, Upload
 from sourcebook.logging import hide_secrets
-from sourcebook.model.build import Build
-from sourcebook.model.document import Record
-from sourcebook.model.dump import Dump
-from sourcebook.model.mapping import Properties, check_properties
-from sourcebook.model.names import build_collection_name, build_upload_name, parse_collection_name
-from sourcebook.model.source import SourceState
-from sourcebook.model.upload import Upload
 from sourcebook.ports.documents import BATCH_BYTES, CollectionInfo
 from sourcebook.sdk.code_digest import digest_code
 from sourcebook.sdk.manifest import Manifest, UploaderManifest

@@ -11,8 +11,8 @@ from typing import Any
 import orjson
 
 from sourcebook.errors import DocumentError
-from sourcebook.model.document import MAX_ID_BYTES, Json, Record, make_record, read_document
-from sourcebook.model.merge import deep_merge
+from sourcebook.hub.documents.merge import deep_merge
+from sourcebook.hub.documents.record import MAX_ID_BYTES, Json, Record, make_record, read_document
 
 # Root keys that answers, queries and search engines have a meaning of their own for. A document's own value would stand beside
 # theirs, or be lost, or keep the whole document out of an index.

@@ -5,8 +5,8 @@ from typing import Any
 
 from sourcebook.backends.tantivy.fields import FieldTable, Kind, Leaf
 from sourcebook.backends.tantivy.values import ENCODERS, read_number
-from sourcebook.model.document import Record, read_document
-from sourcebook.model.mapping import Properties
+from sourcebook.hub.documents.record import Record, read_document
+from sourcebook.hub.mappings.model import Properties
 from sourcebook.ports.search import MAX_EXAMPLES, FieldTrial
 
 

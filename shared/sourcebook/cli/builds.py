@@ -13,11 +13,14 @@ from sourcebook.cli.progress import NoWaitOption, run_jobs, run_jobs_here
 from sourcebook.cli.terminal import JsonOption, err, make_table, run_command, show
 from sourcebook.context import Context
 from sourcebook.errors import InvalidRequest
-from sourcebook.hub import apis, builds, cleanup, verifying
-from sourcebook.hub.news import find_news
-from sourcebook.model.build import BuildConfig, BuildMode
-from sourcebook.model.job import Job
-from sourcebook.model.release import Api
+from sourcebook.hub.builds import commands as build_commands
+from sourcebook.hub.builds.model import BuildConfig, BuildMode
+from sourcebook.hub.builds.news import find_news
+from sourcebook.hub.jobs.model import Job
+from sourcebook.hub.releases import commands as release_commands
+from sourcebook.hub.releases.model import Api
+from sourcebook.hub.upkeep import cleanup
+from sourcebook.hub.upkeep import verify as verifying
 
 _SHOWN_NAMES = 5
 
@@ -59,7 +62,7 @@ def build(
         for item in await find_news(context, name):
             if item.build and not item.newer and mode == "auto" and not as_json:
                 err.print(f"Nothing is new for {name!r} since build {item.build}.", markup=False)
-        return [await builds.start_build(context, name, mode=mode)]
+        return [await build_commands.start_build(context, name, mode=mode)]
 
     run_jobs(start, no_wait=no_wait, as_json=as_json)
 
@@ -69,7 +72,7 @@ async def _store_config(context: Context, config: str, sources: str | None, doc_
     if config.endswith((".json", ".yaml", ".yml")):
         if sources or doc_type:
             raise InvalidRequest(f"{config} names sources and doc_type itself: leave --sources and --doc-type out.")
-        return (await builds.put_build_config(context, read_build_config(Path(config)))).name
+        return (await build_commands.put_build_config(context, read_build_config(Path(config)))).name
     if sources is None and doc_type is None:
         return config
     known = await context.catalog.get(BuildConfig, config)
@@ -79,7 +82,7 @@ async def _store_config(context: Context, config: str, sources: str | None, doc_
     if doc_type is not None:
         values["doc_type"] = doc_type
     made = check_build_config(values, "sourcebook build")
-    return (await builds.put_build_config(context, made)).name
+    return (await build_commands.put_build_config(context, made)).name
 
 
 def archive(
@@ -139,7 +142,7 @@ def rollback(
     """Serve an earlier release again, at once."""
 
     async def work(context: Context) -> Api:
-        return await apis.rollback(context, api, to)
+        return await release_commands.rollback(context, api, to)
 
     moved = run_command(work, inline=True)
     show(moved, as_json=as_json, table=lambda: f"API {moved.name} serves release {moved.release} now.")

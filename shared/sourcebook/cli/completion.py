@@ -7,9 +7,9 @@ from typing import Any
 from sourcebook.backends import open_inline_bus
 from sourcebook.context import open_context
 from sourcebook.errors import SourcebookError
-from sourcebook.model.build import Build, BuildConfig
-from sourcebook.model.release import Api
-from sourcebook.model.source import Plugin
+from sourcebook.hub.builds.model import Build, BuildConfig
+from sourcebook.hub.releases.model import Api
+from sourcebook.hub.sources.model import Plugin
 from sourcebook.settings import load_settings
 
 

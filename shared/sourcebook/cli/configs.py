@@ -12,9 +12,10 @@ from sourcebook.cli.editor import edit_text
 from sourcebook.cli.terminal import JsonOption, make_table, run_command, show
 from sourcebook.context import Context
 from sourcebook.errors import InvalidRequest, SourcebookError
-from sourcebook.hub import builds
+from sourcebook.hub.builds import answers as build_answers
+from sourcebook.hub.builds import commands as build_commands
+from sourcebook.hub.builds.model import BuildConfig
 from sourcebook.logging import hide_secrets
-from sourcebook.model.build import BuildConfig
 
 app = typer.Typer(no_args_is_help=True)
 NameArgument = Annotated[str, typer.Argument(help="Name of the build configuration.", autocompletion=complete_config)]
@@ -23,7 +24,7 @@ NameArgument = Annotated[str, typer.Argument(help="Name of the build configurati
 @app.command("list")
 def list_configs(*, as_json: JsonOption = False) -> None:
     """List the build configurations."""
-    configs = [_hide(config) for config in run_command(builds.list_build_configs, inline=True)]
+    configs = [_hide(config) for config in run_command(build_answers.list_build_configs, inline=True)]
     rows = [
         (config.name, config.doc_type, ", ".join(config.sources), config.schedule or "", config.release)
         for config in configs
@@ -35,7 +36,7 @@ def list_configs(*, as_json: JsonOption = False) -> None:
 @app.command("show")
 def show_config(name: NameArgument, *, as_json: JsonOption = False) -> None:
     """Show a build configuration as YAML, as `sourcebook build FILE` reads it."""
-    config = _hide(run_command(lambda context: builds.get_build_config(context, name), inline=True))
+    config = _hide(run_command(lambda context: build_answers.get_build_config(context, name), inline=True))
     show(config, as_json=as_json, table=lambda: _write_yaml(config))
 
 
@@ -59,7 +60,7 @@ def edit(
             config = read_build_config(edited)
             if config.name != name:
                 raise InvalidRequest(f"The name is {config.name!r} there, and the command names {name!r}.")
-            saved = await builds.put_build_config(context, config)
+            saved = await build_commands.put_build_config(context, config)
         except SourcebookError as error:
             kept = "" if file else f" Your text is in {edited}: mend it, and `config edit {name} --file` reads it."
             raise type(error)(f"{error.message} The configuration is as it was.{kept}", **error.details) from error

@@ -7,8 +7,8 @@ import typer
 from sourcebook.cli.sources import UploadArgument
 from sourcebook.cli.terminal import JsonOption, make_table, run_command, show
 from sourcebook.context import Context
-from sourcebook.hub import documents as hub
-from sourcebook.model.fields import FieldStatistics
+from sourcebook.hub.documents import answers as hub
+from sourcebook.hub.documents.fields import FieldStatistics
 
 
 def show_documents(

@@ -7,8 +7,9 @@ import typer
 
 from sourcebook.cli.progress import describe_end, describe_progress
 from sourcebook.cli.terminal import JsonOption, make_table, run_command, show
-from sourcebook.hub import jobs as hub
-from sourcebook.model.job import Job, JobState
+from sourcebook.hub.jobs import answers as job_answers
+from sourcebook.hub.jobs import commands as job_commands
+from sourcebook.hub.jobs.model import Job, JobState
 
 app = typer.Typer(invoke_without_command=True)
 IdArgument = Annotated[str, typer.Argument(help="Id of the job.")]
@@ -28,7 +29,7 @@ def list_jobs(
     if context.invoked_subcommand is not None:
         return
     where = {"state": state, "kind": kind, "parent": parent}
-    jobs = run_command(lambda opened: hub.list_jobs(opened, limit=limit, **where), inline=True)
+    jobs = run_command(lambda opened: job_answers.list_jobs(opened, limit=limit, **where), inline=True)
     rows = [(job.id, job.kind, job.target, job.state.value, _when(job), _note(job)) for job in jobs]
     show(
         jobs,
@@ -41,13 +42,13 @@ def list_jobs(
 def show_job(job_id: IdArgument, *, as_json: JsonOption = False) -> None:
     """Show one job with everything that is known of it."""
     del as_json  # a job is a record; JSON reads well enough
-    show(run_command(lambda context: hub.get_job(context, job_id), inline=True), as_json=True)
+    show(run_command(lambda context: job_answers.get_job(context, job_id), inline=True), as_json=True)
 
 
 @app.command("cancel")
 def cancel(job_id: IdArgument, *, as_json: JsonOption = False) -> None:
     """Cancel a job that is queued or running."""
-    job = run_command(lambda context: hub.cancel_job(context, job_id), inline=True)
+    job = run_command(lambda context: job_commands.cancel_job(context, job_id), inline=True)
     show(
         job,
         as_json=as_json,

@@ -13,10 +13,10 @@ from sourcebook.cli.sources import UploadArgument
 from sourcebook.cli.terminal import JsonOption, err, make_table, run_command, show
 from sourcebook.context import Context
 from sourcebook.errors import InvalidRequest, SourcebookError
-from sourcebook.hub import mappings as hub
-from sourcebook.hub.mappings import MappingEdit, SavedMapping
-from sourcebook.model.mapping import EXACT, FieldEntry, iterate_fields
-from sourcebook.model.names import parse_upload_name
+from sourcebook.hub.mappings import commands as hub
+from sourcebook.hub.mappings.commands import MappingEdit, SavedMapping
+from sourcebook.hub.mappings.model import EXACT, FieldEntry, iterate_fields
+from sourcebook.hub.names import parse_upload_name
 
 app = typer.Typer(no_args_is_help=True)
 

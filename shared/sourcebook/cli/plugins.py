@@ -10,10 +10,11 @@ from sourcebook.cli.completion import complete_source
 from sourcebook.cli.terminal import JsonOption, err, make_table, out, run_command, show, show_output, show_warning
 from sourcebook.context import Context
 from sourcebook.errors import PluginError
-from sourcebook.hub import sources as hub
-from sourcebook.hub.plugin_check import PluginCheck, check_plugin
+from sourcebook.hub.sources import answers as source_answers
+from sourcebook.hub.sources import commands as source_commands
+from sourcebook.hub.sources.check import PluginCheck, check_plugin
+from sourcebook.hub.sources.model import Plugin
 from sourcebook.logging import strip_controls
-from sourcebook.model.source import Plugin
 from sourcebook.sdk.manifest import LoadedManifest, load_manifest
 
 app = typer.Typer(no_args_is_help=True)
@@ -33,7 +34,7 @@ def add(
         load_manifest(folder.absolute())
 
     async def work(context: Context) -> list[Plugin]:
-        return [await hub.add_plugin(context, folder) for folder in folders]
+        return [await source_commands.add_plugin(context, folder) for folder in folders]
 
     plugins = run_command(work, inline=True)
     rows = [(plugin.name, plugin.folder) for plugin in plugins]
@@ -43,7 +44,7 @@ def add(
 @app.command("list")
 def list_plugins(*, as_json: JsonOption = False) -> None:
     """List the registered plugins, with what is wrong with them."""
-    views = run_command(hub.list_sources, inline=True)
+    views = run_command(source_answers.list_sources, inline=True)
     rows = [(view.name, ", ".join(view.uploaders), view.error or "; ".join(view.warnings) or "ok") for view in views]
     show(views, as_json=as_json, table=lambda: make_table(["plugin", "uploaders", "state"], rows))
 
@@ -55,7 +56,7 @@ def remove(
     as_json: JsonOption = False,
 ) -> None:
     """Forget a plugin; its folder stays."""
-    run_command(lambda context: hub.remove_plugin(context, name), inline=True)
+    run_command(lambda context: source_commands.remove_plugin(context, name), inline=True)
     show({"removed": name}, as_json=as_json, table=lambda: f"Plugin {name} is removed; its folder is as it was.")
 
 

@@ -14,8 +14,9 @@ from rich.progress import Progress as Bars
 from sourcebook.cli.terminal import api_url, err, out, run_command, show, show_output, show_warning
 from sourcebook.context import Context
 from sourcebook.errors import Cancelled, Conflict, EngineUnavailable, NotFound, rebuild_error
-from sourcebook.hub.jobs import cancel_job, watch_job
-from sourcebook.model.job import Job, JobState, Progress
+from sourcebook.hub.jobs.answers import watch_job
+from sourcebook.hub.jobs.commands import cancel_job
+from sourcebook.hub.jobs.model import Job, JobState, Progress
 from sourcebook.settings import load_settings
 from sourcebook.worker import run_queued_jobs
 

@@ -8,8 +8,10 @@ import typer
 from sourcebook.cli.progress import NoWaitOption, run_jobs
 from sourcebook.cli.terminal import JsonOption, make_table, run_command, show
 from sourcebook.context import Context
-from sourcebook.hub import builds, publishing
-from sourcebook.model.job import Job
+from sourcebook.hub.builds import answers as build_answers
+from sourcebook.hub.jobs.model import Job
+from sourcebook.hub.publishing import answers as publishing_answers
+from sourcebook.hub.publishing import commands as publishing_commands
 
 UrlArgument = Annotated[
     str, typer.Argument(help="Where it is published: the folder with versions.json (https:, file:, s3: ...).")
@@ -40,9 +42,9 @@ def publish(
     """Write a build to an address from which other machines install it."""
 
     async def start(context: Context) -> list[Job]:
-        configs = {config.name for config in await builds.list_build_configs(context)}
-        build_name = (await builds.newest_build(context, name)).name if name in configs else name
-        return [await publishing.start_publish(context, build_name, to, mode=mode.value)]
+        configs = {config.name for config in await build_answers.list_build_configs(context)}
+        build_name = (await build_answers.newest_build(context, name)).name if name in configs else name
+        return [await publishing_commands.start_publish(context, build_name, to, mode=mode.value)]
 
     run_jobs(start, no_wait=no_wait, as_json=as_json)
 
@@ -59,7 +61,7 @@ def install(
     """Fetch a published release by the shortest way from what is here, check it, and serve it."""
 
     async def start(context: Context) -> list[Job]:
-        return [await publishing.start_install(context, url, name=name, version=version, api=api)]
+        return [await publishing_commands.start_install(context, url, name=name, version=version, api=api)]
 
     run_jobs(start, no_wait=no_wait, as_json=as_json)
 
@@ -75,8 +77,8 @@ def subscribe(
 ) -> None:
     """Look at an address on a schedule, and install and serve what is new."""
 
-    async def work(context: Context) -> publishing.SubscriptionView:
-        return await publishing.subscribe(context, url, cron, name=name, api=api, keep=keep)
+    async def work(context: Context) -> publishing_answers.SubscriptionView:
+        return await publishing_commands.subscribe(context, url, cron, name=name, api=api, keep=keep)
 
     made = run_command(work, inline=True)
     show(made, as_json=as_json, table=lambda: f"{made.name} is looked for at {made.url} ({made.cron}).")
@@ -86,13 +88,13 @@ def unsubscribe(
     name: Annotated[str, typer.Argument(help="Name of the subscription.")], *, as_json: JsonOption = False
 ) -> None:
     """End a subscription; what was installed stays."""
-    run_command(lambda context: publishing.unsubscribe(context, name), inline=True)
+    run_command(lambda context: publishing_commands.unsubscribe(context, name), inline=True)
     show({"deleted": name}, as_json=as_json, table=lambda: f"The subscription {name} is ended.")
 
 
 def list_subscriptions(*, as_json: JsonOption = False) -> None:
     """List the subscriptions."""
-    found = run_command(publishing.list_subscriptions, inline=True)
+    found = run_command(publishing_answers.list_subscriptions, inline=True)
     rows = [(item.name, item.url, item.cron, item.api, item.keep) for item in found]
     show(found, as_json=as_json, table=lambda: make_table(("name", "address", "cron", "api", "kept"), rows))
 

@@ -13,13 +13,15 @@ from sourcebook.cli.progress import NoWaitOption, run_jobs
 from sourcebook.cli.terminal import JsonOption, make_table, run_command, show
 from sourcebook.context import Context
 from sourcebook.errors import NotFound
-from sourcebook.hub import builds, releases
-from sourcebook.hub.apis import list_apis
-from sourcebook.hub.diff import start_diff
-from sourcebook.hub.releases import ReleaseView
-from sourcebook.model.job import Job
-from sourcebook.model.notes import NotesFormat, ReleaseNotes, render_notes
-from sourcebook.model.release import ReleaseMode
+from sourcebook.hub.builds import answers as build_answers
+from sourcebook.hub.builds import commands as build_commands
+from sourcebook.hub.changes.commands import start_diff
+from sourcebook.hub.jobs.model import Job
+from sourcebook.hub.releases import answers as release_answers
+from sourcebook.hub.releases import commands as release_commands
+from sourcebook.hub.releases.answers import ReleaseView, list_apis
+from sourcebook.hub.releases.model import ReleaseMode
+from sourcebook.hub.releases.notes import NotesFormat, ReleaseNotes, render_notes
 
 
 class _ApplyByDefault(TyperGroup):
@@ -53,9 +55,9 @@ def apply(
     """Index a build, whole or by its changes, verify it, and serve it in place of the release before."""
 
     async def start(context: Context) -> list[Job]:
-        configs = {config.name for config in await builds.list_build_configs(context)}
-        build_name = (await builds.newest_build(context, name)).name if name in configs else name
-        return [await builds.start_release(context, build_name, api, mode=mode)]
+        configs = {config.name for config in await build_answers.list_build_configs(context)}
+        build_name = (await build_answers.newest_build(context, name)).name if name in configs else name
+        return [await build_commands.start_release(context, build_name, api, mode=mode)]
 
     run_jobs(start, no_wait=no_wait, as_json=as_json)
 
@@ -84,8 +86,10 @@ def diff(
 
 
 async def _build_before(context: Context, name: str) -> str:
-    build = await builds.get_build(context, name)
-    older = [item for item in await builds.list_builds(context, build.config) if item.finished_at < build.finished_at]
+    build = await build_answers.get_build(context, name)
+    older = [
+        item for item in await build_answers.list_builds(context, build.config) if item.finished_at < build.finished_at
+    ]
     if not older:
         raise NotFound(f"Configuration {build.config!r} has no build before {name!r}.", build=name)
     return older[0].name
@@ -105,8 +109,8 @@ def notes(
         served = {api.name: api.release for api in await list_apis(context)}
         release = served.get(name) or name
         if note is not None:
-            await releases.set_note(context, release, note)
-        return await releases.read_notes(context, release)
+            await release_commands.set_note(context, release, note)
+        return await release_answers.read_notes(context, release)
 
     found = run_command(work, inline=True)
     if as_json:
@@ -122,7 +126,7 @@ def list_all(
     as_json: JsonOption = False,
 ) -> None:
     """List releases, newest first."""
-    found = run_command(lambda context: releases.list_releases(context, api=api), inline=True)
+    found = run_command(lambda context: release_answers.list_releases(context, api=api), inline=True)
     show(found, as_json=as_json, table=lambda: make_table(_COLUMNS, [_row(release) for release in found]))
 
 

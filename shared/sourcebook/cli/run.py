@@ -12,9 +12,10 @@ from sourcebook.cli.stack import PortOption, serve_api, with_port
 from sourcebook.cli.terminal import err, out, run_command, show_warning
 from sourcebook.context import Context
 from sourcebook.errors import InvalidRequest
-from sourcebook.hub import builds, sources
-from sourcebook.model.build import BuildConfig
-from sourcebook.model.job import ACTIVE_STATES, Job
+from sourcebook.hub.builds import commands as build_commands
+from sourcebook.hub.builds.model import BuildConfig
+from sourcebook.hub.jobs.model import ACTIVE_STATES, Job
+from sourcebook.hub.sources import commands as source_commands
 from sourcebook.sdk.manifest import Manifest, load_manifest
 from sourcebook.supervisor import broker_answers, check_port
 
@@ -52,19 +53,19 @@ def run(
 
 
 async def _run_plugin(context: Context, folder: Path, manifest: Manifest, *, force: bool, infer_anew: bool) -> str:
-    name = (await sources.add_plugin(context, folder)).name
+    name = (await source_commands.add_plugin(context, folder)).name
     await _end_leftovers(context, name)
-    await follow_here(context, [await sources.start_dump(context, name, force=force, then_upload=False)])
-    await follow_here(context, await sources.start_upload(context, name, force=force, infer_anew=infer_anew))
+    await follow_here(context, [await source_commands.start_dump(context, name, force=force, then_upload=False)])
+    await follow_here(context, await source_commands.start_upload(context, name, force=force, infer_anew=infer_anew))
     config = BuildConfig(
         name=name,
         doc_type=manifest.biothing_type or "document",
         sources=[name],
         builder="link" if len(manifest.uploader_list) == 1 else "merge",
     )
-    await builds.put_build_config(context, config)
-    (built,) = await follow_here(context, [await builds.start_build(context, config.name)])
-    await follow_here(context, [await builds.start_release(context, str((built.result or {})["build"]))])
+    await build_commands.put_build_config(context, config)
+    (built,) = await follow_here(context, [await build_commands.start_build(context, config.name)])
+    await follow_here(context, [await build_commands.start_release(context, str((built.result or {})["build"]))])
     return name
 
 

@@ -8,8 +8,8 @@ from sourcebook.cli.completion import complete_source
 from sourcebook.cli.progress import NoWaitOption, run_jobs
 from sourcebook.cli.terminal import JsonOption
 from sourcebook.context import Context
-from sourcebook.hub import sources as hub
-from sourcebook.model.job import Job
+from sourcebook.hub.jobs.model import Job
+from sourcebook.hub.sources import commands as source_commands
 
 SourceArgument = Annotated[str, typer.Argument(help="Name of the source.", autocompletion=complete_source)]
 UploadArgument = Annotated[
@@ -32,7 +32,7 @@ def dump(
     """Download the newest release of a source, and upload it if it is new."""
 
     async def start(context: Context) -> list[Job]:
-        return [await hub.start_dump(context, source, force=force, then_upload=not only)]
+        return [await source_commands.start_dump(context, source, force=force, then_upload=not only)]
 
     run_jobs(start, no_wait=no_wait, as_json=as_json)
 
@@ -44,7 +44,7 @@ def upload(
     name, _, uploader = source.partition("/")
 
     async def start(context: Context) -> list[Job]:
-        return await hub.start_upload(context, name, uploader or None, force=force)
+        return await source_commands.start_upload(context, name, uploader or None, force=force)
 
     run_jobs(start, no_wait=no_wait, as_json=as_json)
 
@@ -54,6 +54,6 @@ def inspect(source: UploadArgument, *, no_wait: NoWaitOption = False, as_json: J
     name, _, uploader = source.partition("/")
 
     async def start(context: Context) -> list[Job]:
-        return await hub.start_inspect(context, name, uploader or None)
+        return await source_commands.start_inspect(context, name, uploader or None)
 
     run_jobs(start, no_wait=no_wait, as_json=as_json)

@@ -13,7 +13,7 @@ from sourcebook.cli.completion import complete_api
 from sourcebook.cli.terminal import err, make_table, open_home, out, run_command, show_warning
 from sourcebook.errors import InvalidRequest
 from sourcebook.flow.stages import BEAT_QUEUE, QUEUES
-from sourcebook.hub import apis
+from sourcebook.hub.releases import answers as release_answers
 from sourcebook.logging import configure_logging
 from sourcebook.redirects import is_loopback
 from sourcebook.references import load_reference
@@ -79,7 +79,7 @@ def serve(
 ) -> None:
     """Serve one API at the root of its own port; the gateway need not run."""
     settings = with_port(port)
-    run_command(lambda context: apis.get_api(context, name), inline=True)
+    run_command(lambda context: release_answers.get_api(context, name), inline=True)
     serve_api(name, settings, workers=workers)
 
 

@@ -6,10 +6,12 @@ from typing import Any
 from sourcebook.cli.progress import describe_progress
 from sourcebook.cli.terminal import JsonOption, api_url, make_table, out, run_command, show
 from sourcebook.context import Context
-from sourcebook.hub import apis, builds, sources
-from sourcebook.hub.jobs import list_active_jobs
-from sourcebook.hub.news import find_news
-from sourcebook.hub.schedules import BUILT_IN, list_schedules
+from sourcebook.hub.builds import answers as build_answers
+from sourcebook.hub.builds.news import find_news
+from sourcebook.hub.jobs.answers import list_active_jobs
+from sourcebook.hub.releases import answers as release_answers
+from sourcebook.hub.schedules.commands import BUILT_IN, list_schedules
+from sourcebook.hub.sources import answers as source_answers
 from sourcebook.logging import hide_secrets
 from sourcebook.supervisor import broker_answers
 
@@ -56,9 +58,9 @@ async def _look(context: Context) -> dict[str, Any]:
     return {
         "home": str(settings.home),
         "broker": {"url": hide_secrets(settings.celery_broker_url), "answers": await broker_answers(settings)},
-        "sources": await sources.list_sources(context),
-        "builds": (await builds.list_builds(context))[:_SHOWN_BUILDS],
-        "apis": (served := await apis.list_apis(context)),
+        "sources": await source_answers.list_sources(context),
+        "builds": (await build_answers.list_builds(context))[:_SHOWN_BUILDS],
+        "apis": (served := await release_answers.list_apis(context)),
         "urls": {api.name: api_url(settings, api.name) for api in served},
         "news": [item for item in await find_news(context) if item.newer],
         "schedules": [item for item in await list_schedules(context) if item.kind not in BUILT_IN],
@@ -72,12 +74,12 @@ def _describe_broker(broker: dict[str, Any]) -> str:
     return f"{broker['url']} does not answer (`sourcebook up` starts one)"
 
 
-def _source_row(view: sources.SourceView) -> tuple[object, ...]:
+def _source_row(view: source_answers.SourceView) -> tuple[object, ...]:
     documents = sum(upload.count for upload in view.uploads.values())
     return view.name, view.dump.release if view.dump else "-", documents, view.error or _problem(view) or "ok"
 
 
-def _problem(view: sources.SourceView) -> str:
+def _problem(view: source_answers.SourceView) -> str:
     errors = [view.state.last_dump_error, *view.state.last_upload_errors.values()]
     told = [str(error.get("message", error)) for error in errors if error]
     if told:

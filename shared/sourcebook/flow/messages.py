@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from sourcebook.model.build import BuildInput
+from sourcebook.hub.builds.model import BuildInput
 
 
 class Message(BaseModel):

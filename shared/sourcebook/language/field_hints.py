@@ -4,10 +4,10 @@ import difflib
 from collections.abc import Iterable
 
 from sourcebook.errors import QuerySyntaxError
+from sourcebook.hub.mappings.default_search import list_default_fields
+from sourcebook.hub.mappings.model import Properties
 from sourcebook.language.query_string import parse_query_string, uses_default_fields
 from sourcebook.language.requests import SearchRequest
-from sourcebook.model.default_search import list_default_fields
-from sourcebook.model.mapping import Properties
 
 _SHOWN = 5
 

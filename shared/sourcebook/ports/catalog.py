@@ -5,11 +5,10 @@ from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel
 
-from sourcebook.model.build import Build, BuildConfig
-from sourcebook.model.dump import Dump
-from sourcebook.model.job import Job
-from sourcebook.model.release import Api, Release
-from sourcebook.model.upload import Upload
+from sourcebook.hub.builds.model import Build, BuildConfig
+from sourcebook.hub.jobs.model import Job
+from sourcebook.hub.releases.model import Api, Release
+from sourcebook.hub.sources.model import Dump, Upload
 
 RecordT = TypeVar("RecordT", bound=BaseModel)
 

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from pydantic import BaseModel
 
-from sourcebook.model.document import Record
+from sourcebook.hub.documents.record import Record
 
 BATCH_BYTES = 8 * 1024 * 1024
 """Of documents that move together through a stage: what moves is bounded by documents and by bytes. A larger one moves alone."""

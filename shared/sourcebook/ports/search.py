@@ -6,9 +6,9 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel
 
+from sourcebook.hub.documents.record import Record
+from sourcebook.hub.mappings.model import Properties
 from sourcebook.language.requests import SearchRequest, SearchResult
-from sourcebook.model.document import Record
-from sourcebook.model.mapping import Properties
 
 MAX_EXAMPLES = 5
 

@@ -13,9 +13,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from sourcebook.errors import InvalidName, ManifestError
+from sourcebook.hub.names import check_name
+from sourcebook.hub.schedules.cron import check_cron
 from sourcebook.logging import hide_secrets
-from sourcebook.model.cron import check_cron
-from sourcebook.model.names import check_name
 from sourcebook.sdk.manifest_file import read_manifest_file
 from sourcebook.sdk.plugins import MANIFEST_NAMES, find_manifest
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from sourcebook.backends.tantivy.facets import _MARGIN
 from sourcebook.backends.tantivy.search import TantivySearchEngine
+from sourcebook.hub.documents.record import make_record
 from sourcebook.language.requests import Facet, FacetRequest, SearchRequest, SortKey
-from sourcebook.model.document import make_record
 
 KEYWORD = {"type": "keyword", "normalizer": "keyword_lowercase_normalizer"}
 PROPERTIES: dict[str, dict[str, Any]] = {

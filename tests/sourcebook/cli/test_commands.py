@@ -8,9 +8,11 @@ import pytest
 from support.context import run_in_context
 
 from sourcebook.context import Context
-from sourcebook.hub import builds, jobs, sources
-from sourcebook.model.build import BuildConfig
-from sourcebook.model.job import Job, JobState
+from sourcebook.hub.builds import answers as build_answers
+from sourcebook.hub.builds.model import BuildConfig
+from sourcebook.hub.jobs import answers as job_answers
+from sourcebook.hub.jobs.model import Job, JobState
+from sourcebook.hub.sources import commands as source_commands
 
 from .conftest import Sourcebook, write_plugin
 
@@ -93,7 +95,7 @@ def test_status_shows_all_there_is_and_no_empty_table(sourcebook: Sourcebook, pl
 
 def test_jobs_are_listed_shown_and_cancelled(served: Sourcebook, home: Path) -> None:
     async def submit(context: Context) -> Job:
-        return await sources.start_dump(context, "fruit")
+        return await source_commands.start_dump(context, "fruit")
 
     job = run_in_context(home, submit)
     listed = served("jobs", "--limit", "2").out.splitlines()
@@ -121,7 +123,7 @@ def test_commands_start_jobs_and_return_when_asked_not_to_wait(served: Sourceboo
     for job in served("jobs", "--state", "queued", "--json").json:
         assert served("jobs", "cancel", job["id"]).status == 0
     assert ": queued (" in served("inspect", "fruit/fruit", "--no-wait").out
-    config = run_in_context(home, lambda context: builds.get_build_config(context, "fruits"))
+    config = run_in_context(home, lambda context: build_answers.get_build_config(context, "fruits"))
     assert config == BuildConfig.model_validate(CONFIG)
 
 
@@ -195,14 +197,14 @@ def test_a_parser_that_fails_ends_run_with_the_plugins_traceback(
     assert "[parser] upload fruit/fruit failed: " in ended.err
     assert "row [bold]7[/] is bad" in ended.err
     assert "parser.py" in ended.err.split("Traceback")[1]
-    last = run_in_context(home, lambda context: jobs.list_jobs(context, limit=1))[0]
+    last = run_in_context(home, lambda context: job_answers.list_jobs(context, limit=1))[0]
     assert last.state is JobState.FAILED
 
 
 def test_run_ends_what_a_killed_run_left(sourcebook: Sourcebook, plugin: Path, home: Path) -> None:
     async def leave(context: Context) -> str:
-        await sources.add_plugin(context, plugin)
-        job = await sources.start_dump(context, "fruit")
+        await source_commands.add_plugin(context, plugin)
+        job = await source_commands.start_dump(context, "fruit")
         await context.catalog.update(Job, job.id, lambda j: j.move_to(JobState.RUNNING, attempt=1))
         return job.id
 

@@ -14,8 +14,8 @@ from sourcebook.context import Context
 from sourcebook.errors import EngineUnavailable, JobFailed
 from sourcebook.flow.messages import DumpSource, Message
 from sourcebook.flow.stages import STAGES
-from sourcebook.hub import jobs
-from sourcebook.model.job import Job, JobState
+from sourcebook.hub.jobs import commands as job_commands
+from sourcebook.hub.jobs.model import Job, JobState
 from sourcebook.references import load_reference
 
 
@@ -103,7 +103,7 @@ def test_who_follows_a_job_does_not_wait_once_nobody_can_record_its_end(
         raise EngineUnavailable("No space left on device.")
 
     async def scenario(context: Context) -> None:
-        job = await jobs.submit(context, DumpSource(source="s"))
+        job = await job_commands.submit(context, DumpSource(source="s"))
         with pytest.raises(EngineUnavailable, match="disk is full"):
             await asyncio.wait_for(follow_here(context, [job], quiet=True), 30)
 
@@ -127,7 +127,7 @@ def test_nothing_works_with_the_engines_any_more_when_a_job_that_failed_was_foll
                 await asyncio.sleep(0.5)
             await release(name, owner)
 
-        job = await jobs.submit(context, DumpSource(source="s"))
+        job = await job_commands.submit(context, DumpSource(source="s"))
         monkeypatch.setattr(context.locks, "release", release_slowly)
         with pytest.raises(JobFailed):
             await follow_here(context, [job], quiet=True)

@@ -6,7 +6,8 @@ import pytest
 from support.context import run_in_context
 
 from sourcebook.context import Context
-from sourcebook.hub import builds, sources
+from sourcebook.hub.builds import commands as build_commands
+from sourcebook.hub.sources import commands as source_commands
 from sourcebook.worker import run_queued_jobs
 
 from .conftest import Sourcebook
@@ -18,9 +19,9 @@ def update(home: Path, plugin: Path) -> str:
     file.write_text(file.read_text().replace("66", "67") + '{"_id": "quince", "grams": 250}\n')
 
     async def build(context: Context) -> str:
-        await sources.start_dump(context, "fruit", force=True)
+        await source_commands.start_dump(context, "fruit", force=True)
         await run_queued_jobs(context, context.bus)  # type: ignore[arg-type]
-        job = await builds.start_build(context, "fruit")
+        job = await build_commands.start_build(context, "fruit")
         await run_queued_jobs(context, context.bus)  # type: ignore[arg-type]
         return str(job.command["build"])
 
@@ -32,7 +33,7 @@ def test_a_build_is_released_by_its_changes_and_read_about(served: Sourcebook, p
     second = update(home, plugin)
 
     async def release(context: Context) -> None:
-        await builds.start_release(context, second, mode="incremental")
+        await build_commands.start_release(context, second, mode="incremental")
         await run_queued_jobs(context, context.bus)  # type: ignore[arg-type]
 
     run_in_context(home, release)

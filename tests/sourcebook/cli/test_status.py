@@ -7,9 +7,8 @@ from support.context import run_in_context
 
 from sourcebook.cli import progress
 from sourcebook.context import Context
-from sourcebook.model.dump import Dump
-from sourcebook.model.job import Job, JobState
-from sourcebook.model.source import SourceState
+from sourcebook.hub.jobs.model import Job, JobState
+from sourcebook.hub.sources.model import Dump, SourceState
 
 from .conftest import Sourcebook
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
+from sourcebook.hub.mappings.model import iterate_fields
+from sourcebook.hub.releases.model import Release
 from sourcebook.language.requests import ALL_FIELD
-from sourcebook.model.mapping import iterate_fields
-from sourcebook.model.release import Release
 
 _NUMBERS = frozenset({"integer", "long", "short", "byte", "float", "double"})
 _MAX_TEXT = 60  # characters of a value; longer ones make no good example

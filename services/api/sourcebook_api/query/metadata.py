@@ -6,9 +6,9 @@ from typing import Any
 import orjson
 
 from sourcebook.errors import EngineUnavailable
+from sourcebook.hub.mappings.model import iterate_fields
+from sourcebook.hub.releases.model import Release
 from sourcebook.language.requests import ALL_FIELD
-from sourcebook.model.mapping import iterate_fields
-from sourcebook.model.release import Release
 from sourcebook_api.query.answer import Answer, json_answer
 from sourcebook_api.query.call import Call
 

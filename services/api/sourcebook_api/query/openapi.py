@@ -3,8 +3,8 @@
 from typing import Any
 from urllib.parse import unquote_plus
 
-from sourcebook.model.mapping import Properties
-from sourcebook.model.release import Release
+from sourcebook.hub.mappings.model import Properties
+from sourcebook.hub.releases.model import Release
 from sourcebook_api.query.encode import MEDIA_TYPES
 from sourcebook_api.query.examples import Examples
 from sourcebook_api.query.params import Operation, Parameter, parameters_of

@@ -9,9 +9,9 @@ from typing import Any
 
 from sourcebook.context import Context
 from sourcebook.errors import EngineUnavailable, NotFound
+from sourcebook.hub.mappings.model import iterate_fields
+from sourcebook.hub.releases.model import Api, Release
 from sourcebook.logging import get_logger
-from sourcebook.model.mapping import iterate_fields
-from sourcebook.model.release import Api, Release
 from sourcebook_api.query.errors import QueryError
 from sourcebook_api.query.shape import ROW_KEYS, Shape, mark_keys
 

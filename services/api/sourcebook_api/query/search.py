@@ -8,9 +8,9 @@ from typing import Any
 import orjson
 
 from sourcebook.errors import EngineUnavailable, NotFound
+from sourcebook.hub.builds.model import BuildConfig
 from sourcebook.language.requests import Facet, Hit, MatchQuery, SearchRequest, SearchResult
 from sourcebook.logging import get_logger
-from sourcebook.model.build import BuildConfig
 from sourcebook_api.query.answer import Answer, json_answer
 from sourcebook_api.query.budget import Budget
 from sourcebook_api.query.call import Call

@@ -3,8 +3,9 @@
 from fastapi import APIRouter
 from pydantic import Field
 
-from sourcebook.hub.apis import delete_api, get_api, list_apis, put_api, rollback
-from sourcebook.model.release import Api
+from sourcebook.hub.releases.answers import get_api, list_apis
+from sourcebook.hub.releases.commands import delete_api, put_api, rollback
+from sourcebook.hub.releases.model import Api
 from sourcebook_api.dependencies import Body, Engines
 
 router = APIRouter(prefix="/apis", tags=["apis"])

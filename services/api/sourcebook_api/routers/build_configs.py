@@ -3,9 +3,10 @@
 from fastapi import APIRouter
 
 from sourcebook.errors import InvalidRequest
-from sourcebook.hub.builds import delete_build_config, get_build_config, list_build_configs, put_build_config
+from sourcebook.hub.builds.answers import get_build_config, list_build_configs
+from sourcebook.hub.builds.commands import delete_build_config, put_build_config
+from sourcebook.hub.builds.model import BuildConfig
 from sourcebook.logging import hide_secrets
-from sourcebook.model.build import BuildConfig
 from sourcebook_api.dependencies import Engines
 
 router = APIRouter(prefix="/build-configs", tags=["builds"])

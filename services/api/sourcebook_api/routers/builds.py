@@ -2,11 +2,12 @@
 
 from fastapi import APIRouter, Response
 
-from sourcebook.hub.builds import delete_build, get_build, list_builds, start_build, start_release
-from sourcebook.hub.cleanup import start_archive
-from sourcebook.model.build import Build, BuildMode
-from sourcebook.model.job import Job
-from sourcebook.model.release import ReleaseMode
+from sourcebook.hub.builds.answers import get_build, list_builds
+from sourcebook.hub.builds.commands import delete_build, start_build, start_release
+from sourcebook.hub.builds.model import Build, BuildMode
+from sourcebook.hub.jobs.model import Job
+from sourcebook.hub.releases.model import ReleaseMode
+from sourcebook.hub.upkeep.cleanup import start_archive
 from sourcebook_api.dependencies import Body, Engines, accept_job
 
 router = APIRouter(prefix="/builds", tags=["builds"])

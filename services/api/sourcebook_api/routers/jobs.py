@@ -5,8 +5,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from starlette.responses import StreamingResponse
 
-from sourcebook.hub.jobs import cancel_job, get_job, list_jobs
-from sourcebook.model.job import Job
+from sourcebook.hub.jobs.answers import get_job, list_jobs
+from sourcebook.hub.jobs.commands import cancel_job
+from sourcebook.hub.jobs.model import Job
 from sourcebook_api.dependencies import Engines, Streams
 
 router = APIRouter(tags=["jobs"])

@@ -2,8 +2,9 @@
 
 from fastapi import APIRouter
 
-from sourcebook.hub.sources import add_plugin, list_plugins, remove_plugin
-from sourcebook.model.source import Plugin
+from sourcebook.hub.sources.answers import list_plugins
+from sourcebook.hub.sources.commands import add_plugin, remove_plugin
+from sourcebook.hub.sources.model import Plugin
 from sourcebook_api.dependencies import Body, Engines
 
 router = APIRouter(prefix="/plugins", tags=["plugins"])

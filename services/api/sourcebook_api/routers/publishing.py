@@ -5,15 +5,9 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Response
 from pydantic import Field
 
-from sourcebook.hub.publishing import (
-    SubscriptionView,
-    list_subscriptions,
-    start_install,
-    start_publish,
-    subscribe,
-    unsubscribe,
-)
-from sourcebook.model.job import Job
+from sourcebook.hub.jobs.model import Job
+from sourcebook.hub.publishing.answers import SubscriptionView, list_subscriptions
+from sourcebook.hub.publishing.commands import start_install, start_publish, subscribe, unsubscribe
 from sourcebook_api.dependencies import Body, Engines, accept_job
 
 router = APIRouter(tags=["publishing"])

@@ -6,8 +6,8 @@ from fastapi import APIRouter, Query
 from pydantic import Field
 from starlette.responses import Response
 
-from sourcebook.hub.releases import (
-    MAX_NOTE_CHARACTERS,
+from sourcebook.hub.changes.model import ChangeKind
+from sourcebook.hub.releases.answers import (
     MAX_PAGE,
     ChangesPage,
     ReleaseView,
@@ -15,11 +15,10 @@ from sourcebook.hub.releases import (
     list_releases,
     read_changed_documents,
     read_notes,
-    set_note,
 )
-from sourcebook.model.change import ChangeKind
-from sourcebook.model.notes import NotesFormat, ReleaseNotes, render_notes
-from sourcebook.model.release import Release
+from sourcebook.hub.releases.commands import MAX_NOTE_CHARACTERS, set_note
+from sourcebook.hub.releases.model import Release
+from sourcebook.hub.releases.notes import NotesFormat, ReleaseNotes, render_notes
 from sourcebook_api.dependencies import Body, Engines
 
 router = APIRouter(prefix="/releases", tags=["releases"])

@@ -4,19 +4,13 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 
-from sourcebook.hub.documents import MAX_SAMPLE, describe_field, get_document, sample_documents
-from sourcebook.hub.mappings import SavedMapping, commit_mapping, get_mapping, save_mapping
-from sourcebook.hub.sources import (
-    SourceView,
-    get_source,
-    list_sources,
-    start_dump,
-    start_inspect,
-    start_upload,
-)
-from sourcebook.model.fields import FieldStatistics
-from sourcebook.model.job import Job
-from sourcebook.model.mapping import Mapping, Properties
+from sourcebook.hub.documents.answers import MAX_SAMPLE, describe_field, get_document, sample_documents
+from sourcebook.hub.documents.fields import FieldStatistics
+from sourcebook.hub.jobs.model import Job
+from sourcebook.hub.mappings.commands import SavedMapping, commit_mapping, get_mapping, save_mapping
+from sourcebook.hub.mappings.model import Mapping, Properties
+from sourcebook.hub.sources.answers import SourceView, get_source, list_sources
+from sourcebook.hub.sources.commands import start_dump, start_inspect, start_upload
 from sourcebook_api.dependencies import Body, Engines, accept_job, accept_jobs
 
 router = APIRouter(prefix="/sources", tags=["sources"])

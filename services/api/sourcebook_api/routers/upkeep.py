@@ -5,11 +5,11 @@ from typing import Annotated
 from fastapi import APIRouter, Response
 from pydantic import Field
 
-from sourcebook.hub.cleanup import CleanUpPlan, plan_clean_up, start_clean_up
-from sourcebook.hub.news import ConfigNews, find_news
-from sourcebook.hub.schedules import ScheduleView, list_schedules
-from sourcebook.hub.verifying import start_verify
-from sourcebook.model.job import Job
+from sourcebook.hub.builds.news import ConfigNews, find_news
+from sourcebook.hub.jobs.model import Job
+from sourcebook.hub.schedules.commands import ScheduleView, list_schedules
+from sourcebook.hub.upkeep.cleanup import CleanUpPlan, plan_clean_up, start_clean_up
+from sourcebook.hub.upkeep.verify import start_verify
 from sourcebook_api.dependencies import Body, Engines, accept_job
 
 router = APIRouter(tags=["upkeep"])

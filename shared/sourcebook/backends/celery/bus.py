@@ -15,7 +15,7 @@ from sourcebook.logging import hide_secrets
 from sourcebook.settings import Settings
 
 # Kombu looks for messages of dead workers only every 10 s x 10 by default. The timeout exceeds the longest job; a worker
-# that died earlier is noticed through its lock (hub/jobs.py), not through the broker.
+# that died earlier is noticed through its lock (hub/jobs/recovery.py), not through the broker.
 TRANSPORT_OPTIONS = {
     "visibility_timeout": 2 * 24 * 3600,
     "unacked_restore_interval": 5,

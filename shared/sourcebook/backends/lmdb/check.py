@@ -15,7 +15,7 @@ import orjson
 from sourcebook.backends.lmdb.layout import StoredInfo, check_files, read_info, read_segments
 from sourcebook.backends.lmdb.reader import OpenFile
 from sourcebook.errors import SourcebookError, StoreDamaged
-from sourcebook.model.document import Digest, Record, describe_damage
+from sourcebook.hub.documents.record import Digest, Record, describe_damage
 
 _MAX_NAMED = 10
 

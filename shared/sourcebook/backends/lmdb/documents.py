@@ -31,7 +31,7 @@ from sourcebook.backends.lmdb.writer import (
     remove_leftovers,
 )
 from sourcebook.errors import NotFound, SettingsError, StoreDamaged
-from sourcebook.model.document import Digest, Record
+from sourcebook.hub.documents.record import Digest, Record
 from sourcebook.ports.documents import BATCH_BYTES, CollectionInfo
 from sourcebook.settings import Settings
 

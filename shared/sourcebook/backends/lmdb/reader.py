@@ -12,7 +12,7 @@ import lmdb
 
 from sourcebook.backends.lmdb.layout import StoredInfo, check_sizes, damaged, read_segments
 from sourcebook.errors import EngineUnavailable, StoreDamaged
-from sourcebook.model.document import HASH_BYTES, Record, content_hash, record_key
+from sourcebook.hub.documents.record import HASH_BYTES, Record, content_hash, record_key
 
 _INLINE_BYTES = 2040  # LMDB has larger values on pages of their own (overflow), which it counts
 _STEP = 16  # records that are read before their size is looked at

@@ -22,7 +22,7 @@ from sourcebook.backends.checksums import StoredFile, describe_file
 from sourcebook.backends.lmdb.layout import DATA_FILE, INFO_FILE, SEGMENTS_FILE, Segment, StoredInfo, read_info
 from sourcebook.backends.lmdb.reader import OpenFile
 from sourcebook.errors import EngineUnavailable
-from sourcebook.model.document import Digest, Record
+from sourcebook.hub.documents.record import Digest, Record
 from sourcebook.ports.documents import CollectionInfo
 
 MAP_BYTES = 1 << 40  # address space, not disk: the file grows as it is filled

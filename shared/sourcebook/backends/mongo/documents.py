@@ -42,8 +42,8 @@ from sourcebook.backends.mongo.writer import (
     stored_key,
 )
 from sourcebook.errors import EngineUnavailable, NotFound, StoreDamaged
+from sourcebook.hub.documents.record import Digest, Record, describe_damage, record_key
 from sourcebook.logging import get_logger
-from sourcebook.model.document import Digest, Record, describe_damage, record_key
 from sourcebook.ports.documents import BATCH_BYTES, CollectionInfo
 from sourcebook.settings import Settings
 

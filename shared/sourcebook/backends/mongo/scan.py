@@ -13,7 +13,7 @@ from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError
 
 from sourcebook.backends.mongo.server import MongoServer
 from sourcebook.backends.mongo.writer import from_stored, stored_id
-from sourcebook.model.document import Record
+from sourcebook.hub.documents.record import Record
 from sourcebook.ports.documents import BATCH_BYTES
 
 # CursorNotFound (a server forgets one that rests for ten minutes), QueryPlanKilled (its collection was dropped), CursorKilled.

@@ -10,7 +10,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from sourcebook.backends.mongo.server import MongoServer
 from sourcebook.errors import DocumentError, EngineUnavailable
-from sourcebook.model.document import HASH_BYTES, Digest, Record
+from sourcebook.hub.documents.record import HASH_BYTES, Digest, Record
 from sourcebook.ports.documents import CollectionInfo
 
 IDS_PER_REQUEST = 100  # of a `$in`: servers look for these one by one, some of them slowly

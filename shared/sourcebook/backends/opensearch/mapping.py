@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sourcebook.errors import InvalidName
+from sourcebook.hub.documents.record import Digest
+from sourcebook.hub.mappings.model import KEYWORD_NORMALIZER, Properties, iterate_fields
 from sourcebook.language.iso_dates import SPACED_FORMAT
 from sourcebook.language.requests import ALL_FIELD
-from sourcebook.model.document import Digest
-from sourcebook.model.mapping import KEYWORD_NORMALIZER, Properties, iterate_fields
 
 FORMAT = 1
 META = "sourcebook"

@@ -21,8 +21,8 @@ from sourcebook.backends.opensearch.mapping import (
 from sourcebook.backends.opensearch.server import OpenSearchServer, RefusedRequest
 from sourcebook.backends.opensearch.writer import Action, BulkLoader, complete_index, index_actions, remove_index
 from sourcebook.errors import CannotDerive, EngineUnavailable, IndexDamaged, MappingError, VerificationFailed
-from sourcebook.model.document import Digest, Record, content_hash
-from sourcebook.model.mapping import Properties
+from sourcebook.hub.documents.record import Digest, Record, content_hash
+from sourcebook.hub.mappings.model import Properties
 
 _COPY_SECONDS = 600.0
 _POLL_SECONDS = 0.5

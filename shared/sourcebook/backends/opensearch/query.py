@@ -14,6 +14,7 @@ import orjson
 
 from sourcebook.backends.opensearch.mapping import ID_KEY, IndexState, is_text
 from sourcebook.errors import QuerySyntaxError
+from sourcebook.hub.mappings.model import EXACT
 from sourcebook.language.field_hints import refuse_facet, refuse_sort
 from sourcebook.language.query_string import (
     IGNORED_FIELD,
@@ -23,7 +24,6 @@ from sourcebook.language.query_string import (
     rename_field,
 )
 from sourcebook.language.requests import ALL_FIELD, FacetRequest, MatchQuery, SearchRequest, SortKey
-from sourcebook.model.mapping import EXACT
 
 ID_FIELD = "_id"
 SCORE = "_score"

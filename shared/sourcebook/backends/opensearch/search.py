@@ -24,10 +24,10 @@ from sourcebook.backends.opensearch.query import build_search, build_walk, read_
 from sourcebook.backends.opensearch.server import OpenSearchServer, RefusedRequest
 from sourcebook.backends.opensearch.writer import OpenSearchIndexWriter, remove_index
 from sourcebook.errors import Conflict, EngineUnavailable, MappingError, NotFound, QuerySyntaxError
+from sourcebook.hub.documents.record import Record
+from sourcebook.hub.mappings.model import Properties
 from sourcebook.language.field_hints import searched_in_vain
 from sourcebook.language.requests import SearchRequest, SearchResult
-from sourcebook.model.document import Record
-from sourcebook.model.mapping import Properties
 from sourcebook.ports.documents import DocumentStore
 from sourcebook.ports.search import FieldTrial, IndexInfo, IndexPatcher, IndexWriter
 from sourcebook.settings import Settings

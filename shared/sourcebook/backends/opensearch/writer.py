@@ -15,7 +15,7 @@ from sourcebook.backends.opensearch.answer import stored_body
 from sourcebook.backends.opensearch.mapping import IndexState, final_settings
 from sourcebook.backends.opensearch.server import OpenSearchServer, RefusedRequest
 from sourcebook.errors import DocumentError, EngineUnavailable, VerificationFailed
-from sourcebook.model.document import HASH_BYTES, Digest, Record, read_document
+from sourcebook.hub.documents.record import HASH_BYTES, Digest, Record, read_document
 
 _BODY_BYTES = 8 * 1024 * 1024
 _BODIES_AT_ONCE = 3

@@ -15,10 +15,10 @@ from typing import Any
 from tantivy import Schema, SchemaBuilder
 
 from sourcebook.errors import CannotDerive, MappingError
+from sourcebook.hub.mappings.model import EXACT, Properties
 from sourcebook.language.query_string import IGNORED_FIELD
 from sourcebook.language.requests import ALL_FIELD
 from sourcebook.language.words import ANALYZERS, Analyzer
-from sourcebook.model.mapping import EXACT, Properties
 
 ID_FIELD = "_id"
 NUMBER_FIELD = "_rn"

@@ -22,11 +22,11 @@ from sourcebook.backends.tantivy.fields import (
     Leaf,
 )
 from sourcebook.backends.tantivy.values import ENCODERS, encode_keyword, order_float, plain_text
+from sourcebook.hub.documents.record import HASH_BYTES
 from sourcebook.language.dates import read_date
 from sourcebook.language.query_string import IGNORED_FIELD
 from sourcebook.language.requests import ALL_FIELD
 from sourcebook.language.words import ANALYZERS, standard_text, standard_texts
-from sourcebook.model.document import HASH_BYTES
 
 _RANDOM_BYTES = 4
 # No fields' names: a mark that values of a document were collected one by one, and the values that are copied.

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import orjson
 
 from sourcebook.errors import CannotDerive
-from sourcebook.model.document import record_key
+from sourcebook.hub.documents.record import record_key
 
 IDS_FILE = "ids.bin"
 OFFSETS_FILE = "ids.offsets"

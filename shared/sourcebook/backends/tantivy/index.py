@@ -14,9 +14,9 @@ from sourcebook.backends.tantivy.fields import NUMBER_FIELD, FieldTable, Leaf
 from sourcebook.backends.tantivy.ids import IdTable
 from sourcebook.backends.tantivy.query import QueryTranslator
 from sourcebook.errors import EngineUnavailable, IndexDamaged, StoreDamaged
+from sourcebook.hub.documents.record import content_hash
+from sourcebook.hub.mappings.model import Properties
 from sourcebook.language.query_string import IGNORED_FIELD
-from sourcebook.model.document import content_hash
-from sourcebook.model.mapping import Properties
 
 FORMAT = 3
 MANIFEST_FILE = "sourcebook.json"

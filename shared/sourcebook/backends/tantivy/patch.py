@@ -21,8 +21,8 @@ from sourcebook.backends.tantivy.ids import EDITS_FILE, IdEditor, IdTable
 from sourcebook.backends.tantivy.index import MANIFEST_FILE, META_FILE, check_index, damaged
 from sourcebook.backends.tantivy.writer import LOCK_FILE, make_temporary_folder, publish_folder, sync_file
 from sourcebook.errors import CannotDerive, Conflict, EngineUnavailable
-from sourcebook.model.document import Digest, Record, content_hash, read_document
-from sourcebook.model.mapping import Properties
+from sourcebook.hub.documents.record import Digest, Record, content_hash, read_document
+from sourcebook.hub.mappings.model import Properties
 
 _MANAGED_FILE = ".managed.json"  # tantivy's list of its files
 _HEAP_BYTES = 60_000_000

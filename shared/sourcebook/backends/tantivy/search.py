@@ -31,10 +31,10 @@ from sourcebook.backends.tantivy.index import (
 from sourcebook.backends.tantivy.patch import TantivyIndexPatcher, derive_manifest
 from sourcebook.backends.tantivy.writer import DROPPED_PREFIX, TantivyIndexWriter, new_manifest
 from sourcebook.errors import EngineUnavailable, InvalidName, NotFound
+from sourcebook.hub.documents.record import Record, read_document, record_key
+from sourcebook.hub.mappings.model import Properties
 from sourcebook.language.field_hints import searched_in_vain
 from sourcebook.language.requests import Hit, SearchRequest, SearchResult
-from sourcebook.model.document import Record, read_document, record_key
-from sourcebook.model.mapping import Properties
 from sourcebook.ports.documents import BATCH_BYTES, DocumentStore
 from sourcebook.ports.search import FieldTrial, IndexInfo
 from sourcebook.settings import Settings

@@ -23,8 +23,8 @@ from sourcebook.backends.tantivy.flatten import DocumentFlattener
 from sourcebook.backends.tantivy.ids import IDS_FILE, OFFSETS_FILE, build_number
 from sourcebook.backends.tantivy.index import FORMAT, MANIFEST_FILE, META_FILE
 from sourcebook.errors import Busy, Conflict, EngineUnavailable
-from sourcebook.model.document import Digest, Record, content_hash
-from sourcebook.model.mapping import Properties
+from sourcebook.hub.documents.record import Digest, Record, content_hash
+from sourcebook.hub.mappings.model import Properties
 
 TEMPORARY_PREFIX = ".new-"
 DROPPED_PREFIX = ".dropped-"

@@ -1,0 +1,1 @@
+"""Publishing: releases written to an address, and installed from one."""

@@ -1,0 +1,1 @@
+"""Builds: what is merged from which uploads."""

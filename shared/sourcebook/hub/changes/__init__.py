@@ -1,0 +1,1 @@
+"""Changes: what differs between two collections, found, written, read and verified."""

@@ -1,0 +1,1 @@
+"""Documents: the form in which they are stored, and how two of them merge."""

@@ -1,0 +1,59 @@
+"""Jobs whose worker or message was lost: found, and sent again or ended."""
+
+import time
+
+from sourcebook.context import Context
+from sourcebook.flow.stages import STAGES
+from sourcebook.hub.jobs.commands import end_parts_if_possible, finish_lost, send
+from sourcebook.hub.jobs.model import Job, JobState
+from sourcebook.logging import get_logger
+
+log = get_logger(__name__)
+
+_RESEND_SECONDS = 30.0
+
+
+async def recover_jobs(context: Context) -> list[str]:
+    """Send again what was lost with a worker or the broker, give up what failed too often; return the ids touched.
+
+    A running job whose lock nobody holds has lost its worker. A queued job that waits may have lost its message, or wait behind
+    others: it is sent again after it waited 30 seconds, and then each time that it waited twice as long. Sending twice does no
+    harm: a job is claimed by its lock. Parts whose job has ended end too. A kind of job that this version does not know is left
+    alone.
+    """
+    touched = [
+        job.id
+        for job in await context.catalog.find(Job, {"state": JobState.RUNNING})
+        if job.kind in STAGES and await context.locks.holder(job.lock) is None and await _recover_running(context, job)
+    ]
+    for job in await context.catalog.find(Job, {"state": JobState.QUEUED}):
+        if job.kind in STAGES and _is_overdue(context, job, _seconds_waited(job)):
+            await send(context, job)
+            touched.append(job.id)
+    for job in await context.catalog.find(Job, {"parts_open": True}):
+        if job.is_finished:
+            await end_parts_if_possible(context, job)
+    return touched
+
+
+async def _recover_running(context: Context, job: Job) -> bool:
+    if job.cancel_requested:
+        await finish_lost(context, job, JobState.CANCELLED, "the job was cancelled and its worker is gone")
+    elif job.attempt >= context.settings.job_attempts:
+        await finish_lost(context, job, JobState.FAILED, f"its worker died {job.attempt} times; see the worker's log")
+    elif _is_overdue(context, job):
+        log.warning("job_resent", job=job.id, attempt=job.attempt)
+        await send(context, job)
+    else:
+        return False
+    return True
+
+
+def _seconds_waited(job: Job) -> float:
+    """How long a job had waited when it was last sent."""
+    return 0.0 if job.sent_at is None else job.sent_at - job.queued_at
+
+
+def _is_overdue(context: Context, job: Job, patience: float = 0.0) -> bool:
+    least = min(_RESEND_SECONDS, context.settings.lock_ttl.total_seconds())
+    return job.sent_at is None or time.time() - job.sent_at > max(least, patience)

@@ -1,0 +1,1 @@
+"""Mappings: which field has which type, and what is searched by default."""

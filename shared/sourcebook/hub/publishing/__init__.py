@@ -1,0 +1,1 @@
+"""Publishing: releases at an address, for other machines to install."""

@@ -1,0 +1,1 @@
+"""Releases: builds that an API serves, and what is said of them."""

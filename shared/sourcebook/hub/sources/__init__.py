@@ -1,0 +1,1 @@
+"""Sources: plugins, their dumps, uploads and mappings."""

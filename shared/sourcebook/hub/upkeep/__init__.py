@@ -1,0 +1,1 @@
+"""Upkeep: what is cleaned up, and whether what is stored is whole."""

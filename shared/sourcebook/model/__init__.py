@@ -1,1 +1,0 @@
-"""What Sourcebook talks about: documents, sources, jobs, builds, queries. Pure: no input or output here."""
