@@ -6,7 +6,6 @@ import pytest
 
 from sourcebook.language.requests import FacetRequest, MatchQuery, SearchRequest, SortKey
 from sourcebook_api.query.errors import QueryError
-from sourcebook_api.query.parse import Options, RequestValues, parse_parameters
 from sourcebook_api.query.plan import (
     is_id_lookup,
     parse_facet,
@@ -16,6 +15,7 @@ from sourcebook_api.query.plan import (
     plan_query,
     plan_term,
 )
+from sourcebook_api.query.values import Options, RequestValues, parse_parameters
 
 TEMPLATES = {"human": "taxid:9606", "near": "symbol:{q} OR alias:{q}"}
 

@@ -12,8 +12,8 @@ from sourcebook_api.query import encode
 from sourcebook_api.query.budget import Budget
 from sourcebook_api.query.errors import QueryError
 from sourcebook_api.query.expression import MAX_CHARACTERS, evaluate, parse_expression
-from sourcebook_api.query.parse import RequestValues, parse_parameters
 from sourcebook_api.query.shape import make_shape, render_document, shape_document
+from sourcebook_api.query.values import RequestValues, parse_parameters
 
 Genes = Callable[..., Any]
 

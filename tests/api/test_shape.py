@@ -11,8 +11,8 @@ from sourcebook.hub.documents.record import canonical_json
 from sourcebook_api.query.errors import QueryError
 from sourcebook_api.query.expression import parse_expression
 from sourcebook_api.query.fields import Selection
-from sourcebook_api.query.parse import RequestValues, parse_parameters
 from sourcebook_api.query.shape import Shape, make_shape, mark_keys, render_document
+from sourcebook_api.query.values import RequestValues, parse_parameters
 
 DOCUMENT: dict[str, Any] = {
     "_id": "1017",

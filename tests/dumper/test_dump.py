@@ -236,7 +236,7 @@ def test_a_full_disk_is_a_transient_error(bench: DumpBench, site: Site, monkeypa
         raise OSError(28, "No space left on device")
 
     bench.write(site.add("/a.tsv", b"x"))
-    monkeypatch.setattr("sourcebook_dumper.fetchers.part.PartFile.write", fail)
+    monkeypatch.setattr("sourcebook_dumper.fetchers.partial.PartialFile.write", fail)
     with pytest.raises(EngineUnavailable, match="No space left"):
         bench.dump()
 

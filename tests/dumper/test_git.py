@@ -15,7 +15,7 @@ import pytest
 from sourcebook.errors import DownloadInterrupted, DownloadRefused, ManifestError
 from sourcebook_dumper.fetchers import git
 from sourcebook_dumper.fetchers.git import GitFetcher, Repository, parse_git_url
-from sourcebook_dumper.fetchers.part import PartFile
+from sourcebook_dumper.fetchers.partial import PartialFile
 from sourcebook_dumper.progress import Count
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def test_the_login_is_no_argument_and_in_no_error(tmp_path: Path) -> None:
     environment = fetcher._environment(parsed)
     assert "Basic bWU6aHVudGVyMg==" in str(environment)
     with pytest.raises((DownloadRefused, DownloadInterrupted)) as caught:
-        asyncio.run(fetcher.fetch(url, PartFile(tmp_path / "data.tar", url), Count()))
+        asyncio.run(fetcher.fetch(url, PartialFile(tmp_path / "data.tar", url), Count()))
     assert "hunter2" not in str(caught.value)
 
 

@@ -12,15 +12,15 @@ import pytest
 
 from sourcebook.errors import DownloadInterrupted, DownloadRefused
 from sourcebook_dumper.fetchers.http import HttpFetcher
-from sourcebook_dumper.fetchers.part import PartFile
+from sourcebook_dumper.fetchers.partial import PartialFile
 from sourcebook_dumper.progress import Count
 
 URL = "https://me:secret@example.org/a.tsv"
 Answer = Callable[[httpx.Request], httpx.Response]
 
 
-def fetch(folder: Path, answer: Answer, kept: bytes = b"") -> PartFile:
-    part = PartFile(folder / "a.tsv", URL)
+def fetch(folder: Path, answer: Answer, kept: bytes = b"") -> PartialFile:
+    part = PartialFile(folder / "a.tsv", URL)
     if kept:
         part.begin(0, '"one"')
         part.write(kept)
@@ -124,4 +124,4 @@ def test_a_server_that_hangs_up_on_head_is_asked_with_get() -> None:
 
 def test_a_part_is_begun_before_it_is_written(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
-        PartFile(tmp_path / "a.tsv", URL).write(b"x")
+        PartialFile(tmp_path / "a.tsv", URL).write(b"x")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sourcebook.errors import DownloadRefused, ManifestError
-from sourcebook_dumper.fetchers.part import PartFile
+from sourcebook_dumper.fetchers.partial import PartialFile
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,14 +68,14 @@ def test_a_file_that_is_written_to_while_it_is_copied_is_copied_again(
 ) -> None:
     file = bench.plugin / "a.tsv"
     file.write_bytes(b"half")
-    write = PartFile.write
+    write = PartialFile.write
 
-    def write_and_go_on(part: PartFile, chunk: bytes) -> None:
+    def write_and_go_on(part: PartialFile, chunk: bytes) -> None:
         write(part, chunk)
         if chunk == b"half":
             file.write_bytes(b"whole")
 
-    monkeypatch.setattr(PartFile, "write", write_and_go_on)
+    monkeypatch.setattr(PartialFile, "write", write_and_go_on)
     bench.write("a.tsv")
     bench.dump()
     assert bench.content() == {"a.tsv": b"whole"}

@@ -16,7 +16,7 @@ from sourcebook.logging import hide_secrets, strip_controls
 from sourcebook_dumper.archives import is_cut
 from sourcebook_dumper.fetchers import Fetchers, choose_fetcher
 from sourcebook_dumper.fetchers.base import Fetched, Fetcher
-from sourcebook_dumper.fetchers.part import PartFile
+from sourcebook_dumper.fetchers.partial import PartialFile
 from sourcebook_dumper.progress import Count, Meter, run_in_thread
 from sourcebook_dumper.retry import Backoff, most_telling, retry
 
@@ -37,9 +37,9 @@ class Downloads:
     chosen: Sequence[str] = field(default=())
     """Names that the manifest gives to the files, in the same order; none: server and URL name them."""
 
-    def part(self, name: str) -> PartFile:
+    def partial(self, name: str) -> PartialFile:
         """Return the file under its temporary name."""
-        return PartFile(self.folder / name, self.names[name])
+        return PartialFile(self.folder / name, self.names[name])
 
 
 def choose_file_names(urls: Iterable[str]) -> dict[str, str]:
@@ -99,12 +99,12 @@ def _make_safe(last: str) -> str:
 
 def prepare_folder(downloads: Downloads) -> None:
     """Keep what can be resumed of an earlier try, and remove the rest. Blocks: call it in a thread."""
-    wanted = [downloads.part(name) for name in downloads.names]
-    for part in wanted:
-        # That try had all files and died later: with its note, the file is a part that is complete.
-        if part.note.exists() and part.target.is_file() and not part.path.exists():
-            part.target.rename(part.path)
-    kept = {path.name for part in wanted for path in (part.path, part.note)}
+    wanted = [downloads.partial(name) for name in downloads.names]
+    for partial in wanted:
+        # That try had all files and died later: with its note, the file is a partial one that is complete.
+        if partial.note.exists() and partial.target.is_file() and not partial.path.exists():
+            partial.target.rename(partial.path)
+    kept = {path.name for partial in wanted for path in (partial.path, partial.note)}
     for path in downloads.folder.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -126,7 +126,9 @@ async def download_files(
 
     async def download(name: str, url: str, count: Count) -> tuple[DumpFile, Fetched]:
         async with limits[urlsplit(url).netloc]:
-            return await _download_one(downloads.part(name), url, choose_fetcher(fetchers, url), count, backoff=backoff)
+            return await _download_one(
+                downloads.partial(name), url, choose_fetcher(fetchers, url), count, backoff=backoff
+            )
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -140,47 +142,47 @@ async def download_files(
 
 
 async def _download_one(
-    part: PartFile, url: str, fetcher: Fetcher, count: Count, *, backoff: Backoff
+    partial: PartialFile, url: str, fetcher: Fetcher, count: Count, *, backoff: Backoff
 ) -> tuple[DumpFile, Fetched]:
     async def fetch() -> Fetched:
-        told = await fetcher.fetch(url, part, count)
+        told = await fetcher.fetch(url, partial, count)
         if count.total is None:
-            await _check_end(part, url)
+            await _check_end(partial, url)
         return told
 
-    with part:
+    with partial:
         fetched = await retry(fetch, backoff)
     headers = {name: strip_controls(hide_secrets(value)) for name, value in fetched.headers.items()}
     file = DumpFile(
-        name=part.target.name,
-        size=part.size,
-        sha256=part.sha256,
+        name=partial.target.name,
+        size=partial.size,
+        sha256=partial.sha256,
         url=strip_controls(hide_secrets(url)),
         headers=headers,
     )
     return file, fetched
 
 
-async def _check_end(part: PartFile, url: str) -> None:
+async def _check_end(partial: PartialFile, url: str) -> None:
     """Look whether a file is complete of which the server did not tell the size: a packed one says so itself."""
 
     def check(stop: threading.Event) -> bool:
-        part.close()
-        return is_cut(part.path, stop)
+        partial.close()
+        return is_cut(partial.path, stop)
 
     if await run_in_thread(check):
-        await asyncio.to_thread(part.forget)
+        await asyncio.to_thread(partial.forget)
         shown = hide_secrets(url)
-        raise DownloadInterrupted(f"{shown}: the packed file ends early, after {part.size} bytes.", url=shown)
+        raise DownloadInterrupted(f"{shown}: the packed file ends early, after {partial.size} bytes.", url=shown)
 
 
 def _give_names(downloads: Downloads, final: dict[str, str]) -> None:
     for name, wanted in final.items():
-        part = downloads.part(name)
-        part.path.rename(part.target.with_name(wanted))
+        partial = downloads.partial(name)
+        partial.path.rename(partial.target.with_name(wanted))
 
 
 def remove_notes(downloads: Downloads) -> None:
     """Leave nothing but the files themselves in the folder. Blocks: call it in a thread."""
     for name in downloads.names:
-        downloads.part(name).note.unlink(missing_ok=True)
+        downloads.partial(name).note.unlink(missing_ok=True)

@@ -26,7 +26,7 @@ from sourcebook_dumper.download import (
 from sourcebook_dumper.fetchers import Fetchers, choose_fetcher, open_fetchers
 from sourcebook_dumper.headers import fill_headers
 from sourcebook_dumper.progress import Meter, report_while, run_in_thread
-from sourcebook_dumper.release import News, Novelty, Plan, find_news, has_bytes_of, make_recipe, name_release
+from sourcebook_dumper.release import DumpPlan, News, Novelty, find_news, has_bytes_of, make_recipe, name_release
 from sourcebook_dumper.retry import Backoff
 from sourcebook_dumper.unpack import Unpacker
 
@@ -69,7 +69,7 @@ async def _dump(context: Context, run: JobRun, command: DumpSource, folder: Path
             f"The dumper of {command.source!r} is disabled: set dumper.disabled to false in {loaded.path}, or force the dump.",
             source=command.source,
         )
-    plan = Plan(folder, manifest, context.settings, Backoff(context.settings.download_retries))
+    plan = DumpPlan(folder, manifest, context.settings, Backoff(context.settings.download_retries))
     started = time.monotonic()
     dumps = await context.catalog.find(Dump, {"source": command.source})
     last = await _last_dump(context, dumps)
@@ -111,7 +111,7 @@ def _may_keep(news: News, last: Dump | None) -> Dump | None:
     return last if news.novelty is Novelty.MAYBE else None
 
 
-async def _find_behind(context: Context, command: DumpSource, plan: Plan) -> tuple[str, ...]:
+async def _find_behind(context: Context, command: DumpSource, plan: DumpPlan) -> tuple[str, ...]:
     """Return the uploaders whose current upload is not what the current dump and their present code would make."""
     if not command.then_upload:
         return ()
@@ -129,7 +129,7 @@ async def _last_dump(context: Context, dumps: list[Dump]) -> Dump | None:
     return newest if newest is not None and await context.files.exists(newest.folder) else None
 
 
-async def _keep_dump(context: Context, command: DumpSource, plan: Plan, last: Dump) -> DumpReady:
+async def _keep_dump(context: Context, command: DumpSource, plan: DumpPlan, last: Dump) -> DumpReady:
     before = await context.catalog.get(SourceState, command.source)
     unchanged = before is not None and before.dump == last.id
     await _make_current(context, last)
@@ -157,7 +157,7 @@ async def _free_key(context: Context, source: str, release: str) -> str:
 
 
 async def _fill(
-    context: Context, run: JobRun, plan: Plan, fetchers: Fetchers, *, key: str, kept: Dump | None
+    context: Context, run: JobRun, plan: DumpPlan, fetchers: Fetchers, *, key: str, kept: Dump | None
 ) -> list[DumpFile]:
     """Download, unpack and publish; what a later attempt may resume stays in the staging folder.
 
@@ -191,7 +191,7 @@ async def _fill(
     return files
 
 
-async def _unpack(run: JobRun, plan: Plan, downloads: Downloads, names: list[str]) -> None:
+async def _unpack(run: JobRun, plan: DumpPlan, downloads: Downloads, names: list[str]) -> None:
     meter = Meter()
     count = meter.add()
     settings = plan.settings

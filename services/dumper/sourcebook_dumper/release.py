@@ -28,7 +28,7 @@ _FUNCTION_TIMEOUT = dt.timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class DumpPlan:
     """What a dump works from: the plugin's folder and manifest, and how patient it is."""
 
     folder: Path
@@ -67,7 +67,7 @@ class News:
     novelty: Novelty
 
 
-async def find_news(run: JobRun, plan: Plan, fetchers: Fetchers, last: Dump | None) -> News:
+async def find_news(run: JobRun, plan: DumpPlan, fetchers: Fetchers, last: Dump | None) -> News:
     """Compare what the plugin's function, or else every server, says now with what the last dump noted.
 
     The release is what the function says, else the date (else the tag) of the last file, else today.
@@ -130,7 +130,7 @@ def _without_login(url: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
-def _is_same_recipe(plan: Plan, last: Dump) -> bool:
+def _is_same_recipe(plan: DumpPlan, last: Dump) -> bool:
     if last.recipe:
         return last.recipe == make_recipe(plan.manifest)
     return [file.url for file in last.files] == [hide_secrets(url) for url in plan.urls]
@@ -155,7 +155,7 @@ def name_release(base: str, dumps: Iterable[Dump], files: Sequence[DumpFile] | N
     return f"{base}-{max(numbers, default=1) + 1}" if same else base
 
 
-async def _look_at_files(plan: Plan, fetchers: Fetchers) -> list[RemoteFile]:
+async def _look_at_files(plan: DumpPlan, fetchers: Fetchers) -> list[RemoteFile]:
     limits: dict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(plan.settings.downloads_per_host))
 
     async def look(url: str) -> RemoteFile:
@@ -174,7 +174,7 @@ def _clean_release(text: str) -> str:
     return strip_controls(text, "_").strip()[:_RELEASE_MAX]
 
 
-async def _ask_plugin(plan: Plan, function: str, current: str | None) -> str:
+async def _ask_plugin(plan: DumpPlan, function: str, current: str | None) -> str:
     dumper = PluginObject(
         "Dumper",
         {

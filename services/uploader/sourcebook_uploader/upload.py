@@ -50,7 +50,7 @@ _HOOK_TIMEOUT = timedelta(minutes=10)  # for `mapping` and `parallelizer`, which
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
+class _UploadPlan:
     """What an upload works with, read once at its start."""
 
     folder: Path
@@ -141,7 +141,7 @@ async def _make_upload(context: Context, run: JobRun, command: UploadDump, scrat
     return upload
 
 
-async def _make_plan(context: Context, command: UploadDump, scratch: Path) -> _Plan:
+async def _make_plan(context: Context, command: UploadDump, scratch: Path) -> _UploadPlan:
     loaded = await read_manifest(context, command.source)
     uploader = next((item for item in loaded.manifest.uploader_list if item.name == command.uploader), None)
     if uploader is None:
@@ -162,7 +162,7 @@ async def _make_plan(context: Context, command: UploadDump, scratch: Path) -> _P
     code = await asyncio.to_thread(digest_code, folder, uploader)
     data_folder = await context.files.local_folder(dump.folder)
     committed = await _call_mapping(context, folder, uploader, data_folder)
-    return _Plan(folder, loaded.manifest, uploader, dump, data_folder, scratch, code, committed)
+    return _UploadPlan(folder, loaded.manifest, uploader, dump, data_folder, scratch, code, committed)
 
 
 async def _call_mapping(
@@ -187,7 +187,7 @@ async def _call_hook(context: Context, folder: Path, function: str, argument: Pl
     return await call_plugin(folder, function, args=[argument], memory_bytes=memory_bytes, timeout=_HOOK_TIMEOUT)
 
 
-async def _parse(context: Context, run: JobRun, plan: _Plan) -> list[ParserResult]:
+async def _parse(context: Context, run: JobRun, plan: _UploadPlan) -> list[ParserResult]:
     uploader = plan.uploader
     spec = ParserSpec(
         folder=str(plan.folder),
@@ -236,7 +236,7 @@ def _raise_first_error(results: Sequence[ParserResult], on_duplicates: str) -> N
         raise error
 
 
-def _make_part_command(run: JobRun, plan: _Plan, spec: ParserSpec) -> ParseArguments:
+def _make_part_command(run: JobRun, plan: _UploadPlan, spec: ParserSpec) -> ParseArguments:
     return ParseArguments(
         job=run.id,
         number=0,
@@ -252,7 +252,7 @@ def _make_part_command(run: JobRun, plan: _Plan, spec: ParserSpec) -> ParseArgum
 
 
 async def _write_collection(
-    context: Context, run: JobRun, collection: str, results: Sequence[ParserResult], plan: _Plan
+    context: Context, run: JobRun, collection: str, results: Sequence[ParserResult], plan: _UploadPlan
 ) -> CollectionInfo:
     runs = [item for result in results for item in result.runs]
     total = sum(item.total for item in runs)

@@ -71,7 +71,7 @@ class DocumentStore(Protocol):
         """
         ...
 
-    async def join(self, name: str, parts: Sequence[str]) -> CollectionInfo:
+    async def join(self, name: str, pieces: Sequence[str]) -> CollectionInfo:
         """Make a collection of complete ones, which stay; the keys of each follow those of the one before.
 
         It is visible in one step. If the name exists already, that one stays.

@@ -9,9 +9,9 @@ from sourcebook_api.query.answer import Answer, json_answer
 from sourcebook_api.query.budget import Budget
 from sourcebook_api.query.call import Call
 from sourcebook_api.query.errors import not_found
-from sourcebook_api.query.parse import Options
 from sourcebook_api.query.search import read_documents, search_all
 from sourcebook_api.query.shape import Shape, make_shape, render_document
+from sourcebook_api.query.values import Options
 
 
 async def get_document(call: Call, document_id: str) -> Answer:

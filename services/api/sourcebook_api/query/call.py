@@ -14,10 +14,17 @@ from sourcebook_api.query.answer import Answer
 from sourcebook_api.query.budget import Budget
 from sourcebook_api.query.encode import MEDIA_TYPES, check_size, encode_body, render_page
 from sourcebook_api.query.params import Operation
-from sourcebook_api.query.parse import Options, RequestValues, parse_get, parse_parameters, read_body, read_query_string
 from sourcebook_api.query.releases import OpenRelease, Releases
 from sourcebook_api.query.shape import Shape
 from sourcebook_api.query.turns import Turns
+from sourcebook_api.query.values import (
+    Options,
+    RequestValues,
+    parse_get,
+    parse_parameters,
+    read_body,
+    read_query_string,
+)
 
 THREAD_FROM = 512 * 1024  # bytes of documents; from here putting an answer together would hold up other requests
 _PLAIN_THREAD_FROM = 8 * THREAD_FROM  # stored bytes are only copied

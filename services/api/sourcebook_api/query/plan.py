@@ -6,7 +6,7 @@ from typing import Any
 from sourcebook.language.requests import FacetRequest, MatchQuery, SearchRequest, SortKey
 from sourcebook_api.query.errors import QueryError, value_error
 from sourcebook_api.query.params import MAX_BATCH_HITS, MAX_BATCH_LOOKUPS, MAX_BUCKETS, MAX_WINDOW, PAGE_SIZE
-from sourcebook_api.query.parse import Options
+from sourcebook_api.query.values import Options
 
 _ALL_DOCUMENTS = frozenset({"__all__", "*", "*:*"})
 _RANDOM = "__any__"

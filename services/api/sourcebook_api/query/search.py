@@ -15,11 +15,11 @@ from sourcebook_api.query.answer import Answer, json_answer
 from sourcebook_api.query.budget import Budget
 from sourcebook_api.query.call import Call
 from sourcebook_api.query.errors import value_error
-from sourcebook_api.query.parse import Options
 from sourcebook_api.query.plan import is_id_lookup, plan_batch, plan_page, plan_query
 from sourcebook_api.query.releases import OpenRelease
 from sourcebook_api.query.scroll import Token, given_values, query_fingerprint, read_token, stale_token, write_token
 from sourcebook_api.query.shape import Shape, make_shape, render_document
+from sourcebook_api.query.values import Options
 
 log = get_logger(__name__)
 

@@ -29,7 +29,7 @@ from sourcebook.worker import JobRun
 from sourcebook_builder.build.incremental import DroppedDocuments, merge_changes
 from sourcebook_builder.build.merge import MERGE_RULES
 from sourcebook_builder.build.metadata import describe_build
-from sourcebook_builder.build.plan import Plan, describe_inputs, plan_build
+from sourcebook_builder.build.plan import BuildPlan, describe_inputs, plan_build
 from sourcebook_builder.build.ranges import check_uploads, merge_documents
 from sourcebook_builder.build.select import ChosenUpload, select_uploads
 
@@ -162,7 +162,7 @@ async def _merge_documents(
         raise _replaced(str(error.details.get("collection"))) from error
 
 
-async def _merge_changes(context: Context, run: JobRun, name: str, base: Build, plan: Plan) -> _Merged:
+async def _merge_changes(context: Context, run: JobRun, name: str, base: Build, plan: BuildPlan) -> _Merged:
     try:
         merged = await merge_changes(context, run, name, base, plan)
     except DamagedChanges as error:

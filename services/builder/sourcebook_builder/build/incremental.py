@@ -21,7 +21,7 @@ from sourcebook.hub.documents.record import Record, content_hash, record_key
 from sourcebook.ports.documents import BATCH_BYTES, CollectionInfo, get_from_each
 from sourcebook.worker import JobRun
 from sourcebook_builder.build.merge import MAX_EXAMPLES, MergeSource, merge_sources
-from sourcebook_builder.build.plan import Chain, Plan
+from sourcebook_builder.build.plan import BuildPlan, Chain
 
 
 class ChangedDocument(NamedTuple):
@@ -49,7 +49,7 @@ class MergedChanges(NamedTuple):
     dropped: dict[str, DroppedDocuments]
 
 
-async def merge_changes(context: Context, run: JobRun, name: str, base: Build, plan: Plan) -> MergedChanges:
+async def merge_changes(context: Context, run: JobRun, name: str, base: Build, plan: BuildPlan) -> MergedChanges:
     """Make the collection `name` from that of `base` and what changed in the sources since.
 
     Raises:

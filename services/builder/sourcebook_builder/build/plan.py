@@ -24,7 +24,7 @@ class Chain(NamedTuple):
     folders: list[ChangesFolder]
 
 
-class Plan(NamedTuple):
+class BuildPlan(NamedTuple):
     """How to build: from `base` with the changes of every source (`chains`), or in full (no base); and why."""
 
     base: Build | None
@@ -49,14 +49,14 @@ def describe_inputs(chosen: list[ChosenUpload]) -> list[BuildInput]:
     ]
 
 
-async def plan_build(context: Context, config: BuildConfig, chosen: list[ChosenUpload], mode: BuildMode) -> Plan:
+async def plan_build(context: Context, config: BuildConfig, chosen: list[ChosenUpload], mode: BuildMode) -> BuildPlan:
     """Return how to build.
 
     Raises:
         Conflict: `mode` is "incremental", and that cannot be.
     """
     if mode == "full":
-        return Plan(None, [], "A full build was asked for.")
+        return BuildPlan(None, [], "A full build was asked for.")
     try:
         base = await _find_base(context, config, chosen)
         chains = [await _follow_uploads(context, item, base) for item in chosen]
@@ -66,13 +66,13 @@ async def plan_build(context: Context, config: BuildConfig, chosen: list[ChosenU
                 f"Configuration {config.name!r} cannot be built incrementally: {error} Build it in full once.",
                 config=config.name,
             ) from error
-        return Plan(None, [], str(error))
+        return BuildPlan(None, [], str(error))
     changed = sum(folder.metadata.counts.total for chain in chains for folder in chain.folders)
     total = sum(item.upload.count for item in chosen)
     told = f"{changed:,} of {total:,} documents changed since {base.name} ({changed / max(total, 1):.1%})"
     if changed > MAX_SHARE * total and mode == "auto":
-        return Plan(None, [], f"{told}; above {MAX_SHARE:.0%} a full build is cheaper.")
-    return Plan(base, chains, f"{told}; the others are carried over.")
+        return BuildPlan(None, [], f"{told}; above {MAX_SHARE:.0%} a full build is cheaper.")
+    return BuildPlan(base, chains, f"{told}; the others are carried over.")
 
 
 async def _find_base(context: Context, config: BuildConfig, chosen: list[ChosenUpload]) -> Build:

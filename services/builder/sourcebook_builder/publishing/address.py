@@ -38,7 +38,7 @@ _NO_PLACE = "the bucket or folder to write to does not exist"
 Count = Callable[[int], Awaitable[None]]
 
 
-class Address(Protocol):
+class OpenAddress(Protocol):
     """Where published releases are; paths are relative to it."""
 
     shown: str
@@ -186,7 +186,7 @@ def _translated_errors(shown: str, *, missing: str = "there is no such file") ->
 
 
 @asynccontextmanager
-async def open_address(url: str, settings: Settings) -> AsyncIterator[Address]:
+async def open_address(url: str, settings: Settings) -> AsyncIterator[OpenAddress]:
     """Open an address to read from. TLS certificates are checked.
 
     Raises:
@@ -207,7 +207,7 @@ async def open_address(url: str, settings: Settings) -> AsyncIterator[Address]:
         yield HttpAddress(url, client)
 
 
-async def read_file(address: Address, path: str, *, max_bytes: int) -> bytes:
+async def read_file(address: OpenAddress, path: str, *, max_bytes: int) -> bytes:
     """Return the contents of a small file.
 
     Raises:
@@ -223,7 +223,7 @@ async def read_file(address: Address, path: str, *, max_bytes: int) -> bytes:
     return bytes(data)
 
 
-async def fetch_file(address: Address, path: str, target: Path, *, size: int, sha256: str, count: Count) -> None:
+async def fetch_file(address: OpenAddress, path: str, target: Path, *, size: int, sha256: str, count: Count) -> None:
     """Copy a file to `target` and check it; one that an earlier try left there complete is not fetched again.
 
     Raises:

@@ -32,7 +32,7 @@ from sourcebook.hub.publishing.remotes import Remote
 from sourcebook.hub.releases.model import Api, Release
 from sourcebook.ports.documents import BATCH_BYTES, CollectionInfo, CollectionPatcher, CollectionWriter
 from sourcebook.worker import JobRun
-from sourcebook_builder.publishing.address import Address, fetch_file, open_address
+from sourcebook_builder.publishing.address import OpenAddress, fetch_file, open_address
 from sourcebook_builder.publishing.snapshot import UnpackBudget, read_documents, read_mapping
 from sourcebook_builder.publishing.versions import read_latest, read_metadata, read_versions
 
@@ -43,7 +43,7 @@ class _Job(NamedTuple):
     context: Context
     run: JobRun
     command: InstallRelease
-    address: Address
+    address: OpenAddress
     scratch: Path
     budget: UnpackBudget
 

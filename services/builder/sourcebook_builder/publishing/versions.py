@@ -8,14 +8,14 @@ from pydantic import BaseModel, ValidationError
 
 from sourcebook.errors import DamagedRelease, DownloadRefused, NotFound
 from sourcebook.hub.publishing.model import LATEST_FILE, VERSIONS_FILE, Latest, PublishedVersion, PublishedVersions
-from sourcebook_builder.publishing.address import Address, read_file
+from sourcebook_builder.publishing.address import OpenAddress, read_file
 
 MAX_METADATA_BYTES = 64 * 1024 * 1024
 _BIOTHINGS_FORMATS = ("1.0",)
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
-async def read_versions(address: Address) -> PublishedVersions | None:
+async def read_versions(address: OpenAddress) -> PublishedVersions | None:
     """Return what `versions.json` lists, or None if nothing was published there yet.
 
     Raises:
@@ -32,7 +32,7 @@ async def read_versions(address: Address) -> PublishedVersions | None:
     return _validate(PublishedVersions, found, address, VERSIONS_FILE)
 
 
-async def read_latest(address: Address) -> Latest | None:
+async def read_latest(address: OpenAddress) -> Latest | None:
     """Return what `latest.json` names, or None if no release is complete yet.
 
     Raises:
@@ -45,7 +45,7 @@ async def read_latest(address: Address) -> Latest | None:
     return _validate(Latest, parse_json(data, address, LATEST_FILE), address, LATEST_FILE)
 
 
-async def read_metadata(address: Address, version: PublishedVersion, kind: type[ModelT]) -> tuple[ModelT, bytes]:
+async def read_metadata(address: OpenAddress, version: PublishedVersion, kind: type[ModelT]) -> tuple[ModelT, bytes]:
     """Return the metadata of a release, checked against the checksum in `versions.json`, and the file itself.
 
     Raises:
@@ -70,7 +70,7 @@ async def read_metadata(address: Address, version: PublishedVersion, kind: type[
     return _validate(kind, parse_json(data, address, version.url), address, version.url), data
 
 
-def parse_json(data: bytes, address: Address, path: str) -> dict[str, Any]:
+def parse_json(data: bytes, address: OpenAddress, path: str) -> dict[str, Any]:
     """Return the object of a JSON file.
 
     Raises:
@@ -85,7 +85,7 @@ def parse_json(data: bytes, address: Address, path: str) -> dict[str, Any]:
     return found
 
 
-def _validate(kind: type[ModelT], found: dict[str, Any], address: Address, path: str) -> ModelT:
+def _validate(kind: type[ModelT], found: dict[str, Any], address: OpenAddress, path: str) -> ModelT:
     try:
         return kind.model_validate(found)
     except ValidationError as error:
@@ -99,7 +99,7 @@ def _validate(kind: type[ModelT], found: dict[str, Any], address: Address, path:
 # BioThings
 
 
-async def refuse_biothings(address: Address, found: dict[str, Any]) -> None:
+async def refuse_biothings(address: OpenAddress, found: dict[str, Any]) -> None:
     """Say why none of the releases that BioThings' `versions.json` lists can be installed.
 
     A full one is a snapshot of an Elasticsearch index. The files of an incremental one are Python pickles: loading one runs
@@ -132,7 +132,7 @@ async def refuse_biothings(address: Address, found: dict[str, Any]) -> None:
     )
 
 
-async def _list_pickles(address: Address, version: dict[str, Any]) -> list[str]:
+async def _list_pickles(address: OpenAddress, version: dict[str, Any]) -> list[str]:
     try:
         data = await read_file(address, f"{version['build_version']}.json", max_bytes=MAX_METADATA_BYTES)
         found = parse_json(data, address, "metadata")

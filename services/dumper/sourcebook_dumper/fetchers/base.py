@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from sourcebook_dumper.fetchers.part import PartFile
+from sourcebook_dumper.fetchers.partial import PartialFile
 from sourcebook_dumper.progress import Count
 
 _CHANGES_WITH_THE_FILE = {"etag", "last-modified", "mdtm", "mtime", "commit"}
@@ -53,8 +53,8 @@ class Fetcher(Protocol):
         """
         ...
 
-    async def fetch(self, url: str, part: PartFile, count: Count) -> Fetched:
-        """Write the whole file into `part`, resuming what an earlier try left if that is safe; return what the server said.
+    async def fetch(self, url: str, partial: PartialFile, count: Count) -> Fetched:
+        """Write the whole file into `partial`, resuming what an earlier try left if that is safe; return what the server said.
 
         Raises:
             DownloadRefused: the server does not give the file, or something else than the file.

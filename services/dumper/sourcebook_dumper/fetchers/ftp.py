@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 from sourcebook.errors import DownloadInterrupted, DownloadRefused, ManifestError
 from sourcebook.logging import hide_secrets
 from sourcebook_dumper.fetchers.base import Fetched, RemoteFile
-from sourcebook_dumper.fetchers.part import PartFile
+from sourcebook_dumper.fetchers.partial import PartialFile
 from sourcebook_dumper.progress import Count, run_in_thread
 
 _CHUNK_BYTES = 1024 * 1024
@@ -35,33 +35,37 @@ class FtpFetcher:
 
         return await run_in_thread(read)
 
-    async def fetch(self, url: str, part: PartFile, count: Count) -> Fetched:
-        return await run_in_thread(lambda stop: self._fetch(url, part, count, stop))
+    async def fetch(self, url: str, partial: PartialFile, count: Count) -> Fetched:
+        return await run_in_thread(lambda stop: self._fetch(url, partial, count, stop))
 
-    def _fetch(self, url: str, part: PartFile, count: Count, stop: threading.Event) -> Fetched:
+    def _fetch(self, url: str, partial: PartialFile, count: Count, stop: threading.Event) -> Fetched:
         with self._session(url) as (ftp, path):
             size, modified = _size(ftp, path), _modified(ftp, path)
             validator = f"{modified};{size}" if modified and size is not None else ""
-            kept = part.resume_point()
+            kept = partial.resume_point()
             offset = kept.size if validator and kept.validator == validator and kept.size <= (size or 0) else 0
-            part.begin(offset, validator, size)
+            partial.begin(offset, validator, size)
             count.done, count.total = offset, size
             if size is None or offset < size:
-                self._receive(ftp, path, part, count=count, stop=stop)
-            if size is not None and part.size != size and not stop.is_set():
+                self._receive(ftp, path, partial, count=count, stop=stop)
+            if size is not None and partial.size != size and not stop.is_set():
                 raise DownloadInterrupted(
-                    f"{hide_secrets(url)}: {part.size} of {size} bytes arrived.", url=hide_secrets(url), expected=size
+                    f"{hide_secrets(url)}: {partial.size} of {size} bytes arrived.",
+                    url=hide_secrets(url),
+                    expected=size,
                 )
             if not stop.is_set() and (_size(ftp, path), _modified(ftp, path)) != (size, modified):
-                part.forget()
+                partial.forget()
                 raise DownloadInterrupted(
                     f"{hide_secrets(url)}: changed on the server; the download starts anew.", url=hide_secrets(url)
                 )
             return Fetched({"mdtm": modified} if modified else {})
 
-    def _receive(self, ftp: ftplib.FTP, path: str, part: PartFile, *, count: Count, stop: threading.Event) -> None:
+    def _receive(
+        self, ftp: ftplib.FTP, path: str, partial: PartialFile, *, count: Count, stop: threading.Event
+    ) -> None:
         silent = 0.0
-        with ftp.transfercmd(f"RETR {path}", rest=part.size or None) as connection:
+        with ftp.transfercmd(f"RETR {path}", rest=partial.size or None) as connection:
             connection.settimeout(_POLL_SECONDS)
             while not stop.is_set():
                 try:
@@ -74,8 +78,8 @@ class FtpFetcher:
                 if not chunk:
                     break
                 silent = 0.0
-                part.write(chunk)
-                count.done = part.size
+                partial.write(chunk)
+                count.done = partial.size
         if not stop.is_set():
             ftp.voidresp()
 

@@ -21,7 +21,7 @@ from sourcebook.errors import DownloadInterrupted, DownloadRefused, ManifestErro
 from sourcebook.logging import hide_secrets
 from sourcebook.sdk.process import kill_group, plugin_environment, proxy_environment
 from sourcebook_dumper.fetchers.base import Fetched, RemoteFile
-from sourcebook_dumper.fetchers.part import PartFile
+from sourcebook_dumper.fetchers.partial import PartialFile
 from sourcebook_dumper.progress import Count
 
 _CHUNK_BYTES = 1024 * 1024
@@ -115,9 +115,9 @@ class GitFetcher:
             url=hide_secrets(url),
         )
 
-    async def fetch(self, url: str, part: PartFile, count: Count) -> Fetched:
+    async def fetch(self, url: str, partial: PartialFile, count: Count) -> Fetched:
         repository = parse_git_url(url)
-        folder = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=part.path.parent, prefix=".git-"))
+        folder = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=partial.path.parent, prefix=".git-"))
         try:
             await self._git(url, "init", "--quiet", "--bare", "--template=", str(folder))
             await asyncio.to_thread(_write_attributes, folder)
@@ -125,22 +125,22 @@ class GitFetcher:
             options = ("--quiet", "--depth=1", "--no-tags", "--no-recurse-submodules")
             await self._git(url, "fetch", *options, repository.address, ref, folder=folder)
             commit = (await self._git(url, "rev-parse", "FETCH_HEAD^{commit}", folder=folder)).strip()
-            await self._pack(url, folder, part, count)
+            await self._pack(url, folder, partial, count)
         finally:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
         return Fetched({"commit": commit})
 
-    async def _pack(self, url: str, folder: Path, part: PartFile, count: Count) -> None:
-        await asyncio.to_thread(part.begin, 0, "")
+    async def _pack(self, url: str, folder: Path, partial: PartialFile, count: Count) -> None:
+        await asyncio.to_thread(partial.begin, 0, "")
         async with self._running(url, "archive", "--format=tar", "FETCH_HEAD^{commit}", folder=folder) as process:
             if process.stdout is None:
                 raise RuntimeError("git was started without a pipe")
             while chunk := await process.stdout.read(_CHUNK_BYTES):
-                await asyncio.to_thread(part.write, chunk)
-                count.done = part.size
-                if part.size > self._max_bytes:
+                await asyncio.to_thread(partial.write, chunk)
+                count.done = partial.size
+                if partial.size > self._max_bytes:
                     raise self._too_large(url)
-        count.total = part.size
+        count.total = partial.size
 
     async def _git(self, url: str, *arguments: str, folder: Path | None = None) -> str:
         """Run git to its end; return what it prints."""

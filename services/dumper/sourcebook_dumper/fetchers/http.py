@@ -26,7 +26,7 @@ from sourcebook_dumper.fetchers.answers import (
     strong_validator,
 )
 from sourcebook_dumper.fetchers.base import Fetched, RemoteFile
-from sourcebook_dumper.fetchers.part import Kept, PartFile
+from sourcebook_dumper.fetchers.partial import Kept, PartialFile
 from sourcebook_dumper.progress import Count
 
 _CHUNK_BYTES = 1024 * 1024
@@ -96,21 +96,21 @@ class HttpFetcher:
         except DownloadRefused:  # the download itself will tell
             return httpx.Headers()
 
-    async def fetch(self, url: str, part: PartFile, count: Count) -> Fetched:
-        kept = await asyncio.to_thread(part.resume_point)
+    async def fetch(self, url: str, partial: PartialFile, count: Count) -> Fetched:
+        kept = await asyncio.to_thread(partial.resume_point)
         headers = {"Range": f"bytes={kept.size}-", "If-Range": kept.validator} if kept.size else {}
         with _translated_errors(url):
             async with self._client.stream("GET", url, headers=headers) as response:
                 if not (kept.size and response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE):
                     check_status(response, url)
-                    start = await _resumed_at(response, url, part, kept)
-                    await _receive(response, url, part, kept=kept if start else Kept(), count=count)
+                    start = await _resumed_at(response, url, partial, kept)
+                    await _receive(response, url, partial, kept=kept if start else Kept(), count=count)
                     return _describe(response.headers, _name_of(response, url))
                 whole = read_total(response.headers)
-            return await self._accept_complete(url, part, kept, whole=whole, count=count)
+            return await self._accept_complete(url, partial, kept, whole=whole, count=count)
 
     async def _accept_complete(
-        self, url: str, part: PartFile, kept: Kept, *, whole: int | None, count: Count
+        self, url: str, partial: PartialFile, kept: Kept, *, whole: int | None, count: Count
     ) -> Fetched:
         """Take what an earlier try received, of which nothing is left to send, unless the file has changed since then.
 
@@ -122,8 +122,8 @@ class HttpFetcher:
         total = int(length) if length.isdigit() and int(length) else whole
         is_same = is_same_version(told, kept.validator, total=total, noted_total=kept.size)
         if whole != kept.size or not is_same:
-            await _start_anew(part, url, "changed on the server")
-        await asyncio.to_thread(part.begin, kept.size, kept.validator, kept.size)
+            await _start_anew(partial, url, "changed on the server")
+        await asyncio.to_thread(partial.begin, kept.size, kept.validator, kept.size)
         count.done = count.total = kept.size
         return _describe(told, read_file_name(told))
 
@@ -138,12 +138,12 @@ def _name_of(response: httpx.Response, url: str) -> str:
     return read_file_name(response.headers) or urlsplit(redirected).path.rstrip("/").rpartition("/")[2]
 
 
-async def _start_anew(part: PartFile, url: str, why: str) -> None:
-    await asyncio.to_thread(part.forget)
+async def _start_anew(partial: PartialFile, url: str, why: str) -> None:
+    await asyncio.to_thread(partial.forget)
     raise DownloadInterrupted(f"{hide_secrets(url)}: {why}; the download starts anew.", url=hide_secrets(url))
 
 
-async def _resumed_at(response: httpx.Response, url: str, part: PartFile, kept: Kept) -> int:
+async def _resumed_at(response: httpx.Response, url: str, partial: PartialFile, kept: Kept) -> int:
     """Return the position of the first byte that the server sends.
 
     Raises:
@@ -153,14 +153,14 @@ async def _resumed_at(response: httpx.Response, url: str, part: PartFile, kept: 
         return 0
     told = response.headers.get("content-range", "")
     if not kept.size or not told.startswith(f"bytes {kept.size}-") or is_encoded(response.headers):
-        await _start_anew(part, url, f"the server resumed at another place ({told!r})")
+        await _start_anew(partial, url, f"the server resumed at another place ({told!r})")
     total = read_total(response.headers)
     if not is_same_version(response.headers, kept.validator, total=total, noted_total=kept.total):
-        await _start_anew(part, url, "the server went on with another version of the file")
+        await _start_anew(partial, url, "the server went on with another version of the file")
     return kept.size
 
 
-async def _receive(response: httpx.Response, url: str, part: PartFile, *, kept: Kept, count: Count) -> None:
+async def _receive(response: httpx.Response, url: str, partial: PartialFile, *, kept: Kept, count: Count) -> None:
     start = kept.size
     as_sent = not is_encoded(response.headers) or urlsplit(url).path.lower().endswith(_PACKED_ENDINGS)
     length = response.headers.get("content-length")
@@ -170,17 +170,17 @@ async def _receive(response: httpx.Response, url: str, part: PartFile, *, kept: 
     count.done, count.total = start, total
     # A 206 to If-Range may leave out the headers of the version, but it is that of the bytes before (`_resumed_at`).
     validator = kept.validator if start else strong_validator(response.headers)
-    await asyncio.to_thread(part.begin, start, validator if as_sent else "", total)
+    await asyncio.to_thread(partial.begin, start, validator if as_sent else "", total)
     async for chunk in _chunks(response, as_sent=as_sent):
-        if part.size == 0:
+        if partial.size == 0:
             refuse_page(chunk, response.headers, url)
-        await asyncio.to_thread(part.write, chunk)
-        count.done = part.size
-    if total is not None and part.size != total:
+        await asyncio.to_thread(partial.write, chunk)
+        count.done = partial.size
+    if total is not None and partial.size != total:
         raise DownloadInterrupted(
-            f"{hide_secrets(url)}: {part.size} of {total} bytes arrived.",
+            f"{hide_secrets(url)}: {partial.size} of {total} bytes arrived.",
             url=hide_secrets(url),
-            size=part.size,
+            size=partial.size,
             expected=total,
         )
 

@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 from sourcebook.errors import DownloadInterrupted, DownloadRefused, ManifestError
 from sourcebook_dumper.fetchers.base import Fetched, RemoteFile
-from sourcebook_dumper.fetchers.part import PartFile
+from sourcebook_dumper.fetchers.partial import PartialFile
 from sourcebook_dumper.progress import Count, run_in_thread
 
 _CHUNK_BYTES = 1024 * 1024
@@ -27,15 +27,15 @@ class LocalFetcher:
 
         return await run_in_thread(read)
 
-    async def fetch(self, url: str, part: PartFile, count: Count) -> Fetched:
+    async def fetch(self, url: str, partial: PartialFile, count: Count) -> Fetched:
         def copy(stop: threading.Event) -> None:
             source = self._find(url)
-            part.begin(0, "")
+            partial.begin(0, "")
             before = source.stat()
             count.done, count.total = 0, before.st_size
             with source.open("rb") as file:
                 while not stop.is_set() and (chunk := file.read(_CHUNK_BYTES)):
-                    part.write(chunk)
+                    partial.write(chunk)
                     count.done += len(chunk)
             after = source.stat()
             if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):

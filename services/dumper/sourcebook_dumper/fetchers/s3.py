@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from sourcebook.errors import DownloadInterrupted, DownloadRefused, ManifestError
 from sourcebook.logging import hide_secrets
 from sourcebook_dumper.fetchers.base import Fetched, RemoteFile
-from sourcebook_dumper.fetchers.part import PartFile
+from sourcebook_dumper.fetchers.partial import PartialFile
 from sourcebook_dumper.progress import Count, run_in_thread
 
 _CHUNK_BYTES = 4 * 1024 * 1024
@@ -40,24 +40,24 @@ class S3Fetcher:
 
         return await run_in_thread(read)
 
-    async def fetch(self, url: str, part: PartFile, count: Count) -> Fetched:
-        return await run_in_thread(lambda stop: self._fetch(url, part, count, stop))
+    async def fetch(self, url: str, partial: PartialFile, count: Count) -> Fetched:
+        return await run_in_thread(lambda stop: self._fetch(url, partial, count, stop))
 
-    def _fetch(self, url: str, part: PartFile, count: Count, stop: threading.Event) -> Fetched:
+    def _fetch(self, url: str, partial: PartialFile, count: Count, stop: threading.Event) -> Fetched:
         with _translated_errors(url):
             files, path = self._open(url)
             info = files.info(path)
             if info.get("type") != "file":
                 raise DownloadRefused(f"{hide_secrets(url)}: is a folder; name the files.", url=hide_secrets(url))
             size, etag = int(info["size"]), str(info.get("ETag", ""))
-            kept = part.resume_point()
+            kept = partial.resume_point()
             offset = kept.size if kept.validator == etag and kept.size <= size else 0
-            part.begin(offset, etag, size)
+            partial.begin(offset, etag, size)
             count.done, count.total = offset, size
-            while part.size < size and not stop.is_set():
+            while partial.size < size and not stop.is_set():
                 # Each request says which content it continues: an object that changes meanwhile is an error, not a mixture.
-                part.write(self._read(files, path, part.size, min(size, part.size + _CHUNK_BYTES), etag))
-                count.done = part.size
+                partial.write(self._read(files, path, partial.size, min(size, partial.size + _CHUNK_BYTES), etag))
+                count.done = partial.size
             return Fetched({"etag": etag, "last-modified": str(info.get("LastModified", ""))})
 
     def _read(self, files: Any, path: str, start: int, end: int, etag: str) -> bytes:

@@ -89,25 +89,25 @@ class LmdbDocumentStore:
             raise
         return info
 
-    async def join(self, name: str, parts: Sequence[str]) -> CollectionInfo:
+    async def join(self, name: str, pieces: Sequence[str]) -> CollectionInfo:
         target = self._path(name)
         async with self._new_folder(name) as folder:
-            joining = asyncio.ensure_future(asyncio.to_thread(self._join, folder, target, parts))
+            joining = asyncio.ensure_future(asyncio.to_thread(self._join, folder, target, pieces))
             try:
                 return await asyncio.shield(joining)
             finally:  # the thread goes on when we are cancelled: the folder must not be removed under it
                 await asyncio.wait({joining})
 
-    def _join(self, folder: Path, target: Path, parts: Sequence[str]) -> CollectionInfo:
+    def _join(self, folder: Path, target: Path, pieces: Sequence[str]) -> CollectionInfo:
         digest, size, last = Digest(), 0, b""
         segments: list[Segment] = []
         known: dict[Path, StoredFile] = {}
-        for part in parts:
-            with self._reading(part) as collection:
-                info = read_info(self._path(part))
+        for piece in pieces:
+            with self._reading(piece) as collection:
+                info = read_info(self._path(piece))
                 if info is None:  # it was dropped since it was opened
-                    raise _not_found(part)
-                known |= {self._path(part) / file.name: file for file in info.files}
+                    raise _not_found(piece)
+                known |= {self._path(piece) / file.name: file for file in info.files}
                 for first, end, path in collection.read_ends():
                     if segments and first <= last:
                         raise ValueError(f"key {first!r} does not follow {last!r}")
@@ -118,7 +118,7 @@ class LmdbDocumentStore:
         try:
             files = fill_folder_with_links(folder, segments, known)
         except FileNotFoundError as error:
-            raise _not_found(str(parts)) from error
+            raise _not_found(str(pieces)) from error
         size = sum(file.size for file in files) or size
         info = StoredInfo(name=target.name, count=digest.count, digest=digest.hex(), size=size, files=files)
         return publish_folder(folder, target, info)

@@ -21,7 +21,7 @@ _STEP = 16  # records that are read before their size is looked at
 class OpenFile:
     """A complete file that is open for reading: it never changes, so no lock file is needed, and no more room than it takes.
 
-    LMDB must not open a file twice in a process, and a joined collection has the files of its parts: users share it.
+    LMDB must not open a file twice in a process, and a joined collection has the files of its pieces: users share it.
 
     Raises:
         FileNotFoundError: it is gone.

@@ -7,7 +7,7 @@
   documents.data.<name>.<random>        {_id: key, hash: 16 bytes, json: canonical JSON as bytes}
 
 A collection is filled under a physical name of its own and becomes visible with its row. One that was joined has those of its
-parts: its row lists them, with the first key of each (`segments`), and no document is copied. Dropping removes the row; the
+pieces: its row lists them, with the first key of each (`segments`), and no document is copied. Dropping removes the row; the
 physical collections go when no row names them and nobody reads them any more. What has neither row nor lease was left by the
 dead: the next writer removes it.
 """
@@ -99,13 +99,13 @@ class MongoDocumentStore:
         except EngineUnavailable as error:  # the next writer removes it
             log.warning("collection_left_behind", collection=physical, problem=error.message)
 
-    async def join(self, name: str, parts: Sequence[str]) -> CollectionInfo:
+    async def join(self, name: str, pieces: Sequence[str]) -> CollectionInfo:
         digest, size = Digest(), 0
         segments: list[Segment] = []
         last = ""
-        async with AsyncExitStack() as stack:  # until the new row names them too, the leases keep the parts
-            for part in parts:
-                row, _ = await stack.enter_async_context(self._reading(part))
+        async with AsyncExitStack() as stack:  # until the new row names them too, the leases keep the pieces
+            for piece in pieces:
+                row, _ = await stack.enter_async_context(self._reading(piece))
                 digest.join(row["count"], row["digest"])
                 size += row["size"]
                 for segment in segments_of(row) if row["count"] else []:

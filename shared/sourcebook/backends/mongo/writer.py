@@ -51,7 +51,7 @@ def from_stored(stored: Stored) -> Record:
 
 
 def chunks(items: Sequence[Any], size: int = IDS_PER_REQUEST) -> Iterator[Sequence[Any]]:
-    """Yield the items in parts of at most `size`."""
+    """Yield the items in slices of at most `size`."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
 

@@ -60,7 +60,7 @@ class RefusedRequest(Exception):
         self.reason = reason
 
 
-class Address(NamedTuple):
+class ServerAddress(NamedTuple):
     """What a URL says."""
 
     hosts: tuple[tuple[str, int], ...]
@@ -287,7 +287,7 @@ def read_problem(info: Any) -> tuple[str, str]:
     return kind or str(error.get("type", "")), reason or str(error.get("reason", ""))
 
 
-def read_url(url: str) -> Address:
+def read_url(url: str) -> ServerAddress:
     """Return what a URL of the setting says.
 
     Raises:
@@ -312,7 +312,7 @@ def read_url(url: str) -> Address:
         raise _wrong_url(f"there is no file {ca_certs}")
     path = options.get("path", "").strip("/")
     login = (unquote(parts.username or ""), unquote(parts.password or "")) if parts.username else None
-    return Address(hosts, parts.scheme.endswith("+https"), login, prefix, f"/{path}" if path else "", ca_certs)
+    return ServerAddress(hosts, parts.scheme.endswith("+https"), login, prefix, f"/{path}" if path else "", ca_certs)
 
 
 def _read_host(text: str) -> tuple[str, int]:

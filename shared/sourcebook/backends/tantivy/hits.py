@@ -12,7 +12,7 @@ from tantivy import FieldType, Occur, Order, Query
 
 from sourcebook.backends.tantivy.facets import count_facets
 from sourcebook.backends.tantivy.fields import NUMBER_FIELD, RANDOM_FIELD
-from sourcebook.backends.tantivy.index import Address, OpenIndex
+from sourcebook.backends.tantivy.index import DocAddress, OpenIndex
 from sourcebook.backends.tantivy.query import every_document
 from sourcebook.backends.tantivy.sort import Sorter
 from sourcebook.backends.tantivy.ties import best_hits
@@ -103,7 +103,7 @@ def _search_by_score(index: OpenIndex, query: Query | None, request: SearchReque
     return found
 
 
-def _explain(index: OpenIndex, query: Query, addresses: list[Address]) -> list[dict[str, Any]]:
+def _explain(index: OpenIndex, query: Query, addresses: list[DocAddress]) -> list[dict[str, Any]]:
     return [orjson.loads(query.explain(index.untimed_searcher, address).to_json()) for address in addresses]
 
 
@@ -128,7 +128,7 @@ def _search_random(index: OpenIndex, query: Query | None, request: SearchRequest
     every = query or every_document()
     pivot = random.randrange(_RANDOM_RANGE)  # noqa: S311 - no secret
     bounds = ((pivot, None), (None, pivot - 1)) if pivot else ((0, None),)
-    addresses: list[Address] = []
+    addresses: list[DocAddress] = []
     for low, high in bounds:
         wanted = request.size - len(addresses)
         if wanted:

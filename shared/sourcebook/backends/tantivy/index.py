@@ -22,7 +22,7 @@ FORMAT = 3
 MANIFEST_FILE = "sourcebook.json"
 META_FILE = "meta.json"
 
-Address = Any  # tantivy.DocAddress; the package is not typed
+DocAddress = Any  # tantivy.DocAddress; the package is not typed
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
@@ -160,7 +160,7 @@ class OpenIndex:
         view.searcher = _TimedSearcher(self.searcher, deadline)
         return view
 
-    def numbers(self, addresses: Sequence[Address]) -> list[int]:
+    def numbers(self, addresses: Sequence[DocAddress]) -> list[int]:
         """Return the positions of documents."""
         numbers: list[int] = self.searcher.fast_field_values(NUMBER_FIELD, list(addresses))
         return numbers

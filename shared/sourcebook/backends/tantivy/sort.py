@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from tantivy import FieldType, Occur, Order, Query
 
 from sourcebook.backends.tantivy.fields import ID_FIELD, NUMBER_FIELD, Kind, Leaf
-from sourcebook.backends.tantivy.index import Address, OpenIndex
+from sourcebook.backends.tantivy.index import DocAddress, OpenIndex
 from sourcebook.backends.tantivy.ties import best_hits, read_hits
 from sourcebook.language.field_hints import refuse_sort
 from sourcebook.language.requests import ALL_FIELD, SortKey
@@ -38,7 +38,7 @@ _BY_POSITION = _Key(NUMBER_FIELD, None, is_descending=False)
 
 class _Row(NamedTuple):
     value: Value
-    address: Address
+    address: DocAddress
 
 
 class Sorter:
@@ -57,7 +57,7 @@ class Sorter:
                 return
         self._keys.append(_BY_POSITION)
 
-    def top(self, query: Query, limit: int) -> list[Address]:
+    def top(self, query: Query, limit: int) -> list[DocAddress]:
         """Return the first documents of a query, in order."""
         return self._collect(query, self._keys, limit)
 
@@ -70,7 +70,7 @@ class Sorter:
             raise refuse_sort(key.field, self._index.table.paths, is_text=is_text)
         return _Key(leaf.path, leaf, key.descending)
 
-    def _collect(self, query: Query, keys: list[_Key], limit: int) -> list[Address]:
+    def _collect(self, query: Query, keys: list[_Key], limit: int) -> list[DocAddress]:
         key, rest = keys[0], keys[1:]
         if key.field == SCORE and key.is_descending:
             return self._collect_by_score(query, rest, limit)
@@ -78,7 +78,7 @@ class Sorter:
         if not rest:
             return [row.address for row in rows]
         groups = _group(rows)
-        boundary: list[Address] = []
+        boundary: list[DocAddress] = []
         if key.leaf is not None and len(rows) == limit:
             better = [address for group in groups[:-1] for address in group]
             tied = self._with_value(query, key.leaf, rows[-1].value, better)
@@ -108,7 +108,7 @@ class Sorter:
         found = self._index.searcher.search(query, limit=max(limit, 1), count=False)
         return [_Row(score, address) for score, address in zip(*read_hits(found.hits), strict=True)]
 
-    def _collect_by_score(self, query: Query, rest: list[_Key], limit: int) -> list[Address]:
+    def _collect_by_score(self, query: Query, rest: list[_Key], limit: int) -> list[DocAddress]:
         if rest == [_BY_POSITION]:
             return [address for _, _, address in best_hits(self._index, query, 0, limit).hits]
         total = self._index.count_hits(query)
@@ -124,7 +124,7 @@ class Sorter:
         better = self._break_ties(query, groups, rest)
         return better + self._first_with_score(query, rows[-1].value, rest, limit - len(better))
 
-    def _first_with_score(self, query: Query, score: float, rest: list[_Key], limit: int) -> list[Address]:
+    def _first_with_score(self, query: Query, score: float, rest: list[_Key], limit: int) -> list[DocAddress]:
         """Return the first documents by the other keys of those that have a score, which very many have."""
         total = self._index.count_hits(query)
         wanted = 4 * limit
@@ -137,7 +137,7 @@ class Sorter:
                 return tied[:limit]
             wanted *= 8
 
-    def _with_value(self, query: Query, leaf: Leaf, value: Value, better: list[Address]) -> Query:
+    def _with_value(self, query: Query, leaf: Leaf, value: Value, better: list[DocAddress]) -> Query:
         if value is None:
             return _without(query, Query.exists_query(leaf.name))
         schema = self._index.schema
@@ -151,12 +151,12 @@ class Sorter:
             tied = _without(tied, self._among(self._index.numbers(better)))
         return tied
 
-    def _break_ties(self, query: Query, groups: list[list[Address]], keys: list[_Key]) -> list[Address]:
+    def _break_ties(self, query: Query, groups: list[list[DocAddress]], keys: list[_Key]) -> list[DocAddress]:
         tied = [address for group in groups if len(group) > 1 for address in group]
         numbers = self._index.numbers(tied) if tied else []
         columns = [(key, self._values(query, numbers, key)) for key in keys[:-1]]
         of_address = iter(numbers)
-        ordered: list[Address] = []
+        ordered: list[DocAddress] = []
         for group in groups:
             if len(group) == 1:
                 ordered += group
@@ -186,7 +186,7 @@ class Sorter:
         return dict(zip(self._index.numbers([row.address for row in rows]), [row.value for row in rows], strict=True))
 
 
-def _group(rows: list[_Row]) -> list[list[Address]]:
+def _group(rows: list[_Row]) -> list[list[DocAddress]]:
     """Return the documents of sorted rows, those with the same value together."""
     return [[row.address for row in group] for _, group in groupby(rows, key=lambda row: row.value)]
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from tantivy import FieldType, Occur, Query
 
 from sourcebook.backends.tantivy.fields import NUMBER_FIELD
-from sourcebook.backends.tantivy.index import Address, OpenIndex
+from sourcebook.backends.tantivy.index import DocAddress, OpenIndex
 
 _MARGIN = 64  # hits fetched beyond the page: most ties end among them
 _AT_ONCE = 1000  # hits of one range that are looked at
@@ -23,7 +23,7 @@ _GROWTH = 64  # how much wider the next range is if there was nothing in the las
 _DIGITS = 5
 
 
-Ranked = tuple[float, int, Address]
+Ranked = tuple[float, int, DocAddress]
 """A hit as hits are ordered: its score with a minus, its position, and its place in the index."""
 
 
@@ -52,7 +52,7 @@ def best_hits(index: OpenIndex, query: Query, start: int, end: int) -> BestHits:
     return BestHits(result.count, scores[0], hits[start - before : end - before])
 
 
-def read_hits(hits: Iterable[tuple[float, Address]]) -> tuple[list[float], list[Address]]:
+def read_hits(hits: Iterable[tuple[float, DocAddress]]) -> tuple[list[float], list[DocAddress]]:
     """Return the scores and addresses of hits; scores are made the same wherever a document is.
 
     A score is a sum that tantivy adds up in an order of each segment's own, so its last digits differ.
@@ -68,7 +68,7 @@ def read_hits(hits: Iterable[tuple[float, Address]]) -> tuple[list[float], list[
     return scores, addresses
 
 
-def _rank(index: OpenIndex, scores: list[float], addresses: list[Address]) -> list[Ranked]:
+def _rank(index: OpenIndex, scores: list[float], addresses: list[DocAddress]) -> list[Ranked]:
     return sorted(zip((-score for score in scores), index.numbers(addresses), addresses, strict=True))
 
 

@@ -11,7 +11,7 @@ from sourcebook.hub.publishing.remotes import WritableAddress
 from sourcebook.hub.schedules.cron import check_cron
 
 # YAML reads a bare `off` as false.
-ReleaseMode = Annotated[
+AutoRelease = Annotated[
     Literal["off", "auto", "full", "incremental"], BeforeValidator(lambda value: "off" if value is False else value)
 ]
 Cron = Annotated[str, AfterValidator(check_cron)]
@@ -116,7 +116,7 @@ class BuildConfig(_Section):
     )
     schedule: Cron | None = Field(None, description="When to build by itself: cron, in UTC, seconds as a sixth field")
     on_new_upload: bool = Field(default=False, description="Build by itself when a source has a new upload")
-    release: ReleaseMode = Field("off", description="Release each new build by itself, and how")
+    release: AutoRelease = Field("off", description="Release each new build by itself, and how")
     publish: WritableAddress | None = Field(
         None, description="Address (folder, S3 ...) to publish each new release to", max_length=2000
     )

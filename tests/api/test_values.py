@@ -7,7 +7,8 @@ import pytest
 
 from sourcebook_api.query.errors import QueryError
 from sourcebook_api.query.params import PARAMETERS, Operation
-from sourcebook_api.query.parse import (
+from sourcebook_api.query.reference import write_reference
+from sourcebook_api.query.values import (
     Options,
     RequestValues,
     parse_get,
@@ -17,7 +18,6 @@ from sourcebook_api.query.parse import (
     split_grouped,
     split_list,
 )
-from sourcebook_api.query.reference import write_reference
 
 
 def parse_query(text: str, operation: Operation = "query_get") -> Options:

@@ -17,7 +17,7 @@ class Kept(NamedTuple):
     total: int | None = None
 
 
-class PartFile:
+class PartialFile:
     """Bytes on their way into a file. All methods block; call them in a thread.
 
     The note holds the url, the server's validator of the content (an ETag, a date) and the size of the whole: only if all
