@@ -49,7 +49,7 @@ class ProductionRun(Run):
         self.environment |= {
             "SOURCEBOOK_HOME": str(folder / name),
             "SOURCEBOOK_DOCUMENTS_URL": mongodb_url(urls, f"{name}_documents"),
-            "SOURCEBOOK_CATALOG_URL": mongodb_url(urls, f"{name}_catalog"),
+            "SOURCEBOOK_STATE_URL": mongodb_url(urls, f"{name}_state"),
             "SOURCEBOOK_SEARCH_URL": f"opensearch+{opensearch}/{name}",
             "SOURCEBOOK_LOG_LEVEL": "INFO",  # a worker says that it is ready
             "SOURCEBOOK_BROKER_URL": urls["SOURCEBOOK_TEST_REDIS_URL"],

@@ -109,7 +109,7 @@ async def index(context: Context, config: str) -> Job:
 async def served_release(context: Context) -> Release:
     """Return the release that the API serves."""
     api = await get_api(context, CONFIG)
-    release = await context.catalog.get(Release, api.release or "")
+    release = await context.state.get(Release, api.release or "")
     if release is None:
         raise SystemExit("nothing is served yet: run `index` first")
     return release

@@ -94,9 +94,9 @@ async def load_sourcebook(count: int) -> None:
             metadata={"biothing_type": "thing"},
         )
         config = BuildConfig.model_validate({"name": API, "doc_type": "thing", "sources": ["generated"]})
-        await context.catalog.put(API, config)
-        await context.catalog.put(API, release)
-        await context.catalog.put(API, Api(name=API, config=API, release=API))
+        await context.state.put(API, config)
+        await context.state.put(API, release)
+        await context.state.put(API, Api(name=API, config=API, release=API))
 
 
 async def _write(context: Context, count: int) -> None:

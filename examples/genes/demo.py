@@ -54,7 +54,7 @@ async def load(context: Context, cpic: Path) -> None:
     """Register the plugins, download and parse them, merge them, and release the build as API `genes`."""
     for name in SOURCES:
         await source_commands.add_plugin(context, HERE / name)
-    await context.catalog.put("cpic", Plugin(name="cpic", folder=str(cpic)))
+    await context.state.put("cpic", Plugin(name="cpic", folder=str(cpic)))
     dumps = [await source_commands.start_dump(context, name) for name in SOURCES]
     await follow_jobs(context, dumps)
     await build_commands.put_build_config(context, read_build_config(HERE / "build.json"))
@@ -91,7 +91,7 @@ def copy_earlier_cpic(home: Path) -> Path:
 async def update(context: Context) -> None:
     """Let CPIC's manifest name the newer file; download, parse, build and release what changed, and print the notes."""
     console.print("\n[bold]CPIC publishes a new release.[/]")
-    await context.catalog.put("cpic", Plugin(name="cpic", folder=str(HERE / "cpic")))
+    await context.state.put("cpic", Plugin(name="cpic", folder=str(HERE / "cpic")))
     await follow_jobs(context, [await source_commands.start_dump(context, "cpic")])
     released = await build_and_release(context)
     name = (released.result or {})["release"]

@@ -6,14 +6,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sourcebook.backends import open_bus, open_catalog, open_documents, open_files, open_locks, open_search
+from sourcebook.backends import open_bus, open_documents, open_files, open_locks, open_search, open_state
 from sourcebook.home import prepare_home
 from sourcebook.ports.bus import Bus
-from sourcebook.ports.catalog import Catalog
 from sourcebook.ports.documents import DocumentStore
 from sourcebook.ports.files import FileStore
 from sourcebook.ports.locks import Locks
 from sourcebook.ports.search import SearchEngine
+from sourcebook.ports.state import StateStore
 from sourcebook.settings import Settings
 
 # Stages hold many records and make hardly any cycles: Python's own threshold has it look for those all the time.
@@ -25,7 +25,7 @@ class Context:
     """What business code works with."""
 
     settings: Settings
-    catalog: Catalog
+    state: StateStore
     documents: DocumentStore
     search: SearchEngine
     files: FileStore
@@ -45,8 +45,8 @@ async def open_context(settings: Settings, *, bus: Bus | None = None) -> AsyncIt
     gc.set_threshold(_GARBAGE_THRESHOLD, 20, 50)
     prepare_home(settings.home)
     async with AsyncExitStack() as stack:
-        catalog = await open_catalog(settings)
-        stack.push_async_callback(catalog.close)
+        state = await open_state(settings)
+        stack.push_async_callback(state.close)
         locks = await open_locks(settings)
         stack.push_async_callback(locks.close)
         documents = await open_documents(settings)
@@ -55,4 +55,4 @@ async def open_context(settings: Settings, *, bus: Bus | None = None) -> AsyncIt
         stack.push_async_callback(search.close)
         chosen_bus = bus or await open_bus(settings)
         stack.push_async_callback(chosen_bus.close)
-        yield Context(settings, catalog, documents, search, await open_files(settings), locks, chosen_bus)
+        yield Context(settings, state, documents, search, await open_files(settings), locks, chosen_bus)

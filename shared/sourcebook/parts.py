@@ -51,7 +51,7 @@ async def run_parts(
     mine: _PartRun | None = None
     try:
         while True:
-            found = {part.id: part for part in await context.catalog.find(Job, {"parent": run.id})}
+            found = {part.id: part for part in await context.state.find(Job, {"parent": run.id})}
             parts = [found.get(part_id) or await get_job(context, part_id) for part_id in ids]
             await run.progress(step, sum(part.progress.done for part in parts), total, "documents")
             if ended := _find_end(parts, is_last):
@@ -79,7 +79,7 @@ async def _submit_parts(context: Context, job_id: str, commands: Sequence[PartCo
         for command in commands
     ]
     ids = [part.id for part in parts]
-    await context.catalog.update(Job, job_id, lambda job: job.model_copy(update={"parts_open": True}))
+    await context.state.update(Job, job_id, lambda job: job.model_copy(update={"parts_open": True}))
     await end_parts(context, job_id, keep=ids)  # of an earlier attempt, which had something else to do
     for part in parts:
         await _submit_part(context, part)
@@ -87,12 +87,12 @@ async def _submit_parts(context: Context, job_id: str, commands: Sequence[PartCo
 
 
 async def _submit_part(context: Context, part: Job) -> None:
-    known = await context.catalog.get(Job, part.id)
+    known = await context.state.get(Job, part.id)
     if known is not None and known.state is JobState.SUCCEEDED:
         return
     if known is not None and known.is_finished:  # in an earlier attempt of the job: this is another one
-        await context.catalog.delete(Job, part.id)
-    await context.catalog.insert(part.id, part)
+        await context.state.delete(Job, part.id)
+    await context.state.insert(part.id, part)
     try:
         await send(context, part)
     except EngineUnavailable as error:  # this worker does what no other hears of
@@ -173,4 +173,4 @@ class _PartRun:
         def take_back(job: Job) -> Job:
             return job if job.is_finished else job.model_copy(update={"attempt": max(0, job.attempt - 1)})
 
-        await self._context.catalog.update(Job, self._part_id, take_back)
+        await self._context.state.update(Job, self._part_id, take_back)

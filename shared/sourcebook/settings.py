@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from sourcebook.errors import SettingsError
 
 MIB = 1024 * 1024
 _MAX_SOCKET_PATH = 100
+RENAMED = {"catalog_url": "state_url"}  # settings of earlier versions -> their names today
 
 
 class Settings(BaseSettings):
@@ -25,10 +26,10 @@ class Settings(BaseSettings):
     home: Path = Field(Path(".sourcebook"), description="Folder that holds everything the embedded engines store.")
     broker_url: str = Field("", description="Redis or Valkey URL for Celery; empty: the bundled Valkey under HOME.")
     documents_url: str = Field("lmdb:", description="Document store: `lmdb:` (under HOME) or `mongodb://...`.")
-    catalog_url: str = Field("sqlite:", description="Catalogue: `sqlite:` (under HOME) or `mongodb://...`.")
+    state_url: str = Field("sqlite:", description="State of the hub: `sqlite:` (under HOME) or `mongodb://...`.")
     locks_url: str = Field(
         "",
-        description="Locks: `sqlite:`, `redis://...` or `rediss://...`; empty: beside a SQLite catalogue, else in the broker's "
+        description="Locks: `sqlite:`, `redis://...` or `rediss://...`; empty: beside a SQLite state, else in the broker's "
         "Redis.",
     )
     search_url: str = Field(
@@ -130,9 +131,14 @@ class Settings(BaseSettings):
     def settings_customise_sources(
         cls, settings_cls: type[BaseSettings], *sources: PydanticBaseSettingsSource, **named: PydanticBaseSettingsSource
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Let a secret's file win over the environment, which has the addresses without passwords in most deployments."""
-        del settings_cls, sources
-        return named["init_settings"], named["file_secret_settings"], named["env_settings"]
+        """Let a secret's file win over the environment, which has the addresses without passwords in most deployments.
+
+        A name of an earlier version counts where the new name is nowhere.
+        """
+        del sources
+        earlier = {new: value for old, new in RENAMED.items() if (value := _read_given(old)) is not None}
+        fallback = InitSettingsSource(settings_cls, earlier)
+        return named["init_settings"], named["file_secret_settings"], named["env_settings"], fallback
 
     @field_validator("log_level")
     @classmethod
@@ -214,6 +220,24 @@ def load_settings(**overrides: object) -> Settings:
         raise SettingsError(f"{problems}. docs/settings.md lists what is allowed.") from None
 
 
+def warn_of_renamed() -> list[str]:
+    """Return a warning for each setting that is given by the name it had in an earlier version."""
+    warnings = []
+    for old, new in RENAMED.items():
+        if _read_given(old) is not None:
+            names = f"SOURCEBOOK_{old.upper()} is now called SOURCEBOOK_{new.upper()}"
+            both = _read_given(new) is not None
+            warnings.append(f"{names}; both are set, and the new one counts." if both else f"{names}: rename it.")
+    return warnings
+
+
+def _read_given(name: str) -> str | None:
+    """Return the text of a setting: from its file among the secrets, else from the environment; None: it is not set."""
+    folder = os.environ.get("SOURCEBOOK_SECRETS")
+    file = Path(folder).expanduser() / f"sourcebook_{name}" if folder else None
+    return file.read_text().strip() if file and file.is_file() else os.environ.get(f"SOURCEBOOK_{name.upper()}")
+
+
 def _show_value(name: object, value: object) -> str:
     variable = f"SOURCEBOOK_{str(name).upper()}"
     # What came from a file is a secret.
@@ -231,7 +255,7 @@ def _find_secrets() -> Path | None:
     if not text:
         return None
     folder = Path(text).expanduser()
-    known = {f"sourcebook_{name}" for name in Settings.model_fields}
+    known = {f"sourcebook_{name}" for name in (*Settings.model_fields, *RENAMED)}
     try:
         names = [path.name for path in folder.iterdir() if path.name.lower().startswith("sourcebook_")]
         for name in names:
@@ -251,7 +275,7 @@ def _find_secrets() -> Path | None:
 
 def _refuse_unknown_variables() -> None:
     # pydantic-settings ignores unknown variables of the environment, so a misspelt name would silently do nothing.
-    known = {f"SOURCEBOOK_{name.upper()}" for name in Settings.model_fields}
+    known = {f"SOURCEBOOK_{name.upper()}" for name in (*Settings.model_fields, *RENAMED)}
     for name in os.environ:
         if name.startswith("SOURCEBOOK_") and not name.startswith("SOURCEBOOK_TEST_") and name not in known:
             near = difflib.get_close_matches(name, known, 1)

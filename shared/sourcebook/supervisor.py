@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
-from sourcebook.backends import open_catalog
+from sourcebook.backends import open_state
 from sourcebook.errors import Conflict, EngineUnavailable, PortBusy, SettingsError
 from sourcebook.flow.stages import BEAT_QUEUE, QUEUES
 from sourcebook.home import prepare_home
@@ -115,7 +115,7 @@ async def run_stack(settings: Settings, *, report: Callable[[str], None] = lambd
     with _one_stack_per_home(settings):
         check_port(settings.host, settings.port)
         # What every process would fail at, each in its own log, is said here and at once.
-        await (await open_catalog(settings)).close()
+        await (await open_state(settings)).close()
         stack = Stack(settings)
         try:
             await stack.start(report)

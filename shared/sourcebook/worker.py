@@ -37,7 +37,7 @@ log = get_logger(__name__)
 
 Handler = Callable[[Context, "JobRun", Any], Awaitable[Message]]
 _PROGRESS_SECONDS = 0.3  # progress is written at most this often
-_PROGRESS_SHARE = 20  # and takes at most one part of so many of a job's time, however slow the catalogue is
+_PROGRESS_SHARE = 20  # and takes at most one part of so many of a job's time, however slow the state store is
 _HEARTBEAT_SECONDS = 1.0
 _MAX_WARNINGS = 100
 _MAX_OUTPUT = 8 * 1024  # characters of the beginning, and as many of the end, of what a plugin printed
@@ -100,7 +100,7 @@ class JobRun:
             return
         self._step = step
         progress = Progress(done=done, total=total, unit=unit, step=step)
-        await self._context.catalog.update(Job, self.id, lambda job: job.model_copy(update={"progress": progress}))
+        await self._context.state.update(Job, self.id, lambda job: job.model_copy(update={"progress": progress}))
         written = time.monotonic()
         self._next_write = written + max(_PROGRESS_SECONDS, _PROGRESS_SHARE * (written - now))
 
@@ -141,7 +141,7 @@ class _HandedBackError(Exception):
 
 async def execute_job(context: Context, job_id: str, stop: StopSign | None = None) -> Outcome:
     """Run a job if it is ours to run, until `stop` is due. Delivering an id twice, or at once to two workers, does no harm."""
-    job = await context.catalog.get(Job, job_id)
+    job = await context.state.get(Job, job_id)
     if job is None or job.is_finished:
         return Outcome.DONE
     owner = f"{job.id}/{secrets.token_hex(8)}"
@@ -149,7 +149,7 @@ async def execute_job(context: Context, job_id: str, stop: StopSign | None = Non
         holder = await context.locks.holder(job.lock) or ""
         return Outcome.DONE if holder.partition("/")[0] == job.id else Outcome.LATER
     try:
-        job = await context.catalog.update(Job, job_id, _claim)
+        job = await context.state.update(Job, job_id, _claim)
         if job.is_finished:
             return Outcome.DONE
         with bind_log_context(job=job.id, kind=job.kind, target=job.target):
@@ -195,7 +195,7 @@ async def _run_to_end(context: Context, job: Job, owner: str, stop: StopSign | N
     except TransientError as error:
         if job.attempt < context.settings.job_attempts:
             run.warn(f"Attempt {job.attempt} failed and is repeated: {hide_secrets(error.message)}")
-            await context.catalog.update(Job, job.id, lambda j: j.model_copy(update={"warnings": run.warnings}))
+            await context.state.update(Job, job.id, lambda j: j.model_copy(update={"warnings": run.warnings}))
             run.count("repeated")
             return Outcome.LATER
         await _finish(context, run, JobState.FAILED, error=_describe(error))
@@ -258,7 +258,7 @@ async def _watch(context: Context, job: Job, stop: StopSign | None, end: End) ->
 
 
 async def _find_reason_to_end(context: Context, job: Job, stop: StopSign | None) -> Exception | None:
-    # While the catalogue is away, the body waits for it as well: it decides whether the job fails.
+    # While the state store is away, the body waits for it as well: it decides whether the job fails.
     with contextlib.suppress(EngineUnavailable, TimeoutError):
         async with asyncio.timeout(context.settings.lock_ttl.total_seconds() / 3):
             go_on = await is_wanted(context, job.id)
@@ -271,7 +271,7 @@ async def _hand_back(context: Context, run: JobRun) -> None:
     # The job is not to blame, so the attempt does not count.
     run.warn("The worker was stopped; another begins the job again.")
     changes = {"warnings": run.warnings}
-    await context.catalog.update(
+    await context.state.update(
         Job, run.id, lambda job: job.model_copy(update={**changes, "attempt": max(0, job.attempt - 1)})
     )
     run.count("handed_back")
@@ -281,7 +281,7 @@ async def _finish(context: Context, run: JobRun, state: JobState, **changes: Any
     def finish(job: Job) -> Job:
         return job if job.is_finished else job.move_to(state, warnings=run.warnings, output=run.output, **changes)
 
-    job = await context.catalog.update(Job, run.id, finish)
+    job = await context.state.update(Job, run.id, finish)
     run.count(job.state.value)
     log.info("job_ended", state=job.state.value, error=job.error.message if job.error else None)
     # The job is over whatever the engines say: what they cannot remove now, beat removes.

@@ -93,8 +93,8 @@ async def add_release(
         mapping=mapping,
         metadata=METADATA,
     )
-    await context.catalog.put(name, release)
-    await context.catalog.put("genes", Api(name="genes", config="genes", release=name))
+    await context.state.put(name, release)
+    await context.state.put("genes", Api(name="genes", config="genes", release=name))
 
 
 @asynccontextmanager
@@ -182,7 +182,7 @@ def genes(tmp_path: Path) -> Callable[[Work[ResultT]], ResultT]:
             async with running(gateway.query_app if served else gateway.app):
                 await add_release(gateway.context)
                 config = {"name": "genes", "doc_type": "gene", "sources": ["hgnc"], "queries": {"human": "taxid:9606"}}
-                await gateway.context.catalog.put("genes", BuildConfig.model_validate(config))
+                await gateway.context.state.put("genes", BuildConfig.model_validate(config))
                 return await work(gateway)
 
         return asyncio.run(main())
@@ -197,7 +197,7 @@ def add_genes() -> Callable[[Context], Awaitable[None]]:
     async def add(context: Context) -> None:
         await add_release(context)
         config = {"name": "genes", "doc_type": "gene", "sources": ["hgnc"], "queries": {"human": "taxid:9606"}}
-        await context.catalog.put("genes", BuildConfig.model_validate(config))
+        await context.state.put("genes", BuildConfig.model_validate(config))
 
     return add
 

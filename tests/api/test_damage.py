@@ -26,8 +26,8 @@ async def _add_other(context: Context) -> None:
         await index.commit()
     names = {"name": "other_1", "build": "other_1", "config": "other", "doc_type": "gene"}
     values = {**names, "collection": "build~other_1", "index": "o", "count": 10, "mapping": MAPPING, "metadata": {}}
-    await context.catalog.put("other_1", Release.model_validate(values))
-    await context.catalog.put("other", Api(name="other", config="other", release="other_1"))
+    await context.state.put("other_1", Release.model_validate(values))
+    await context.state.put("other", Api(name="other", config="other", release="other_1"))
 
 
 @pytest.mark.parametrize("request_path", ["gene/1001", "query?q=_id:1001", "query?q=_exists_:symbol"])

@@ -16,7 +16,7 @@ def test_documents_and_fields_of_a_source(hub: Hub, tmp_path: Any) -> None:
 
     async def work(gateway: Any) -> None:
         context = gateway.context
-        await context.catalog.put("hgnc", Plugin(name="hgnc", folder=str(folder)))
+        await context.state.put("hgnc", Plugin(name="hgnc", folder=str(folder)))
         assert_refused(await gateway.ask("GET", "/hub/sources/hgnc/documents"), 409, "missing_upload")
         async with context.documents.create("upload~hgnc.hgnc~1") as writer:
             await writer.write([make_record({"_id": f"a/{number}", "n": [number, 1]}) for number in range(5)])
@@ -31,8 +31,8 @@ def test_documents_and_fields_of_a_source(hub: Hub, tmp_path: Any) -> None:
             count=info.count,
             digest=info.digest,
         )
-        await context.catalog.put(upload.id, upload)
-        await context.catalog.put("hgnc", SourceState(name="hgnc", uploads={"hgnc": upload.id}))
+        await context.state.put(upload.id, upload)
+        await context.state.put("hgnc", SourceState(name="hgnc", uploads={"hgnc": upload.id}))
         shown = (await gateway.ask("GET", "/hub/sources/hgnc/documents?size=2")).json()
         assert len(shown) == 2
         one = await gateway.ask("GET", "/hub/sources/hgnc/documents/a/3?uploader=hgnc")

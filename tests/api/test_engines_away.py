@@ -14,7 +14,7 @@ from support.search_engines import SearchServers
 from support.servers_mongo import start_secantus
 from support.servers_redis import start_bundled
 
-from sourcebook.backends import open_bus, open_catalog, open_documents, open_locks
+from sourcebook.backends import open_bus, open_documents, open_locks, open_state
 from sourcebook.context import Context, open_context
 from sourcebook.errors import EngineUnavailable
 from sourcebook.probes import WorkerProbes
@@ -81,7 +81,7 @@ def test_documents_are_served_from_the_index_while_mongodb_is_frozen(
     url, process = f"{mongo[0]}frozen", mongo[1]
 
     async def main(search_url: str) -> None:
-        engines = {"documents_url": url, "catalog_url": url, "search_url": search_url, "broker_url": redis[0]}
+        engines = {"documents_url": url, "state_url": url, "search_url": search_url, "broker_url": redis[0]}
         gateway = Gateway(Settings(home=tmp_path / "home", **engines))  # type: ignore[arg-type]
         async with gateway.serve():
             await add_genes(gateway.context)
@@ -105,7 +105,7 @@ def test_documents_are_served_from_the_index_while_mongodb_is_frozen(
             assert "MongoDB" in (await gateway.ask("/hub/jobs")).json()["message"]
             assert (await gateway.ask("/metrics")).status_code == 200
             assert (await gateway.ask("/health/ready")).json()["engines"] == {
-                "catalog": False,
+                "state": False,
                 "documents": False,
                 "search": True,
                 "broker": True,
@@ -152,7 +152,7 @@ def test_a_workers_metrics_answer_while_redis_is_frozen(tmp_path: Path, redis: S
     assert b"sourcebook_queue_length{" not in asyncio.run(main())
 
 
-@pytest.mark.parametrize("port", ["locks", "bus", "catalog", "documents"])
+@pytest.mark.parametrize("port", ["locks", "bus", "state", "documents"])
 def test_a_frozen_engine_is_given_up_after_the_patience_and_named(
     tmp_path: Path, port: str, request: pytest.FixtureRequest
 ) -> None:
@@ -163,19 +163,19 @@ def test_a_frozen_engine_is_given_up_after_the_patience_and_named(
         home=tmp_path,
         broker_url=url if name == "redis" else "",
         locks_url=url if name == "redis" else "sqlite:",
-        catalog_url=url if name == "mongo" else "sqlite:",
+        state_url=url if name == "mongo" else "sqlite:",
         documents_url=url if name == "mongo" else "lmdb:",
         engine_patience=1.0,  # type: ignore[arg-type]
     )
 
     async def main() -> None:
-        opened = await {"locks": open_locks, "bus": open_bus, "catalog": open_catalog, "documents": open_documents}[
-            port
-        ](settings)
+        opened = await {"locks": open_locks, "bus": open_bus, "state": open_state, "documents": open_documents}[port](
+            settings
+        )
         ask: dict[str, Callable[[Any], Awaitable[Any]]] = {
             "locks": lambda locks: locks.holder("a"),
             "bus": lambda bus: bus.send("dump", "a"),
-            "catalog": lambda catalog: catalog.position(Settings),
+            "state": lambda state: state.position(Settings),
             "documents": lambda documents: documents.names(),
         }
         process.send_signal(signal.SIGSTOP)

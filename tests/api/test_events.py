@@ -32,17 +32,17 @@ def test_events_of_a_job_end_with_it(hub: Hub, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(events, "_HEARTBEAT_SECONDS", 0.02)
 
     async def work(gateway: Any) -> None:
-        catalog = gateway.context.catalog
+        state = gateway.context.state
         job = Job(id="j1", kind="dump", target="s", lock="x")
-        await catalog.put("j1", job)
+        await state.put("j1", job)
 
         async def change() -> None:
             await asyncio.sleep(0.1)
             running = job.move_to(JobState.RUNNING)
-            await catalog.put("j1", running)
-            await catalog.put("j2", Job(id="j2", kind="dump", target="s", lock="y"))
+            await state.put("j1", running)
+            await state.put("j2", Job(id="j2", kind="dump", target="s", lock="y"))
             await asyncio.sleep(0.1)
-            await catalog.put("j1", running.move_to(JobState.SUCCEEDED))
+            await state.put("j1", running.move_to(JobState.SUCCEEDED))
 
         answer, _ = await asyncio.gather(gateway.ask("GET", "/hub/jobs/j1/events"), change())
         assert answer.headers["content-type"].startswith("text/event-stream")
@@ -95,15 +95,15 @@ def test_events_of_all_jobs_continue_after_the_last_one_seen(hub: Hub, monkeypat
     monkeypatch.setattr(events, "_POLL_SECONDS", 0.01)
 
     async def work(gateway: Any) -> None:
-        catalog = gateway.context.catalog
-        await catalog.put("before", Job(id="before", kind="dump", target="s", lock="x"))
+        state = gateway.context.state
+        await state.put("before", Job(id="before", kind="dump", target="s", lock="x"))
 
         started = asyncio.Event()
 
         async def change() -> None:
             await started.wait()
             for number in range(2):
-                await catalog.put(f"j{number}", Job(id=f"j{number}", kind="dump", target="s", lock="x"))
+                await state.put(f"j{number}", Job(id=f"j{number}", kind="dump", target="s", lock="x"))
 
         text, _ = await asyncio.gather(_read_stream(gateway, 2, started=started), change())
         assert [job["id"] for job in read_events(text)] == ["j0", "j1"]

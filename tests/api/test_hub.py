@@ -84,7 +84,7 @@ def test_an_upload_with_several_uploaders_answers_a_list(hub: Hub, tmp_path: Pat
     async def work(gateway: Any) -> None:
         await gateway.ask("POST", "/hub/plugins", json={"folder": str(folder)})
         state = SourceState(name="hgnc", dump="d", uploads={"part0": "a", "part1": "b"})
-        await gateway.context.catalog.put("hgnc", state)
+        await gateway.context.state.put("hgnc", state)
         started = await gateway.ask("POST", "/hub/sources/hgnc/upload")
         assert [job["target"] for job in started.json()] == ["hgnc/part0", "hgnc/part1"]
         assert started.headers["location"] == "/hub/jobs?kind=upload"
@@ -105,7 +105,7 @@ def test_mappings_are_read_edited_and_committed(hub: Hub, tmp_path: Path) -> Non
         await gateway.ask("POST", "/hub/plugins", json={"folder": str(folder)})
         assert_refused(await gateway.ask("GET", url), 404, "not_found")
         mapping = Mapping(name="hgnc/hgnc", inferred={"a": {"type": "keyword"}})
-        await gateway.context.catalog.put("hgnc/hgnc", mapping)
+        await gateway.context.state.put("hgnc/hgnc", mapping)
         assert (await gateway.ask("GET", url)).json()["committed"] is None
         tried = await gateway.ask("PUT", f"{url}?dry_run=true", json={"properties": {"b": {"type": "text"}}})
         assert (tried.json()["edit"]["added"], tried.json()["edit"]["removed"]) == (["b"], ["a"])
@@ -148,7 +148,7 @@ def test_build_configurations_and_builds(hub: Hub, tmp_path: Path) -> None:
             uploads=[],
             linked=True,
         )
-        await gateway.context.catalog.put("genes_1", build)
+        await gateway.context.state.put("genes_1", build)
         assert (await gateway.ask("GET", "/hub/builds/genes_1")).json()["count"] == 1
         assert len((await gateway.ask("GET", "/hub/builds?config=genes")).json()) == 1
         assert (await gateway.ask("GET", "/hub/builds?config=other")).json() == []
@@ -167,7 +167,7 @@ def test_apis_and_rollback(hub: Hub) -> None:
     async def work(gateway: Any) -> None:
         assert (await gateway.ask("PUT", "/hub/apis/genes", json={"config": "genes"})).json()["max_age"] == 60
         api = Api(name="genes", config="genes", release="new", history=["old"])
-        await gateway.context.catalog.put("genes", api)
+        await gateway.context.state.put("genes", api)
         assert (await gateway.ask("PUT", "/hub/apis/genes", json={"config": "genes", "max_age": 5})).json()[
             "release"
         ] == "new"
@@ -188,7 +188,7 @@ def test_apis_and_rollback(hub: Hub) -> None:
 def test_jobs_are_filtered(hub: Hub) -> None:
     async def work(gateway: Any) -> None:
         for number in range(3):
-            await gateway.context.catalog.put(
+            await gateway.context.state.put(
                 f"j{number}", Job(id=f"j{number}", kind="dump", target=f"s{number}", lock="x")
             )
         assert [job["id"] for job in (await gateway.ask("GET", "/hub/jobs?limit=2")).json()] == ["j2", "j1"]
@@ -277,7 +277,7 @@ def test_an_unexpected_error_says_nothing_of_the_inside(hub: Hub) -> None:
         async def surprise(*_: Any, **__: Any) -> Any:
             raise RuntimeError("secret inside")
 
-        gateway.context.catalog.find = surprise
+        gateway.context.state.find = surprise
         body = assert_refused(
             await gateway.ask("GET", "/hub/jobs", headers={"X-Request-ID": "mine-1"}), 500, "internal"
         )
@@ -370,7 +370,7 @@ def test_the_front_page_lists_what_is_there(genes: Hub, tmp_path: Path) -> None:
         (folder / "manifest.json").write_text("{")
         make_plugin(tmp_path, "other")
         await gateway.ask("POST", "/hub/plugins", json={"folder": str(tmp_path / "other")})
-        await gateway.context.catalog.put("empty", Api(name="empty", config="x"))
+        await gateway.context.state.put("empty", Api(name="empty", config="x"))
         page = (await gateway.ask("GET", "/")).text
         assert "/apis/genes/docs" in page
         assert "no release yet" in page

@@ -78,7 +78,7 @@ def test_queues_are_shown_to_people_probes_and_prometheus(hub: Hub) -> None:
         await submit(gateway.context, UploadDump(source="a", uploader="a"))
         await submit(gateway.context, BuildDocuments(config="b", build="b_1"))
         await gateway.context.bus.queue.get()
-        await gateway.context.catalog.update(Job, running.id, lambda job: job.move_to(JobState.RUNNING))
+        await gateway.context.state.update(Job, running.id, lambda job: job.move_to(JobState.RUNNING))
         loads = (
             await gateway.ask("GET", "/health/queues", headers={"Host": "sourcebook-api.sourcebook.svc:8000"})
         ).json()

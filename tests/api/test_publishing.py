@@ -45,14 +45,14 @@ def test_subscriptions_are_put_listed_and_removed(hub: Hub) -> None:
 
 def test_a_password_in_a_configuration_is_kept_but_not_shown(hub: Hub) -> None:
     async def work(gateway: Any) -> None:
-        await gateway.context.catalog.put("a", Plugin(name="a", folder="a"))
+        await gateway.context.state.put("a", Plugin(name="a", folder="a"))
         config = {"doc_type": "gene", "sources": ["a"], "publish": "ftp://u:secret@host/out"}
         for _ in range(2):
             shown = await gateway.ask("PUT", "/hub/build-configs/genes", json=config)
             assert shown.json()["publish"] == "ftp://u:***@host/out"
             config = (await gateway.ask("GET", "/hub/build-configs/genes")).json()
             assert "secret" not in (await gateway.ask("GET", "/hub/build-configs")).text
-        stored = await gateway.context.catalog.get(BuildConfig, "genes")
+        stored = await gateway.context.state.get(BuildConfig, "genes")
         assert stored.publish == "ftp://u:secret@host/out"
         refused = await gateway.ask("PUT", "/hub/build-configs/genes", json={**config, "publish": "x://u:secret@host"})
         assert (refused.status_code, "secret" in refused.text) == (422, False)

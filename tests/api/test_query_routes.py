@@ -165,7 +165,7 @@ def test_section_1_answers_that_depend_on_the_clock_have_no_etag(genes: Genes) -
 
 def test_section_1_cache_control(genes: Genes) -> None:
     async def work(gateway: Any) -> None:
-        await gateway.context.catalog.put("genes", Api(name="genes", config="genes", release="genes_1", max_age=7))
+        await gateway.context.state.put("genes", Api(name="genes", config="genes", release="genes_1", max_age=7))
         for path in ("/query?q=cdk2", "/gene/1000", "/metadata", "/gene/nosuch"):
             assert (await gateway.ask("GET", f"/apis/genes{path}")).headers["cache-control"] == "public, max-age=7", (
                 path
@@ -236,10 +236,10 @@ def test_section_1_compression(genes: Genes, accepted: str, name: str | None, un
 
 def test_section_1_a_new_release_is_seen_at_once(genes: Genes) -> None:
     async def work(gateway: Any) -> None:
-        conftest_release = await gateway.context.catalog.get(Release, "genes_1")
+        conftest_release = await gateway.context.state.get(Release, "genes_1")
         etag = (await gateway.get("/gene/1000")).headers["etag"]
-        await gateway.context.catalog.put("genes_2", conftest_release.model_copy(update={"name": "genes_2"}))
-        await gateway.context.catalog.put("genes", Api(name="genes", config="genes", release="genes_2"))
+        await gateway.context.state.put("genes_2", conftest_release.model_copy(update={"name": "genes_2"}))
+        await gateway.context.state.put("genes", Api(name="genes", config="genes", release="genes_2"))
         await asyncio.sleep(releases._FRESH_SECONDS)
         assert (await gateway.get("/gene/1000")).headers["etag"] != etag
         assert (await gateway.get("/metadata")).json()["release"]["name"] == "genes_2"
@@ -249,7 +249,7 @@ def test_section_1_a_new_release_is_seen_at_once(genes: Genes) -> None:
 
 def test_section_1_an_api_without_a_release_says_so(genes: Genes) -> None:
     async def work(gateway: Any) -> None:
-        await gateway.context.catalog.put("empty", Api(name="empty", config="empty"))
+        await gateway.context.state.put("empty", Api(name="empty", config="empty"))
         answer = await gateway.ask("GET", "/apis/empty/query")
         assert answer.status_code == 503
         assert "no release yet" in answer.json()["details"]
@@ -268,14 +268,14 @@ def test_section_1_an_api_served_alone_is_at_the_root(genes: Genes) -> None:
     genes(work, served=True)
 
 
-def test_section_1_a_silent_catalogue_leaves_the_last_release(genes: Genes) -> None:
+def test_section_1_a_silent_state_store_leaves_the_last_release(genes: Genes) -> None:
     async def work(gateway: Any) -> None:
         assert (await gateway.get("/gene/1000")).status_code == 200
 
         async def silent(*_: Any) -> Any:
-            raise EngineUnavailable("The catalogue does not answer.")
+            raise EngineUnavailable("The state store does not answer.")
 
-        gateway.context.catalog.get = silent
+        gateway.context.state.get = silent
         await asyncio.sleep(releases._FRESH_SECONDS)
         assert (await gateway.get("/gene/1000")).status_code == 200
         assert (await gateway.ask("GET", "/apis/other/gene/1000")).status_code == 503
@@ -285,14 +285,14 @@ def test_section_1_a_silent_catalogue_leaves_the_last_release(genes: Genes) -> N
 
 def test_section_1_a_release_whose_data_are_gone_is_503(genes: Genes) -> None:
     async def work(gateway: Any) -> None:
-        release = await gateway.context.catalog.get(Release, "genes_1")
+        release = await gateway.context.state.get(Release, "genes_1")
         gone = release.model_copy(update={"name": "gone", "collection": "build~gone", "index": "gone"})
-        await gateway.context.catalog.put("gone", gone)
-        await gateway.context.catalog.put("genes", Api(name="genes", config="genes", release="gone"))
+        await gateway.context.state.put("gone", gone)
+        await gateway.context.state.put("genes", Api(name="genes", config="genes", release="gone"))
         for path in ("/gene/1000", "/query?q=x", "/status"):
             answer = await gateway.ask("GET", f"/apis/genes{path}")
             assert (answer.status_code, answer.json()["error"]) == (503, "Service Unavailable"), path
-        await gateway.context.catalog.put("lost", Api(name="lost", config="genes", release="nosuch"))
+        await gateway.context.state.put("lost", Api(name="lost", config="genes", release="nosuch"))
         assert (await gateway.ask("GET", "/apis/lost/query")).status_code == 503
 
     genes(work)
@@ -304,7 +304,7 @@ def test_section_1_many_apis_do_not_fill_the_memory(genes: Genes, monkeypatch: p
     async def work(gateway: Any) -> None:
         for number in range(5):
             name = f"api{number}"
-            await gateway.context.catalog.put(name, Api(name=name, config="genes", release="genes_1", max_age=number))
+            await gateway.context.state.put(name, Api(name=name, config="genes", release="genes_1", max_age=number))
             assert (await gateway.ask("GET", f"/apis/{name}/gene/1000")).status_code == 200
 
     genes(work)

@@ -88,9 +88,9 @@ def test_section_5_a_walk_sees_one_release_to_its_end(genes: Genes, monkeypatch:
 
     async def work(gateway: Any) -> None:
         first = (await gateway.get("/query", fetch_all="1", fields="symbol")).json()
-        release = await gateway.context.catalog.get(Release, "genes_1")
-        await gateway.context.catalog.put("genes_2", release.model_copy(update={"name": "genes_2", "index": "gone"}))
-        await gateway.context.catalog.put("genes", Api(name="genes", config="genes", release="genes_2"))
+        release = await gateway.context.state.get(Release, "genes_1")
+        await gateway.context.state.put("genes_2", release.model_copy(update={"name": "genes_2", "index": "gone"}))
+        await gateway.context.state.put("genes", Api(name="genes", config="genes", release="genes_2"))
         await asyncio.sleep(releases._FRESH_SECONDS)
         second = (await gateway.get("/query", scroll_id=first["_scroll_id"])).json()
         assert len(ids(first)) + len(ids(second)) == 30
@@ -187,14 +187,14 @@ def test_section_6_fields(genes: Genes) -> None:
 
 def test_section_6_fields_say_what_is_not_indexed(genes: Genes) -> None:
     async def work(gateway: Any) -> None:
-        release = await gateway.context.catalog.get(Release, "genes_1")
+        release = await gateway.context.state.get(Release, "genes_1")
         changes = {
             "name": "genes_2",
             "ignored": {"taxid": 3, "pathway.name": 1},
             "metadata": {**release.metadata, "_unmapped": {"extra": {"type": "integer", "values": 7}}},
         }
-        await gateway.context.catalog.put("genes_2", release.model_copy(update=changes))
-        await gateway.context.catalog.put("genes", Api(name="genes", config="genes", release="genes_2"))
+        await gateway.context.state.put("genes_2", release.model_copy(update=changes))
+        await gateway.context.state.put("genes", Api(name="genes", config="genes", release="genes_2"))
         body = (await gateway.get("/metadata/fields")).json()
         assert (body["taxid"]["ignored"], body["pathway.name"]["ignored"]) == (3, 1)
         assert "ignored" not in body["symbol"]
@@ -205,12 +205,10 @@ def test_section_6_fields_say_what_is_not_indexed(genes: Genes) -> None:
 
 def test_section_6_fields_name_the_sources_that_contribute_them(genes: Genes) -> None:
     async def work(gateway: Any) -> None:
-        release = await gateway.context.catalog.get(Release, "genes_1")
+        release = await gateway.context.state.get(Release, "genes_1")
         metadata = {**release.metadata, "_root_keys": {"symbol": ["hgnc"], "pathway": ["reactome", "kegg"]}}
-        await gateway.context.catalog.put(
-            "genes_2", release.model_copy(update={"name": "genes_2", "metadata": metadata})
-        )
-        await gateway.context.catalog.put("genes", Api(name="genes", config="genes", release="genes_2"))
+        await gateway.context.state.put("genes_2", release.model_copy(update={"name": "genes_2", "metadata": metadata}))
+        await gateway.context.state.put("genes", Api(name="genes", config="genes", release="genes_2"))
         body = (await gateway.get("/metadata/fields")).json()
         assert (body["symbol"]["source"], body["pathway.name"]["source"]) == ("hgnc", "reactome, kegg")
         assert body["cpic"]["source"] == "cpic"
@@ -306,10 +304,10 @@ def test_section_5_a_walk_over_a_release_that_is_gone_is_stale(genes: Genes, mon
         await gateway.context.search.drop("genes_1_index")
         stale = await gateway.get("/query", scroll_id=first["_scroll_id"])
         assert (stale.status_code, stale.json()["details"]) == (400, "Invalid or stale scroll_id.")
-        release = await gateway.context.catalog.get(Release, "genes_1")
-        await gateway.context.catalog.put("genes_2", release.model_copy(update={"name": "genes_2"}))
-        await gateway.context.catalog.put("genes", Api(name="genes", config="genes", release="genes_2"))
-        await gateway.context.catalog.delete(Release, "genes_1")
+        release = await gateway.context.state.get(Release, "genes_1")
+        await gateway.context.state.put("genes_2", release.model_copy(update={"name": "genes_2"}))
+        await gateway.context.state.put("genes", Api(name="genes", config="genes", release="genes_2"))
+        await gateway.context.state.delete(Release, "genes_1")
         await asyncio.sleep(releases._FRESH_SECONDS)
         monkeypatch.setattr(releases.Releases, "by_name", _forgetful(releases.Releases.by_name))
         stale = await gateway.get("/query", q="*", search_after=second["_search_after"])
@@ -319,7 +317,7 @@ def test_section_5_a_walk_over_a_release_that_is_gone_is_stale(genes: Genes, mon
 
 
 def _forgetful(by_name: Callable[..., Any]) -> Callable[..., Any]:
-    """Make `Releases.by_name` look at the catalogue each time, as a process does that was started later."""
+    """Make `Releases.by_name` look at the state each time, as a process does that was started later."""
 
     async def read(self: releases.Releases, name: str, max_age: int) -> Any:
         self._opened.clear()

@@ -21,7 +21,7 @@ async def add_build(context: Context, name: str, documents: list[dict[str, Any]]
     metadata = {"src": {"hgnc": {"version": name, "stats": {"hgnc": info.count}}}, "build_version": name}
     counted = {"count": info.count, "digest": info.digest, "mapping": mapping, "metadata": metadata}
     build = Build.model_validate({**fields, **counted})
-    await context.catalog.put(name, build)
+    await context.state.put(name, build)
     return build
 
 
@@ -41,10 +41,10 @@ async def add_releases(context: Context) -> None:
     for number, build in enumerate((old, new)):
         fields = build.model_dump(include={"name", "config", "doc_type", "collection", "count", "mapping", "metadata"})
         release = Release(**fields, build=build.name, index=f"i~{build.name}~1", released_at=1_700_000_000 + number)
-        await context.catalog.put(build.name, release)
+        await context.state.put(build.name, release)
     changes = {"kind": "incremental", "base": "one", "reason": "few changed", "changes": "changes/two/one"}
-    await context.catalog.update(Release, "two", lambda release: release.model_copy(update=changes))
-    await context.catalog.put("genes", Api(name="genes", config="genes", release="two", history=["one"]))
+    await context.state.update(Release, "two", lambda release: release.model_copy(update=changes))
+    await context.state.put("genes", Api(name="genes", config="genes", release="two", history=["one"]))
 
 
 def test_releases_are_listed_newest_first(hub: Hub) -> None:

@@ -37,8 +37,8 @@ def test_news_and_schedules_are_listed(hub: Hub, tmp_path: Path) -> None:
             count=2,
             digest="0",
         )
-        await gateway.context.catalog.put(upload.id, upload)
-        await gateway.context.catalog.put("hgnc", SourceState(name="hgnc", uploads={"hgnc": upload.id}))
+        await gateway.context.state.put(upload.id, upload)
+        await gateway.context.state.put("hgnc", SourceState(name="hgnc", uploads={"hgnc": upload.id}))
         (news,) = (await gateway.ask("GET", "/hub/news")).json()
         assert news["newer"] == [{"upload": "hgnc/hgnc", "release": "7", "count": 2, "built": None}]
         schedules = (await gateway.ask("GET", "/hub/schedules")).json()
@@ -60,7 +60,7 @@ def test_builds_are_archived_and_cleaned_up(hub: Hub) -> None:
                 info = await writer.commit()
             fields = {"name": f"c_{number}", "config": "c", "doc_type": "thing", "uploads": []}
             build = Build.model_validate({**fields, "collection": info.name, "count": 1, "digest": info.digest})
-            await gateway.context.catalog.put(build.name, build)
+            await gateway.context.state.put(build.name, build)
         archived = await gateway.ask("POST", "/hub/builds/c_1/archive")
         assert (archived.status_code, archived.json()["kind"]) == (202, "archive")
         assert (await gateway.ask("POST", "/hub/builds/c_1/archive")).json()["code"] == "busy"

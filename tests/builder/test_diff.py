@@ -50,13 +50,13 @@ async def add_build(context: Context, name: str, documents: Documents, **fields:
         uploads=[],
         **{"config": "c", **fields},
     )
-    await context.catalog.put(name, build)
+    await context.state.put(name, build)
     return build
 
 
 async def compare(context: Context, old: str = "c_1", new: str = "c_2", **options: Any) -> DiffReady:
     job = Job(id="job", kind="diff", target=new, lock="diff")
-    await context.catalog.put(job.id, job)
+    await context.state.put(job.id, job)
     return await diff_builds(context, JobRun(context, job), DiffBuilds(old=old, new=new, **options))
 
 

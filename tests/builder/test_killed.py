@@ -64,7 +64,7 @@ def documents(version: int) -> list[Record]:
 
 async def make_run(context: Context) -> JobRun:
     job = Job(id="job", kind="x", target="x", lock="x")
-    await context.catalog.put(job.id, job)
+    await context.state.put(job.id, job)
     return JobRun(context, job)
 
 
@@ -100,18 +100,18 @@ async def add_upload(context: Context, version: int, base: Upload | None) -> Upl
         assert metadata is not None
         found = {"base": base.id, "changes": metadata.counts, "changes_key": key}
         upload = upload.model_copy(update=found)
-    await context.catalog.put(upload.id, upload)
-    await context.catalog.put("a", SourceState(name="a", uploads={"a": upload.id}))
+    await context.state.put(upload.id, upload)
+    await context.state.put("a", SourceState(name="a", uploads={"a": upload.id}))
     return upload
 
 
 async def prepare_build(context: Context) -> None:
-    await context.catalog.put("a", Plugin(name="a", folder="a"))
-    await context.catalog.put("a/a", Mapping(name="a/a", committed={"v": {"type": "integer"}}))
-    await context.catalog.put("c", BuildConfig(name="c", doc_type="thing", sources=["a"]))
+    await context.state.put("a", Plugin(name="a", folder="a"))
+    await context.state.put("a/a", Mapping(name="a/a", committed={"v": {"type": "integer"}}))
+    await context.state.put("c", BuildConfig(name="c", doc_type="thing", sources=["a"]))
     first = await add_upload(context, 1, None)
     job = Job(id="first", kind="x", target="x", lock="x")
-    await context.catalog.put(job.id, job)
+    await context.state.put(job.id, job)
     await build_documents(context, JobRun(context, job), BuildDocuments(config="c", build="c_1"))
     await add_upload(context, 2, first)
 
@@ -130,7 +130,7 @@ async def prepare_diff(context: Context) -> None:
             digest=info.digest,
             uploads=[],
         )
-        await context.catalog.put(build.name, build)
+        await context.state.put(build.name, build)
 
 
 def kill_in_the_middle(home: Path, what: str, owner: str, method: str, calls: int) -> None:
@@ -177,9 +177,9 @@ def test_an_incremental_build_that_was_killed_is_made_again(
     kill_in_the_middle(tmp_path, "make_build", owner, method, calls)
 
     async def scenario(context: Context) -> None:
-        assert await context.catalog.get(Build, "c_2") is None
+        assert await context.state.get(Build, "c_2") is None
         await make_build(context)
-        build = await context.catalog.get(Build, "c_2")
+        build = await context.state.get(Build, "c_2")
         assert build is not None
         assert build.incremental
         assert [record async for batch in context.documents.scan(build.collection) for record in batch] == documents(2)

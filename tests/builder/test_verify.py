@@ -31,8 +31,8 @@ async def store(context: Context) -> None:
             await writer.add(batch)
         await writer.commit()
     values = build.model_dump(include={"config", "doc_type", "collection", "count", "mapping", "metadata"})
-    await context.catalog.put("r", Release(name="r", build=build.name, index="i", **values))
-    await context.catalog.put("api", Api(name="api", config="genes", release="r"))
+    await context.state.put("r", Release(name="r", build=build.name, index="i", **values))
+    await context.state.put("api", Api(name="api", config="genes", release="r"))
     async with context.documents.create("upload~s.s~1") as collection:
         async for batch in context.documents.scan(build.collection):
             await collection.write(batch)
@@ -40,8 +40,8 @@ async def store(context: Context) -> None:
     upload = Upload(
         id="s/s@1", source="s", uploader="s", release="1", collection=info.name, count=info.count, digest=info.digest
     )
-    await context.catalog.put(upload.id, upload)
-    await context.catalog.put("s", SourceState(name="s", uploads={"s": upload.id}))
+    await context.state.put(upload.id, upload)
+    await context.state.put("s", SourceState(name="s", uploads={"s": upload.id}))
 
 
 async def verify(context: Context, name: str | None = None) -> Job:
@@ -104,7 +104,7 @@ def test_damaged_files_of_an_index_are_named(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
-def test_what_is_gone_although_the_catalogue_names_it_is_damage(tmp_path: Path) -> None:
+def test_what_is_gone_although_the_state_names_it_is_damage(tmp_path: Path) -> None:
     async def scenario(context: Context) -> None:
         await store(context)
         await context.documents.drop("upload~s.s~1")

@@ -57,9 +57,9 @@ def documents_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
 
 
 @pytest.fixture(params=["sqlite", *MONGO_ENGINES])
-def catalog_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Have `open_catalog` open each engine in turn."""
-    return _use(request, monkeypatch, "SOURCEBOOK_CATALOG_URL", embedded="sqlite")
+def state_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Have `open_state` open each engine in turn."""
+    return _use(request, monkeypatch, "SOURCEBOOK_STATE_URL", embedded="sqlite")
 
 
 @pytest.fixture(params=["sqlite", *REDIS_ENGINES])

@@ -10,12 +10,12 @@ import pytest
 from pymongo import MongoClient
 from pymongo.monitoring import CommandListener
 
-from sourcebook.backends import open_catalog, open_documents
+from sourcebook.backends import open_documents, open_state
 from sourcebook.backends.mongo import server as mongo_server
 from sourcebook.hub.documents.record import make_record
 from sourcebook.hub.jobs.model import Job, JobState
-from sourcebook.ports.catalog import INDEXES
 from sourcebook.ports.documents import DocumentStore
+from sourcebook.ports.state import INDEXES
 from sourcebook.settings import Settings
 
 # SecantusDB alone of the servers of the tests explains its plans; that MongoDB's planner takes the same index is its trade.
@@ -126,19 +126,19 @@ def test_documents_are_found_by_indexes(tmp_path: Path, mongo_url: str, recorder
 
 def test_records_are_found_by_indexes(tmp_path: Path, mongo_url: str, recorder: Recorder) -> None:
     async def main() -> None:
-        catalog = await open_catalog(Settings(home=tmp_path, catalog_url=mongo_url))
+        state = await open_state(Settings(home=tmp_path, state_url=mongo_url))
         for number in range(3):
-            await catalog.put(f"j{number}", Job(id=f"j{number}", kind="dump", target="t", lock="l"))
-        await catalog.update(Job, "j1", lambda job: job.move_to(JobState.RUNNING))
+            await state.put(f"j{number}", Job(id=f"j{number}", kind="dump", target="t", lock="l"))
+        await state.update(Job, "j1", lambda job: job.move_to(JobState.RUNNING))
         for kind, indexes in INDEXES.items():
             for fields in indexes:
-                await catalog.find(kind, dict.fromkeys(fields, "queued"))
-                await catalog.count(kind, {fields[0]: ("queued", "running")})
-            await catalog.find(kind, newest_first=True, limit=20)
-            await catalog.changes(kind, 0)
-            await catalog.position(kind)
-        await catalog.delete(Job, "j2")
-        await catalog.close()
+                await state.find(kind, dict.fromkeys(fields, "queued"))
+                await state.count(kind, {fields[0]: ("queued", "running")})
+            await state.find(kind, newest_first=True, limit=20)
+            await state.changes(kind, 0)
+            await state.position(kind)
+        await state.delete(Job, "j2")
+        await state.close()
 
     asyncio.run(main())
     assert find_slow(mongo_url, recorder) == []

@@ -19,13 +19,13 @@ from pymongo.errors import OperationFailure
 from support.engines import MONGO_ENGINES
 from support.flaky_proxy import FlakyProxy
 
-from sourcebook.backends import open_catalog, open_documents, open_locks
-from sourcebook.backends.mongo import catalog as catalog_mongo
+from sourcebook.backends import open_documents, open_locks, open_state
 from sourcebook.backends.mongo import leases as mongo_leases
-from sourcebook.backends.mongo.catalog import MongoCatalog
+from sourcebook.backends.mongo import state as mongo_state
 from sourcebook.backends.mongo.documents import MongoDocumentStore
 from sourcebook.backends.mongo.scan import MongoScan
 from sourcebook.backends.mongo.server import MongoServer
+from sourcebook.backends.mongo.state import MongoState
 from sourcebook.errors import DocumentError, EngineUnavailable, NotFound, SettingsError
 from sourcebook.hub.documents.record import Record, make_record
 from sourcebook.hub.jobs.model import Job
@@ -49,34 +49,34 @@ async def read_all(store: DocumentStore, name: str, size: int = 100) -> list[Rec
 
 
 def run_behind_proxy(
-    home: Path, url: str, scenario: Callable[[FlakyProxy, MongoDocumentStore, MongoCatalog], Awaitable[None]]
+    home: Path, url: str, scenario: Callable[[FlakyProxy, MongoDocumentStore, MongoState], Awaitable[None]]
 ) -> None:
     async def main() -> None:
         parts = urlsplit(url)
         proxy = FlakyProxy(parts.port or 0)
         await proxy.up()
         near = f"mongodb://127.0.0.1:{proxy.port}{parts.path}"
-        settings = Settings(home=home, documents_url=near, catalog_url=near, engine_patience=PATIENCE)
-        store, catalog = await open_documents(settings), await open_catalog(settings)
+        settings = Settings(home=home, documents_url=near, state_url=near, engine_patience=PATIENCE)
+        store, state = await open_documents(settings), await open_state(settings)
         assert isinstance(store, MongoDocumentStore)
-        assert isinstance(catalog, MongoCatalog)
+        assert isinstance(state, MongoState)
         try:
-            await scenario(proxy, store, catalog)
+            await scenario(proxy, store, state)
         finally:
             await store.close()
-            await catalog.close()
+            await state.close()
             await proxy.down()
 
     asyncio.run(main())
 
 
 def test_a_server_that_is_away_for_a_while_loses_and_doubles_nothing(tmp_path: Path, mongo_url: str) -> None:
-    async def scenario(proxy: FlakyProxy, store: MongoDocumentStore, catalog: MongoCatalog) -> None:
+    async def scenario(proxy: FlakyProxy, store: MongoDocumentStore, state: MongoState) -> None:
         async with store.create("c") as writer:
             for start in range(0, 2000, 200):
                 absence = asyncio.create_task(proxy.away(0.7)) if start in {400, 1600} else None
                 await writer.write(records(start, start + 200))
-                await catalog.update(
+                await state.update(
                     Job,
                     "a",
                     lambda job: job.model_copy(update={"attempt": job.attempt + 1}),
@@ -92,7 +92,7 @@ def test_a_server_that_is_away_for_a_while_loses_and_doubles_nothing(tmp_path: P
                 absence = asyncio.create_task(proxy.away(0.7))
             found += batch
         assert found == records(0, 2000)
-        job = await catalog.get(Job, "a")
+        job = await state.get(Job, "a")
         assert job is not None
         assert job.attempt == 10
 
@@ -100,7 +100,7 @@ def test_a_server_that_is_away_for_a_while_loses_and_doubles_nothing(tmp_path: P
 
 
 def test_a_lost_answer_to_a_write_does_not_repeat_it(tmp_path: Path, mongo_url: str) -> None:
-    async def scenario(proxy: FlakyProxy, store: MongoDocumentStore, catalog: MongoCatalog) -> None:
+    async def scenario(proxy: FlakyProxy, store: MongoDocumentStore, state: MongoState) -> None:
         async with store.create("c") as writer:
             await writer.write(records(0, 50))
             proxy.lose_answer_to(b"id00060")
@@ -111,12 +111,12 @@ def test_a_lost_answer_to_a_write_does_not_repeat_it(tmp_path: Path, mongo_url: 
         assert await read_all(store, "c") == records(0, 100)
         job = Job(id="a", kind="dump", target="t", lock="l")
         proxy.lose_answer_to(b"Job/a\0\x10revision")
-        assert await catalog.insert("a", job)
-        assert not await catalog.insert("a", job)
+        assert await state.insert("a", job)
+        assert not await state.insert("a", job)
         for attempt in range(1, 4):
             proxy.lose_answer_to(b'"attempt":%d' % attempt)
-            await catalog.update(Job, "a", lambda job: job.model_copy(update={"attempt": job.attempt + 1}))
-        found = await catalog.get(Job, "a")
+            await state.update(Job, "a", lambda job: job.model_copy(update={"attempt": job.attempt + 1}))
+        found = await state.get(Job, "a")
         assert found is not None
         assert found.attempt == 3
         assert proxy.lost_answers >= 5
@@ -127,14 +127,14 @@ def test_a_lost_answer_to_a_write_does_not_repeat_it(tmp_path: Path, mongo_url: 
 def test_a_server_that_stays_away_is_named_without_the_password(tmp_path: Path) -> None:
     async def scenario() -> None:
         url = "mongodb://me:hunter2@127.0.0.1:1/db"
-        settings = Settings(home=tmp_path, documents_url=url, catalog_url=url, engine_patience=timedelta(seconds=0.3))
-        store, catalog = await open_documents(settings), await open_catalog(settings)
-        for call in (store.names(), catalog.get(Job, "a"), catalog.insert("a", Job(kind="dump", target="t", lock="l"))):
+        settings = Settings(home=tmp_path, documents_url=url, state_url=url, engine_patience=timedelta(seconds=0.3))
+        store, state = await open_documents(settings), await open_state(settings)
+        for call in (store.names(), state.get(Job, "a"), state.insert("a", Job(kind="dump", target="t", lock="l"))):
             with pytest.raises(EngineUnavailable, match=r"127\.0\.0\.1:1") as caught:
                 await call
             assert "hunter2" not in f"{caught.value} {caught.value.details}"
         await store.close()
-        await catalog.close()
+        await state.close()
 
     asyncio.run(scenario())
 
@@ -153,7 +153,7 @@ def test_a_wrong_url_says_how_it_is_written_and_hides_the_password(tmp_path: Pat
     async def scenario() -> None:
         for opener, settings in (
             (open_documents, Settings(home=tmp_path, documents_url=url)),
-            (open_catalog, Settings(home=tmp_path, catalog_url=url)),
+            (open_state, Settings(home=tmp_path, state_url=url)),
         ):
             with pytest.raises(SettingsError, match="mongodb://user:password@host") as caught:
                 await opener(settings)
@@ -390,9 +390,9 @@ def test_changes_wait_for_a_writer_that_is_on_its_way_and_not_for_a_dead_one(
     tmp_path: Path, mongo_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scenario() -> None:
-        settings = Settings(home=tmp_path, catalog_url=mongo_url)
-        one, other = await open_catalog(settings), await open_catalog(settings)
-        assert isinstance(one, MongoCatalog)
+        settings = Settings(home=tmp_path, state_url=mongo_url)
+        one, other = await open_state(settings), await open_state(settings)
+        assert isinstance(one, MongoState)
         job = Job(id="a", kind="dump", target="t", lock="l")
         await one.put("a", job)
         slow = await one._announce("slow")
@@ -400,15 +400,15 @@ def test_changes_wait_for_a_writer_that_is_on_its_way_and_not_for_a_dead_one(
         position, seen = await other.changes(Job, 0)
         assert (position < slow, len(seen)) == (True, 1)
         assert await other.position(Job) == position
-        monkeypatch.setattr(catalog_mongo, "_ANNOUNCED_SECONDS", 0.05)
+        monkeypatch.setattr(mongo_state, "_ANNOUNCED_SECONDS", 0.05)
         await asyncio.sleep(0.1)
         newest, seen = await other.changes(Job, position)
         assert (newest > slow, len(seen)) == (True, 1)
         # The writer was only slow: it notices, and its record comes with a position that readers have not passed.
-        monkeypatch.setattr(catalog_mongo, "_ANNOUNCED_SECONDS", 15.0)
+        monkeypatch.setattr(mongo_state, "_ANNOUNCED_SECONDS", 15.0)
 
         async def write(position: int, token: str) -> bool:
-            fields = catalog_mongo._fields(job, position, token)
+            fields = mongo_state._fields(job, position, token)
             await one._records.insert_one({"_id": "Job/c", "revision": 1, **fields})
             await one._withdraw(token)  # what a reader does who takes it for dead
             return True

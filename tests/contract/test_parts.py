@@ -57,10 +57,10 @@ async def prepare(context: Context, plugin: Path) -> None:
     await context.files.publish("archive/p/1")
     files = [DumpFile(name="data.txt", size=1, sha256="")]
     dump = Dump(id="p@1", source="p", release="1", folder="archive/p/1", files=files)
-    await context.catalog.put(dump.id, dump)
-    await context.catalog.put("p", SourceState(name="p", dump=dump.id))
-    await context.catalog.put("p", Plugin(name="p", folder=str(plugin)))
-    await context.catalog.put("c", BuildConfig(name="c", doc_type="thing", sources=["p"]))
+    await context.state.put(dump.id, dump)
+    await context.state.put("p", SourceState(name="p", dump=dump.id))
+    await context.state.put("p", Plugin(name="p", folder=str(plugin)))
+    await context.state.put("c", BuildConfig(name="c", doc_type="thing", sources=["p"]))
 
 
 async def serve(queue: "asyncio.Queue[tuple[str, str]]", context: Context) -> None:
@@ -80,10 +80,10 @@ async def run(context: Context, command: Message) -> Job:
 async def load(context: Context) -> tuple[Upload, dict[str, Any], Build, list[Record]]:
     """Upload and build; return what that made."""
     uploaded = await run(context, UploadDump(source="p", uploader="p"))
-    upload = await context.catalog.get(Upload, (uploaded.result or {})["upload"])
-    mapping = await context.catalog.get(Mapping, "p/p")
+    upload = await context.state.get(Upload, (uploaded.result or {})["upload"])
+    mapping = await context.state.get(Mapping, "p/p")
     await run(context, BuildDocuments(config="c", build="c_1", mode="full"))
-    build = await context.catalog.get(Build, "c_1")
+    build = await context.state.get(Build, "c_1")
     assert upload
     assert mapping
     assert build
@@ -92,14 +92,14 @@ async def load(context: Context) -> tuple[Upload, dict[str, Any], Build, list[Re
 
 
 @pytest.mark.parametrize(
-    ("documents_engine", "catalog_engine", "locks_engine", "files_engine"),
+    ("documents_engine", "state_engine", "locks_engine", "files_engine"),
     [("secantus", "secantus", "valkey", "s3")],
     indirect=True,
 )
-@pytest.mark.usefixtures("documents_engine", "catalog_engine", "locks_engine", "files_engine")
+@pytest.mark.usefixtures("documents_engine", "state_engine", "locks_engine", "files_engine")
 def test_two_machines_make_what_one_makes(tmp_path: Path) -> None:
     async def main() -> None:
-        one = {"documents_url": "lmdb:", "catalog_url": "sqlite:", "locks_url": "sqlite:", "files_url": "file:"}
+        one = {"documents_url": "lmdb:", "state_url": "sqlite:", "locks_url": "sqlite:", "files_url": "file:"}
         async with machine(tmp_path / "one", **one) as alone:
             await prepare(alone, tmp_path / "p")
             serving = asyncio.create_task(serve(alone.bus.queue, alone))  # type: ignore[attr-defined]
@@ -117,7 +117,7 @@ def test_two_machines_make_what_one_makes(tmp_path: Path) -> None:
                 worker.cancel()
             assert (found[0].count, found[0].digest, found[1]) == (upload.count, upload.digest, mapping)
             assert (found[2].count, found[2].digest, found[3]) == (build.count, build.digest, records)
-            kinds = [job.kind for job in await first.catalog.find(Job) if job.parent]
+            kinds = [job.kind for job in await first.state.find(Job) if job.parent]
             assert sorted(kinds) == ["merge"] * 2 + ["parse"] * 2
             assert sorted(await first.documents.names()) == sorted([found[0].collection, found[2].collection])
             assert await second.files.keys("parts") == []

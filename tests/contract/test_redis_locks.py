@@ -81,14 +81,14 @@ def test_a_wrong_url_says_how_it_is_written(tmp_path: Path) -> None:
     assert "ter2" not in str(caught.value)
 
 
-def test_with_a_mongodb_catalogue_the_locks_are_in_the_brokers_redis(tmp_path: Path) -> None:
+def test_with_a_mongodb_state_store_the_locks_are_in_the_brokers_redis(tmp_path: Path) -> None:
     async def scenario() -> None:
-        settings = Settings(home=tmp_path, catalog_url="mongodb://host/db", broker_url="redis://broker:6379/0")
+        settings = Settings(home=tmp_path, state_url="mongodb://host/db", broker_url="redis://broker:6379/0")
         locks = await open_locks(settings)
         assert isinstance(locks, RedisLocks)
         assert locks._url == "redis://broker:6379/0"
         await locks.close()
-        bundled = await open_locks(Settings(home=tmp_path, catalog_url="mongodb://host/db"))
+        bundled = await open_locks(Settings(home=tmp_path, state_url="mongodb://host/db"))
         assert isinstance(bundled, RedisLocks)
         await bundled.close()
 

@@ -14,7 +14,7 @@ from support.engines import MONGO_ENGINES, REDIS_ENGINES
 from support.flaky_proxy import FlakyProxy
 from support.search_engines import SEARCH_ENGINES, SearchServers
 
-from sourcebook.backends import open_bus, open_catalog, open_documents, open_locks, open_search
+from sourcebook.backends import open_bus, open_documents, open_locks, open_search, open_state
 from sourcebook.errors import EngineUnavailable, SettingsError
 from sourcebook.hub.jobs.model import Job
 from sourcebook.settings import Settings
@@ -51,9 +51,9 @@ def test_mongodb_with_tls_is_trusted_with_its_authority_alone(
     async def main() -> None:
         async with behind_tls(mongo_url, certificate) as address:
             url = f"mongodb://{address}{urlsplit(mongo_url).path}?tls=true"
-            settings = Settings(home=tmp_path, documents_url=url, catalog_url=url, engine_patience=timedelta(seconds=1))
+            settings = Settings(home=tmp_path, documents_url=url, state_url=url, engine_patience=timedelta(seconds=1))
             await check_refused(await open_documents(settings), "names", option="tlsCAFile")
-            await check_refused(await open_catalog(settings), "get", Job, "a", option="tlsCAFile")
+            await check_refused(await open_state(settings), "get", Job, "a", option="tlsCAFile")
             documents = await open_documents(Settings(home=tmp_path, documents_url=f"{url}&tlsCAFile={certificate}"))
             assert await documents.names() == []
             await documents.close()
@@ -79,7 +79,7 @@ def test_redis_with_tls_is_trusted_with_its_authority_alone(tmp_path: Path, cert
             await check_refused(await open_locks(refused), "holder", "x", option="ssl_ca_certs")
             await check_refused(await open_bus(refused), "ping", option="ssl_ca_certs")
             url += f"?ssl_ca_certs={certificate}"
-            trusted = Settings(home=tmp_path, catalog_url="mongodb://host/db", broker_url=url)
+            trusted = Settings(home=tmp_path, state_url="mongodb://host/db", broker_url=url)
             locks, bus = await open_locks(trusted), await open_bus(trusted)
             assert await locks.holder("nobody has it") is None
             await bus.ping()

@@ -9,14 +9,14 @@ import pytest
 import yaml
 
 from sourcebook.flow.stages import BEAT_QUEUE, QUEUES
-from sourcebook.settings import Settings
+from sourcebook.settings import RENAMED, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = yaml.safe_load((ROOT / "deploy" / "compose.yml").read_text())
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
 SERVICES = ("api", "dumper", "uploader", "builder", "indexer", "beat")
 ENGINES = ("redis", "mongo", "opensearch")
-KNOWN = {f"SOURCEBOOK_{name.upper()}" for name in Settings.model_fields}
+KNOWN = {f"SOURCEBOOK_{name.upper()}" for name in (*Settings.model_fields, *RENAMED)}
 
 
 def seconds(text: str) -> int:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from sourcebook.backends import open_catalog, open_files
+from sourcebook.backends import open_files, open_state
 from sourcebook.context import Context
 from sourcebook.flow.messages import DumpReady, DumpSource
 from sourcebook.hub.jobs.model import Job, JobState
@@ -262,14 +262,14 @@ class DumpBench:
     async def open(self) -> AsyncIterator[Context]:
         settings = Settings(home=self.home, **self.overrides)
         settings.home.mkdir(parents=True, exist_ok=True)
-        catalog = await open_catalog(settings)
+        state = await open_state(settings)
         unused: Any = None
-        context = Context(settings, catalog, unused, unused, await open_files(settings), unused, unused)
+        context = Context(settings, state, unused, unused, await open_files(settings), unused, unused)
         try:
-            await catalog.put("bench", Plugin(name="bench", folder=str(self.plugin)))
+            await state.put("bench", Plugin(name="bench", folder=str(self.plugin)))
             yield context
         finally:
-            await catalog.close()
+            await state.close()
 
     def run(self, work: Callable[[Context], Awaitable[ResultT]]) -> ResultT:
         """Run `work` with open stores."""
@@ -282,7 +282,7 @@ class DumpBench:
 
     async def dump_in(self, context: Context, *, force: bool = False, then_upload: bool = True) -> DumpReady:
         job = Job(kind="dump", target="bench", lock="dump:bench", state=JobState.RUNNING)
-        await context.catalog.put(job.id, job)
+        await context.state.put(job.id, job)
         run = JobRun(context, job)
         self.warnings = run.warnings
         return await dump(context, run, DumpSource(source="bench", force=force, then_upload=then_upload))
@@ -293,7 +293,7 @@ class DumpBench:
 
     def state(self) -> SourceState:
         async def read(context: Context) -> SourceState:
-            return await context.catalog.get(SourceState, "bench") or SourceState(name="bench")
+            return await context.state.get(SourceState, "bench") or SourceState(name="bench")
 
         return self.run(read)
 
@@ -315,16 +315,16 @@ class DumpBench:
                         count=1,
                         digest="x",
                     )
-                    await context.catalog.put(upload.id, upload)
+                    await context.state.put(upload.id, upload)
                     state.uploads[uploader.name] = upload.id
-            await context.catalog.put("bench", state)
+            await context.state.put("bench", state)
 
         state = self.state()
         self.run(write)
 
     def records(self) -> list[Dump]:
         async def read(context: Context) -> list[Dump]:
-            return await context.catalog.find(Dump)
+            return await context.state.find(Dump)
 
         return self.run(read)
 

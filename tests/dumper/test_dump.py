@@ -119,7 +119,7 @@ def test_a_published_folder_without_a_record_is_not_used_and_is_removed(bench: D
 
 def test_a_complete_dump_whose_job_died_becomes_current(bench: DumpBench, site: Site) -> None:
     async def forget_current(context: Context) -> None:
-        await context.catalog.put("bench", bench_state.model_copy(update={"dump": None}))
+        await context.state.put("bench", bench_state.model_copy(update={"dump": None}))
 
     bench.write(site.add("/a.tsv", b"x"))
     bench.dump()
@@ -347,7 +347,7 @@ def test_an_upload_that_is_under_way_is_not_started_twice(
 ) -> None:
     async def add_job(context: Context) -> None:
         job = Job(kind="upload", target="bench/u0", lock="upload:bench/u0")
-        await context.catalog.put(job.id, job.model_copy(update=changes))
+        await context.state.put(job.id, job.model_copy(update=changes))
 
     bench.write(site.add("/a.tsv", b"x"))
     bench.dump()

@@ -84,9 +84,9 @@ class SecondWorker:
 
 
 def parts_of(stack: Stack, job_id: str) -> list[dict[str, Any]]:
-    """The records of the parts of a job; the catalogue's file is read directly, which is quicker than the gateway."""
-    with contextlib.closing(sqlite3.connect(stack.home / "catalog.sqlite")) as catalog:
-        rows = catalog.execute(
+    """The records of the parts of a job; the state's file is read directly, which is quicker than the gateway."""
+    with contextlib.closing(sqlite3.connect(stack.home / "catalog.sqlite")) as state:
+        rows = state.execute(
             "SELECT body FROM records WHERE kind='Job' AND json_extract(body, '$.parent')=? ORDER BY key", (job_id,)
         ).fetchall()
     return [json.loads(row[0]) for row in rows]

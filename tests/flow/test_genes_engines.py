@@ -52,7 +52,7 @@ def production_settings(search_url: str) -> dict[str, str]:
     if mongodb:
         head, mark, options = mongodb.partition("?")
         url = f"{head.rstrip('/')}/sourcebook_genes_{uuid.uuid4().hex[:8]}{mark}{options}"
-        chosen |= {"documents_url": url, "catalog_url": url, "locks_url": "sqlite:"}
+        chosen |= {"documents_url": url, "state_url": url, "locks_url": "sqlite:"}
     return chosen
 
 

@@ -107,7 +107,7 @@ def test_mongodb_is_away_in_the_middle_of_an_upload_and_of_a_build(
         proxy = FlakyProxy(urlsplit(url).port or 0)
         await proxy.up()
         near = f"mongodb://127.0.0.1:{proxy.port}{urlsplit(url).path}"
-        engines = {"documents_url": near, "catalog_url": near, "locks_url": "sqlite:"}
+        engines = {"documents_url": near, "state_url": near, "locks_url": "sqlite:"}
         settings = Settings(home=tmp_path / "home", batch_documents=BATCH, **engines)  # type: ignore[arg-type]
         outage = Outage(url, proxy, seconds)
         async with open_context(settings, bus=open_inline_bus()) as context:

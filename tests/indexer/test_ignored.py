@@ -40,12 +40,12 @@ async def add_build(context: Context, name: str, documents: list[dict[str, Any]]
         info = await writer.commit()
     fields = {"name": name, "config": "c", "doc_type": "thing", "collection": collection, "uploads": []}
     counted = {"count": info.count, "digest": info.digest, "mapping": MAPPING, "metadata": METADATA}
-    await context.catalog.put(name, Build.model_validate({**fields, **counted}))
+    await context.state.put(name, Build.model_validate({**fields, **counted}))
 
 
 async def release(context: Context, build: str, command: IndexBuild | ApplyChanges) -> tuple[IndexReady, list[str]]:
     job = Job(id=f"job{build}", kind="index", target=build, lock="index:c")
-    await context.catalog.put(job.id, job)
+    await context.state.put(job.id, job)
     run = JobRun(context, job)
     work: Any = index_build if isinstance(command, IndexBuild) else apply_changes
     return await work(context, run, command), run.warnings
@@ -58,7 +58,7 @@ def test_documents_that_do_not_fit_are_counted_by_field(tmp_path: Path) -> None:
         assert ready.ignored == {"n": 2, "o": 1, "o.at": 1, "o.code": 1, "name.keyword": 1}
         assert warnings[0].startswith("Field 'n': 2 documents have a value that does not fit")
         assert len(warnings) == 5
-        found = await context.catalog.get(Release, ready.release)
+        found = await context.state.get(Release, ready.release)
         assert found is not None
         assert found.ignored == ready.ignored
         notes = await read_notes(context, ready.release)

@@ -35,20 +35,20 @@ async def add_build(context: Context, name: str, size: int = 10, **changes: Any)
     fields = {"name": name, "config": "c", "doc_type": "thing", "collection": collection, "uploads": []}
     mapping = {"word": {"type": "keyword"}}
     build = Build.model_validate({**fields, "count": info.count, "digest": info.digest, "mapping": mapping, **changes})
-    await context.catalog.put(name, build)
+    await context.state.put(name, build)
     return build
 
 
 async def index(context: Context, build: str, *, api: str = "c", job_id: str = "") -> IndexReady:
     job = Job(id=job_id or f"job{build}", kind="index", target=build, lock=f"index:{api}")
-    await context.catalog.put(job.id, job)
+    await context.state.put(job.id, job)
     ready = await index_build(context, JobRun(context, job), IndexBuild(build=build, api=api))
-    await context.catalog.delete(Job, job.id)
+    await context.state.delete(Job, job.id)
     return ready
 
 
 async def found(context: Context, api: str = "c") -> tuple[int, str]:
-    release = await context.catalog.get(Release, (await get_api(context, api)).release or "")
+    release = await context.state.get(Release, (await get_api(context, api)).release or "")
     assert release
     result = await context.search.search(release.index, SearchRequest(size=1))
     return result.total, release.name
@@ -136,10 +136,10 @@ def test_leftovers_are_removed_but_not_those_of_active_jobs(tmp_path: Path) -> N
             name = build_index_name("c", "c_1", job_id)
             async with context.search.create(name, collection=build.collection, properties={}, settings={}) as writer:
                 await writer.commit()
-        await context.catalog.put("alive", Job(id="alive", kind="index", target="c_1", lock="index:c"))
+        await context.state.put("alive", Job(id="alive", kind="index", target="c_1", lock="index:c"))
         assert await drop_unused_indices(context) == ["c~c_1~dead"]
         assert await context.search.names() == ["c~c_1~alive"]
-        assert await context.catalog.find(Api) == []
+        assert await context.state.find(Api) == []
 
     play(tmp_path, scenario)
 

@@ -56,22 +56,22 @@ async def add_build(context: Context, name: str, content: Content, **fields: Any
     base = {"name": name, "config": "c", "doc_type": "thing", "collection": collection, "uploads": []}
     counted = {"count": info.count, "digest": info.digest, "mapping": MAPPING, "metadata": described}
     build = Build.model_validate({**base, **counted, **fields})
-    await context.catalog.put(name, build)
+    await context.state.put(name, build)
     return build
 
 
 async def apply(context: Context, build: str, mode: str = "auto", job_id: str = "") -> IndexReady:
     job = Job(id=job_id or f"job{build}", kind="apply", target=build, lock="index:c")
-    await context.catalog.put(job.id, job)
+    await context.state.put(job.id, job)
     try:
         command = ApplyChanges.model_validate({"build": build, "api": "c", "mode": mode})
         return await apply_changes(context, JobRun(context, job), command)
     finally:
-        await context.catalog.delete(Job, job.id)
+        await context.state.delete(Job, job.id)
 
 
 async def served(context: Context, query: str = "*") -> tuple[str, list[str]]:
-    release = await context.catalog.get(Release, (await get_api(context, "c")).release or "")
+    release = await context.state.get(Release, (await get_api(context, "c")).release or "")
     assert release
     result = await context.search.search(release.index, SearchRequest(query, size=1000, in_id_order=True))
     return release.name, [hit.id for hit in result.hits]
@@ -95,7 +95,7 @@ def test_what_changed_is_added_replaced_and_taken_out(tmp_path: Path) -> None:
         assert (ready.kind, ready.reason) == ("incremental", "3 of 40 documents changed (7.50%)")
         assert await served(context) == ("c_2", sorted(new))
         assert (await served(context, "word:new"))[1] == ["id003", "id0105"]
-        release = await context.catalog.get(Release, "c_2")
+        release = await context.state.get(Release, "c_2")
         assert release
         assert (release.kind, release.base, release.changes) == ("incremental", "c_1", "changes/c_2/c_1")
         await rollback(context, "c")
@@ -195,7 +195,7 @@ def test_more_changes_than_the_rule_likes_are_applied_when_asked_for(tmp_path: P
 
 
 async def tamper(context: Context) -> None:
-    release = await context.catalog.get(Release, "c_1")
+    release = await context.state.get(Release, "c_1")
     assert release
     folder = context.settings.home / "search" / release.index
     writer = tantivy.Index.open(str(folder)).writer(15_000_000, 1)
@@ -226,7 +226,7 @@ def test_an_index_that_someone_changed_is_said_and_mended_by_a_full_release(tmp_
 def test_an_index_with_another_digest_than_its_build_is_said(tmp_path: Path) -> None:
     async def scenario(context: Context) -> None:
         await start_with(context, make_content())
-        release = await context.catalog.get(Release, "c_1")
+        release = await context.state.get(Release, "c_1")
         assert release
         manifest = context.settings.home / "search" / release.index / "sourcebook.json"
         manifest.write_bytes(orjson.dumps({**orjson.loads(manifest.read_bytes()), "digest": "0" * 32}))
@@ -242,10 +242,10 @@ def test_an_index_with_another_digest_than_its_build_is_said(tmp_path: Path) -> 
 def test_a_base_that_is_gone_makes_it_a_full_release(tmp_path: Path, what: str) -> None:
     async def scenario(context: Context) -> None:
         await start_with(context, make_content())
-        release = await context.catalog.get(Release, "c_1")
+        release = await context.state.get(Release, "c_1")
         assert release
         if what == "build":
-            await context.catalog.delete(Build, "c_1")
+            await context.state.delete(Build, "c_1")
         elif what == "documents":
             await context.documents.drop(release.collection)
         else:
@@ -264,7 +264,7 @@ def test_a_result_that_is_not_the_build_is_discarded(tmp_path: Path) -> None:
     async def scenario(context: Context) -> None:
         await start_with(context, make_content())
         build = await add_build(context, "c_2", make_content(**CHANGES))
-        await context.catalog.put("c_2", build.model_copy(update={"digest": "1" * 32}))
+        await context.state.put("c_2", build.model_copy(update={"digest": "1" * 32}))
         with pytest.raises(VerificationFailed):
             await apply(context, "c_2", "incremental")
         assert await served(context) == ("c_1", sorted(make_content()))

@@ -94,7 +94,7 @@ async def start(context: Context) -> Job:
 
 
 async def parts_of(context: Context, job: Job) -> list[Job]:
-    return await context.catalog.find(Job, {"parent": job.id})
+    return await context.state.find(Job, {"parent": job.id})
 
 
 async def run_queue(context: Context) -> None:
@@ -269,9 +269,9 @@ def test_the_time_limit_of_the_job_ends_its_parts(tmp_path: Path, monkeypatch: p
 def test_a_part_whose_worker_died_is_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def work_slowly(context: Context, run: JobRun, command: MergeRange) -> None:
         if command.number == 1 and not stolen:
-            (_, second, *_) = await context.catalog.find(Job, {"parent": command.job})
+            (_, second, *_) = await context.state.find(Job, {"parent": command.job})
             await context.locks.acquire(second.lock, f"{second.id}/dead", timedelta(seconds=1))
-            await context.catalog.update(Job, second.id, lambda job: job.move_to(JobState.RUNNING, attempt=1))
+            await context.state.update(Job, second.id, lambda job: job.move_to(JobState.RUNNING, attempt=1))
             stolen.append(second.id)
         await work(context, run, command)
 
@@ -380,7 +380,7 @@ def test_beat_removes_what_could_not_be_removed_when_the_job_ended(
         with pytest.MonkeyPatch.context() as patch:
             await execute_job(context, job.id)
             lost = await job_commands.submit(context, BuildDocuments(config="other", build="b"))
-            await context.catalog.update(Job, lost.id, lambda found: found.model_copy(update={"sent_at": 0}))
+            await context.state.update(Job, lost.id, lambda found: found.model_copy(update={"sent_at": 0}))
             assert await job_recovery.recover_jobs(context) == [lost.id]  # nothing else waits for the store
             await job_commands.cancel_job(context, lost.id)
         ended = await job_answers.get_job(context, job.id)
@@ -396,7 +396,7 @@ def test_beat_removes_what_could_not_be_removed_when_the_job_ended(
 def test_a_part_that_ends_after_its_job_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def outlive(context: Context, run: JobRun, command: MergeRange) -> None:
         if command.number == 2:
-            await context.catalog.update(Job, command.job, lambda job: job.move_to(JobState.FAILED))
+            await context.state.update(Job, command.job, lambda job: job.move_to(JobState.FAILED))
         await work(context, run, command)
 
     async def scenario(context: Context) -> None:

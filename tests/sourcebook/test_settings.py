@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sourcebook.errors import SettingsError
-from sourcebook.settings import Settings, load_settings
+from sourcebook.settings import Settings, load_settings, warn_of_renamed
 
 
 def test_defaults_work_with_none_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -113,3 +113,36 @@ def test_a_wrong_value_in_a_secret_is_not_quoted(secrets: Path) -> None:
         load_settings()
     assert "hunter2" not in str(caught.value)
     assert "sourcebook_port" in str(caught.value)
+
+
+@pytest.mark.parametrize("place", ["environment", "secrets"])
+def test_the_earlier_name_of_the_state_counts_with_a_warning(
+    monkeypatch: pytest.MonkeyPatch, secrets: Path, place: str
+) -> None:
+    if place == "environment":
+        monkeypatch.setenv("SOURCEBOOK_CATALOG_URL", "mongodb://old/hub")
+    else:
+        (secrets / "sourcebook_catalog_url").write_text("mongodb://old/hub\n")
+    assert load_settings().state_url == "mongodb://old/hub"
+    assert load_settings(state_url="sqlite:here").state_url == "sqlite:here"
+    assert warn_of_renamed() == ["SOURCEBOOK_CATALOG_URL is now called SOURCEBOOK_STATE_URL: rename it."]
+
+
+@pytest.mark.parametrize("place", ["environment", "secrets"])
+def test_the_new_name_of_the_state_counts_where_both_are_set(
+    monkeypatch: pytest.MonkeyPatch, secrets: Path, place: str
+) -> None:
+    (secrets / "sourcebook_catalog_url").write_text("mongodb://old/hub")
+    monkeypatch.setenv("SOURCEBOOK_CATALOG_URL", "mongodb://older/hub")
+    if place == "environment":
+        monkeypatch.setenv("SOURCEBOOK_STATE_URL", "mongodb://new/hub")
+    else:
+        (secrets / "sourcebook_state_url").write_text("mongodb://new/hub")
+    assert load_settings().state_url == "mongodb://new/hub"
+    (warning,) = warn_of_renamed()
+    assert "the new one counts" in warning
+
+
+def test_no_warning_without_an_earlier_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCEBOOK_STATE_URL", "sqlite:")
+    assert warn_of_renamed() == []

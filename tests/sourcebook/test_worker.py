@@ -303,7 +303,7 @@ async def die_while_running(context: Context, job_id: str) -> None:
     def claim(job: Job) -> Job:
         return job.move_to(JobState.RUNNING, attempt=job.attempt + 1, sent_at=time.time() - 100)
 
-    await context.catalog.update(Job, job_id, claim)
+    await context.state.update(Job, job_id, claim)
 
 
 def test_a_queued_job_whose_message_was_lost_is_sent_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,7 +311,7 @@ def test_a_queued_job_whose_message_was_lost_is_sent_again(tmp_path: Path, monke
         job = await job_commands.submit(context, DumpSource(source="s"))
         context.bus.queue.get_nowait()  # type: ignore[attr-defined]
         assert await job_recovery.recover_jobs(context) == []
-        await context.catalog.update(Job, job.id, lambda j: j.model_copy(update={"sent_at": time.time() - 100}))
+        await context.state.update(Job, job.id, lambda j: j.model_copy(update={"sent_at": time.time() - 100}))
         assert await job_recovery.recover_jobs(context) == [job.id]
         await worker.run_queued_jobs(context, cast("Any", context.bus))
         assert (await job_answers.get_job(context, job.id)).state is JobState.SUCCEEDED
@@ -322,7 +322,7 @@ def test_a_queued_job_whose_message_was_lost_is_sent_again(tmp_path: Path, monke
 def test_a_lost_message_is_sent_again_though_its_queue_is_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(context: Context) -> None:
         busy = await job_commands.submit(context, DumpSource(source="busy"))
-        await context.catalog.update(Job, busy.id, lambda job: job.move_to(JobState.RUNNING))
+        await context.state.update(Job, busy.id, lambda job: job.move_to(JobState.RUNNING))
         await context.locks.acquire(busy.lock, f"{busy.id}/worker", timedelta(seconds=60))
         lost = await job_commands.submit(context, DumpSource(source="lost"))
         await age(context, lost.id, queued=100, sent=100)
@@ -346,7 +346,7 @@ def test_a_job_that_waits_behind_others_is_sent_again_ever_more_seldom(
 
 async def age(context: Context, job_id: str, *, queued: float, sent: float) -> None:
     times = {"queued_at": time.time() - queued, "sent_at": time.time() - sent}
-    await context.catalog.update(Job, job_id, lambda job: job.model_copy(update=times))
+    await context.state.update(Job, job_id, lambda job: job.model_copy(update=times))
 
 
 def test_a_kind_of_job_that_this_version_does_not_know_stops_nothing(
@@ -355,7 +355,7 @@ def test_a_kind_of_job_that_this_version_does_not_know_stops_nothing(
     async def scenario(context: Context) -> None:
         for state in (JobState.QUEUED, JobState.RUNNING):
             unknown = Job(id=f"new-{state}", kind="from_the_future", target="t", lock=f"new:{state}", state=state)
-            await context.catalog.put(unknown.id, unknown)
+            await context.state.put(unknown.id, unknown)
         lost = await job_commands.submit(context, DumpSource(source="s"))
         await age(context, lost.id, queued=100, sent=100)
         assert await job_recovery.recover_jobs(context) == [lost.id]
@@ -484,16 +484,16 @@ def reading(name: str, **labels: str) -> float:
     return REGISTRY.get_sample_value(name, labels) or 0.0
 
 
-def test_a_catalogue_that_is_away_for_a_while_ends_no_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_state_store_that_is_away_for_a_while_ends_no_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    async def work_while_the_catalogue_is_away(context: Context, _run: JobRun, _command: Any) -> Message:
+    async def work_while_the_state_store_is_away(context: Context, _run: JobRun, _command: Any) -> Message:
         async def fail(*_: Any) -> None:
             asked.append(time.monotonic())
-            raise EngineUnavailable("The catalogue does not answer.")
+            raise EngineUnavailable("The state store does not answer.")
 
         with monkeypatch.context() as patch:
-            patch.setattr(context.catalog, "get", fail)
+            patch.setattr(context.state, "get", fail)
             await asyncio.sleep(1.2)  # longer than the lock lives without being renewed
         return READY
 
@@ -503,11 +503,11 @@ def test_a_catalogue_that_is_away_for_a_while_ends_no_job(tmp_path: Path, monkey
         assert (await job_answers.get_job(context, job.id)).state is JobState.SUCCEEDED
         assert len(asked) > 1
 
-    play(tmp_path, monkeypatch, work_while_the_catalogue_is_away, scenario, lock_ttl=timedelta(seconds=1))
+    play(tmp_path, monkeypatch, work_while_the_state_store_is_away, scenario, lock_ttl=timedelta(seconds=1))
 
 
 @pytest.mark.parametrize(("seconds", "most"), [(0.0, 101), (0.5, 4)])
-def test_progress_takes_a_small_share_of_the_time_however_slow_the_catalogue_is(
+def test_progress_takes_a_small_share_of_the_time_however_slow_the_state_store_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, most: int
 ) -> None:
     clock = [1000.0]
@@ -515,7 +515,7 @@ def test_progress_takes_a_small_share_of_the_time_however_slow_the_catalogue_is(
 
     async def scenario(context: Context) -> None:
         job = await job_commands.submit(context, DumpSource(source="s"))
-        run, update, written = JobRun(context, job), context.catalog.update, list[int]()
+        run, update, written = JobRun(context, job), context.state.update, list[int]()
 
         async def update_slowly(*args: Any, **options: Any) -> Any:
             changed = await update(*args, **options)
@@ -523,7 +523,7 @@ def test_progress_takes_a_small_share_of_the_time_however_slow_the_catalogue_is(
             clock[0] += seconds
             return changed
 
-        monkeypatch.setattr(context.catalog, "update", update_slowly)
+        monkeypatch.setattr(context.state, "update", update_slowly)
         for done in range(300):  # thirty seconds of work
             await run.progress("work", done, 300, "things")
             clock[0] += 0.1
@@ -556,7 +556,7 @@ def test_a_job_whose_watcher_fails_ends_with_a_reason(tmp_path: Path, monkeypatc
 
     async def scenario(context: Context) -> None:
         async def fail(*_: Any) -> bool:
-            raise StoreDamaged("The catalogue is damaged.")
+            raise StoreDamaged("The state store is damaged.")
 
         job = await job_commands.submit(context, DumpSource(source="s"))
         monkeypatch.setattr(worker, "is_wanted", fail)

@@ -40,6 +40,6 @@ async def release_genes(context: Context, built: Job) -> Release:
     assert built.result
     await finish(context, await build_commands.start_release(context, built.result["build"]))
     api = await get_api(context, "genes")
-    release = await context.catalog.get(Release, api.release or "")
+    release = await context.state.get(Release, api.release or "")
     assert release
     return release

@@ -64,7 +64,7 @@ async def add_build(context: Context, number: int, documents: Documents, **field
     values = {"name": name, "config": "genes", "doc_type": "gene", "collection": info.name, "uploads": []}
     values |= {"count": info.count, "digest": info.digest, "mapping": MAPPING, "finished_at": float(number)}
     build = Build.model_validate({**values, "metadata": {"build_version": str(number)}, **fields})
-    await context.catalog.put(name, build)
+    await context.state.put(name, build)
     return build
 
 

@@ -142,12 +142,12 @@ class Stack:
     def freeze_in_the_middle(self, stage: str, job_id: str, step: str = "") -> bool:
         """Stop the processes of a stage while they work for a job, once progress (of a step) is seen; return whether in time.
 
-        Asking the gateway would take longer than a small job: the catalogue's file is read directly.
+        Asking the gateway would take longer than a small job: the state's file is read directly.
         """
-        with contextlib.closing(sqlite3.connect(self.home / "catalog.sqlite", isolation_level=None)) as catalog:
+        with contextlib.closing(sqlite3.connect(self.home / "catalog.sqlite", isolation_level=None)) as state:
 
             def look() -> dict[str, Any]:
-                row = catalog.execute("SELECT body FROM records WHERE kind='Job' AND key=?", (job_id,)).fetchone()
+                row = state.execute("SELECT body FROM records WHERE kind='Job' AND key=?", (job_id,)).fetchone()
                 found: dict[str, Any] = json.loads(row[0])
                 if step and found["progress"]["step"] != step:
                     found["progress"]["done"] = 0

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 import pytest
 
-from sourcebook.backends import open_catalog, open_documents, open_files, open_inline_bus, open_locks, open_search
+from sourcebook.backends import open_documents, open_files, open_inline_bus, open_locks, open_search, open_state
 from sourcebook.context import Context
 from sourcebook.errors import SourcebookError
 from sourcebook.flow.messages import UploadDump, UploadReady
@@ -65,9 +65,9 @@ class SourceBench:
         settings = self.settings()
         settings.home.mkdir(parents=True, exist_ok=True)
         documents = await open_documents(settings)
-        catalog = await open_catalog(settings)
+        state = await open_state(settings)
         engines: Any = {
-            "catalog": catalog,
+            "state": state,
             "documents": documents,
             "files": await open_files(settings),
             "locks": await open_locks(settings),
@@ -76,13 +76,13 @@ class SourceBench:
         }
         context = Context(settings, **engines)
         try:
-            await catalog.put("bench", Plugin(name="bench", folder=str(self.plugin)))
+            await state.put("bench", Plugin(name="bench", folder=str(self.plugin)))
             if with_dump:
                 await self._add_dump(context)
             yield context
         finally:
             await documents.close()
-            await catalog.close()
+            await state.close()
 
     async def _add_dump(self, context: Context) -> None:
         key = "archive/bench/1"
@@ -96,8 +96,8 @@ class SourceBench:
         """Make a dump of this release the current one."""
         files = [DumpFile(name="data.txt", size=8, sha256="")]
         dump = Dump(id=f"bench@{release}", source="bench", release=release, folder=folder, files=files)
-        await context.catalog.put(dump.id, dump)
-        await context.catalog.update(
+        await context.state.put(dump.id, dump)
+        await context.state.update(
             SourceState,
             "bench",
             lambda s: s.model_copy(update={"dump": dump.id}),
@@ -109,15 +109,15 @@ class SourceBench:
         job = Job(kind="upload", target="bench/bench", lock="upload:bench/bench", state=JobState.RUNNING)
         if job_id is not None:
             job = job.model_copy(update={"id": job_id})
-        await context.catalog.put(job.id, job)
+        await context.state.put(job.id, job)
         return JobRun(context, job)
 
     async def upload(self, context: Context, *, job_id: str | None = None, **options: bool) -> Outcome:
         """Upload, and return what it left; `options` are those of the command."""
         run = await self.start(context, job_id)
         message = await upload(context, run, UploadDump(source="bench", uploader="bench", **options))
-        record = await context.catalog.get(Upload, message.upload)
-        mapping = await context.catalog.get(Mapping, "bench/bench")
+        record = await context.state.get(Upload, message.upload)
+        mapping = await context.state.get(Mapping, "bench/bench")
         assert record is not None
         assert mapping is not None
         documents = [read_document(r) async for batch in context.documents.scan(record.collection) for r in batch]
@@ -146,7 +146,7 @@ class SourceBench:
         """Return what is current."""
 
         async def read(context: Context) -> SourceState:
-            return cast("SourceState", await context.catalog.get(SourceState, "bench"))
+            return cast("SourceState", await context.state.get(SourceState, "bench"))
 
         return self.run(read)
 

@@ -154,10 +154,10 @@ def test_inspect_infers_the_same_from_stored_documents(bench: SourceBench) -> No
     mapping = bench.upload_once().mapping
 
     async def again(context: Context) -> Mapping | None:
-        await context.catalog.put(mapping.name, mapping.model_copy(update={"inferred": {}, "counts": {}}))
+        await context.state.put(mapping.name, mapping.model_copy(update={"inferred": {}, "counts": {}}))
         message = await inspect(context, await bench.start(context), InspectUpload(source="bench", uploader="bench"))
         assert (message.fields, message.differences) == (4, 0)
-        return await context.catalog.get(Mapping, "bench/bench")
+        return await context.state.get(Mapping, "bench/bench")
 
     assert bench.run(again) == mapping
 

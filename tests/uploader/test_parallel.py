@@ -186,7 +186,7 @@ def test_a_job_in_parts_leaves_its_upload_and_nothing_else(bench: SourceBench) -
         ended = await job_answers.get_job(context, job.id)
         assert ended.state is JobState.SUCCEEDED, ended.error
         assert (ended.result or {})["count"] == 100
-        parts = await context.catalog.find(Job, {"parent": job.id})
+        parts = await context.state.find(Job, {"parent": job.id})
         groups = [ParseArguments.model_validate(part.command).arguments for part in parts]
         assert [[number for number, _ in group] for group in groups] == [[0], [1, 2], [3, 4]]
         assert [(part.kind, part.target, (part.result or {})["documents"]) for part in parts] == [
@@ -194,7 +194,7 @@ def test_a_job_in_parts_leaves_its_upload_and_nothing_else(bench: SourceBench) -
         ]
         assert await context.files.keys("parts") == []
         assert not list((context.settings.home / "scratch").glob("*"))
-        (upload,) = await context.catalog.find(Upload)
+        (upload,) = await context.state.find(Upload)
         assert await context.documents.names() == [upload.collection]
 
     bench.run(work)
@@ -218,10 +218,10 @@ def test_a_part_that_died_after_it_was_published_is_not_parsed_again(
         arguments = (context, run, make_spec(bench), tuples(bench), make_command(bench, run.id))
         results = await parallel.parse_tuples(*arguments)
         assert [result.documents for result in results] == [1, 1]
-        (first, _) = await context.catalog.find(Job, {"parent": run.id})
+        (first, _) = await context.state.find(Job, {"parent": run.id})
         assert await context.files.exists(build_part_files_key(first.id))
         # As a worker leaves it that is killed before it notes the end.
-        await context.catalog.put(first.id, first.model_copy(update={"state": JobState.QUEUED, "result": None}))
+        await context.state.put(first.id, first.model_copy(update={"state": JobState.QUEUED, "result": None}))
         assert await parallel.parse_tuples(*arguments) == results
 
     bench.run(work)

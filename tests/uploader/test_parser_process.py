@@ -215,7 +215,7 @@ def test_a_cancel_while_writing_leaves_nothing(bench: SourceBench, monkeypatch: 
         with pytest.raises(asyncio.CancelledError):
             await task
         assert await context.documents.names() == []
-        assert await context.catalog.find(Upload) == []
+        assert await context.state.find(Upload) == []
 
     bench.run(cancel)
 

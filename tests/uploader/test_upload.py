@@ -227,7 +227,7 @@ def test_a_plugins_mapping_is_committed_at_every_upload(bench: SourceBench) -> N
 
     async def again(context: Context) -> Mapping | None:
         await inspect(context, await bench.start(context), InspectUpload(source="bench", uploader="bench"))
-        return await context.catalog.get(Mapping, "bench/bench")
+        return await context.state.get(Mapping, "bench/bench")
 
     assert bench.run(again) == mapping
     bench.write(THREE)
@@ -258,7 +258,7 @@ def test_an_unknown_uploader_is_named(bench: SourceBench) -> None:
             await upload(context, await bench.start(context), UploadDump(source="bench", uploader="other"))
         with pytest.raises(NotFound, match="no source 'nothing'"):
             await upload(context, await bench.start(context), UploadDump(source="nothing", uploader="nothing"))
-        assert await context.catalog.get(SourceState, "nothing") is None
+        assert await context.state.get(SourceState, "nothing") is None
 
     bench.run(start)
 
@@ -354,7 +354,7 @@ def test_a_collection_that_a_build_serves_stays(bench: SourceBench) -> None:
             digest="",
             uploads=[],
         )
-        await context.catalog.put("b", build)
+        await context.state.put("b", build)
         second = await bench.upload(context)
         assert await context.documents.names() == sorted([first.record.collection, second.record.collection])
 
@@ -383,7 +383,7 @@ def test_the_same_job_twice_gives_the_same(bench: SourceBench) -> None:
         assert second.message == first.message
         assert second.documents == first.documents
         # The job died after the collection was complete, before it was recorded.
-        await context.catalog.delete(Upload, first.record.id)
+        await context.state.delete(Upload, first.record.id)
         third = await bench.upload(context, job_id="job1")
         assert third.message == first.message
         assert third.documents == first.documents
@@ -413,7 +413,7 @@ def test_warnings_are_told_once_for_each_kind(bench: SourceBench) -> None:
 
 def test_an_upload_notes_the_code_that_made_it(bench: SourceBench) -> None:
     async def code(context: Context) -> str:
-        found = await context.catalog.get(Upload, bench_state.uploads["bench"])
+        found = await context.state.get(Upload, bench_state.uploads["bench"])
         assert found is not None
         return found.code
 

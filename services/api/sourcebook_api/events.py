@@ -1,4 +1,4 @@
-"""Server-sent events: jobs as they change, read from the catalogue's change positions."""
+"""Server-sent events: jobs as they change, read from the state's change positions."""
 
 import asyncio
 import contextlib
@@ -58,15 +58,15 @@ class EventStreams:
     async def _follow_all(self, since: int | None) -> AsyncIterator[str]:
         position = since
         if position is None:
-            position = await self._context.catalog.position(Job)
+            position = await self._context.state.position(Job)
             yield f"id: {position}\nretry: 1000\n\n"
         async for seen, jobs in self._poll(position):
             yield "".join(_write_event(seen, job) for job in jobs) or _HEARTBEAT
 
     async def _follow_job(self, job_id: str, since: int | None) -> AsyncIterator[str]:
         # Position first, record second: a change between the two is seen twice, never missed.
-        position = since if since is not None else await self._context.catalog.position(Job)
-        job = await self._context.catalog.get(Job, job_id)
+        position = since if since is not None else await self._context.state.position(Job)
+        job = await self._context.state.get(Job, job_id)
         if job is None:
             return
         yield _write_event(position, job)
@@ -82,7 +82,7 @@ class EventStreams:
         """Yield what changed, and an empty list now and then when nothing does."""
         spoken = time.monotonic()
         while True:
-            position, jobs = await self._context.catalog.changes(Job, position)
+            position, jobs = await self._context.state.changes(Job, position)
             if jobs or time.monotonic() - spoken > _HEARTBEAT_SECONDS:
                 spoken = time.monotonic()
                 yield position, jobs

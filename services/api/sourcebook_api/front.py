@@ -40,7 +40,7 @@ code {{ background: #f1f4f7; padding: .1rem .3rem; border-radius: 4px }}
 async def front_page(context: Engines) -> HTMLResponse:
     """Show what is served, and from which sources."""
     apis = await list_apis(context)
-    releases = [await context.catalog.get(Release, api.release) if api.release else None for api in apis]
+    releases = [await context.state.get(Release, api.release) if api.release else None for api in apis]
     rows = "".join(_api_row(api, release) for api, release in zip(apis, releases, strict=True))
     sources = "".join(_source_row(source) for source in await list_sources(context))
     page = _PAGE.format(

@@ -42,7 +42,7 @@ async def queues(context: Engines) -> dict[str, QueueLoad]:
 async def check_engines(context: Context) -> dict[str, bool]:
     """Return for each engine whether it answers."""
     checks = {
-        "catalog": context.catalog.find(Api, limit=1),
+        "state": context.state.find(Api, limit=1),
         "documents": context.documents.names(),
         "search": context.search.names(),
         "broker": context.bus.ping(),

@@ -42,7 +42,7 @@ async def _diff_uploads(context: Context, run: JobRun, command: DiffBuilds) -> D
 
 
 async def _get(context: Context, name: str) -> Build:
-    build = await context.catalog.get(Build, name)
+    build = await context.state.get(Build, name)
     if build is None:
         raise NotFound(f"There is no build {name!r}.", build=name)
     return build

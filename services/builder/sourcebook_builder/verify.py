@@ -44,7 +44,7 @@ async def _verify(context: Context, item: Stored) -> list[str]:
         engine = context.search if item.is_index else context.documents
         return await engine.verify(item.name)
     except NotFound as error:
-        # What was found may have been replaced meanwhile; what the catalogue still names must be there.
+        # What was found may have been replaced meanwhile; what the state still names must be there.
         still = [stored.name for stored in await find_stored(context)]
         return [error.message] if item.name in still else []
     except (StoreDamaged, IndexDamaged) as error:

@@ -45,7 +45,7 @@ async def dump_source(context: Context, run: JobRun, command: DumpSource) -> Dum
         UnsafeArchive: an archive is not safe to unpack.
         Conflict: the manifest says that the dumper is disabled, and `force` is not set.
     """
-    plugin = await context.catalog.get(Plugin, command.source)
+    plugin = await context.state.get(Plugin, command.source)
     if plugin is None:
         raise NotFound(
             f"There is no source {command.source!r}; `sourcebook plugin add FOLDER` registers one.",
@@ -71,7 +71,7 @@ async def _dump(context: Context, run: JobRun, command: DumpSource, folder: Path
         )
     plan = DumpPlan(folder, manifest, context.settings, Backoff(context.settings.download_retries))
     started = time.monotonic()
-    dumps = await context.catalog.find(Dump, {"source": command.source})
+    dumps = await context.state.find(Dump, {"source": command.source})
     last = await _last_dump(context, dumps)
     headers = fill_headers(manifest.dumper.headers, context.settings)
     async with open_fetchers(context.settings, folder, headers) as fetchers:
@@ -89,7 +89,7 @@ async def _dump(context: Context, run: JobRun, command: DumpSource, folder: Path
         )
     files = [file.model_copy(update={"told": told}) for file, told in zip(files, news.told, strict=True)]
     if last is not None and not command.force and news.novelty is Novelty.MAYBE and has_bytes_of(last, files):
-        await context.catalog.put(last.id, known := last.model_copy(update={"files": files}))
+        await context.state.put(last.id, known := last.model_copy(update={"files": files}))
         return await _keep_dump(context, command, plan, known)
     dump = Dump(
         id=f"{command.source}@{key.rpartition('/')[2]}",
@@ -101,7 +101,7 @@ async def _dump(context: Context, run: JobRun, command: DumpSource, folder: Path
         files=files,
         seconds=round(time.monotonic() - started, 3),
     )
-    await context.catalog.put(dump.id, dump)
+    await context.state.put(dump.id, dump)
     await _make_current(context, dump)
     await _delete_old_dumps(context, dump)
     return _ready(dump, await _find_behind(context, command, plan))
@@ -130,7 +130,7 @@ async def _last_dump(context: Context, dumps: list[Dump]) -> Dump | None:
 
 
 async def _keep_dump(context: Context, command: DumpSource, plan: DumpPlan, last: Dump) -> DumpReady:
-    before = await context.catalog.get(SourceState, command.source)
+    before = await context.state.get(SourceState, command.source)
     unchanged = before is not None and before.dump == last.id
     await _make_current(context, last)
     uploaders = await _find_behind(context, command, plan)
@@ -213,7 +213,7 @@ async def _make_current(context: Context, dump: Dump) -> SourceState:
     def change(state: SourceState) -> SourceState:
         return state.model_copy(update={"dump": dump.id, "last_dump_error": None})
 
-    return await context.catalog.update(SourceState, dump.source, change, default=SourceState(name=dump.source))
+    return await context.state.update(SourceState, dump.source, change, default=SourceState(name=dump.source))
 
 
 async def _record_error(context: Context, source: str, error: Exception) -> None:
@@ -223,18 +223,18 @@ async def _record_error(context: Context, source: str, error: Exception) -> None
     def change(state: SourceState) -> SourceState:
         return state.model_copy(update={"last_dump_error": record})
 
-    # The error itself is what counts: a catalogue that fails too must not hide it.
+    # The error itself is what counts: a state store that fails too must not hide it.
     with contextlib.suppress(SourcebookError):
-        await context.catalog.update(SourceState, source, change, default=SourceState(name=source))
+        await context.state.update(SourceState, source, change, default=SourceState(name=source))
 
 
 async def _delete_old_dumps(context: Context, current: Dump) -> None:
     """Delete dumps beyond `keep_dumps`, and folders that no record names (their job died before it wrote one)."""
-    dumps = await context.catalog.find(Dump, {"source": current.source})
+    dumps = await context.state.find(Dump, {"source": current.source})
     dumps.sort(key=lambda dump: (dump.id == current.id, dump.finished_at), reverse=True)
     kept = dumps[: context.settings.keep_dumps]
     for dump in dumps[len(kept) :]:
-        await context.catalog.delete(Dump, dump.id)
+        await context.state.delete(Dump, dump.id)
     folders = {dump.folder for dump in kept}
     for key in await context.files.keys(f"archive/{current.source}"):
         if key not in folders:

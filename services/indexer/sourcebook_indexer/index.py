@@ -36,7 +36,7 @@ async def find_build(context: Context, name: str) -> Build:
         NotFound: it is not there.
         Conflict: it is archived.
     """
-    build = await context.catalog.get(Build, name)
+    build = await context.state.get(Build, name)
     if build is None:
         raise NotFound(f"There is no build {name!r}.", build=name)
     check_has_documents(build)

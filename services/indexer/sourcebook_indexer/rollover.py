@@ -1,4 +1,4 @@
-"""Switch an API to a release in one step: the catalogue's record of the API is what readers follow."""
+"""Switch an API to a release in one step: the state's record of the API is what readers follow."""
 
 import time
 
@@ -26,7 +26,7 @@ def parse_index_name(name: str) -> tuple[str, str, str]:
 
 async def choose_release_name(context: Context, api: str, build: Build, index: str) -> str:
     """Return the name of the release of this index: the build's, made unique if the build was released before."""
-    known = {release.name: release.index for release in await context.catalog.find(Release)}
+    known = {release.name: release.index for release in await context.state.find(Release)}
     base = build.name if api == build.config else f"{api}.{build.name}"
     name, copy = base, 2
     while known.get(name, index) != index:
@@ -40,7 +40,7 @@ async def make_release(
     """Return the record of the release of an index; `ignored` counts the documents with values that it could not take."""
     name = await choose_release_name(context, api, build, index)
     # A job that died after its switch finds its own release in the API.
-    known = await context.catalog.get(Release, name)
+    known = await context.state.get(Release, name)
     if known is not None:
         return known
     base = choice.base
@@ -65,8 +65,8 @@ async def make_release(
 
 async def switch_api(context: Context, api_name: str, release: Release) -> Api:
     """Serve a release under an API's name; the one before goes to the front of its history, which is cut to what is kept."""
-    await context.catalog.insert(release.name, release)
-    config = await context.catalog.get(BuildConfig, release.config)
+    await context.state.insert(release.name, release)
+    config = await context.state.get(BuildConfig, release.config)
     keep = (config.keep.indices if config and config.keep.indices else context.settings.keep_indices) - 1
 
     def switch(api: Api) -> Api:
@@ -77,4 +77,4 @@ async def switch_api(context: Context, api_name: str, release: Release) -> Api:
         return api.model_copy(update=changes)
 
     fresh = Api(name=api_name, config=release.config)
-    return await context.catalog.update(Api, api_name, switch, default=fresh)
+    return await context.state.update(Api, api_name, switch, default=fresh)

@@ -47,7 +47,7 @@ async def drop_older_changes(context: Context, current: Upload) -> None:
         if upload is None:
             break
         kept.add(upload.changes_key)
-        upload = await context.catalog.get(Upload, upload.base) if upload.base else None
+        upload = await context.state.get(Upload, upload.base) if upload.base else None
     for key in await context.files.keys(build_upload_changes_prefix(current.source, current.uploader)):
         if key not in kept:
             await context.files.delete(key)

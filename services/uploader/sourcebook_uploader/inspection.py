@@ -24,9 +24,9 @@ async def inspect_upload(context: Context, run: JobRun, command: InspectUpload) 
     Raises:
         MissingUpload: there are no documents yet.
     """
-    state = await context.catalog.get(SourceState, command.source)
+    state = await context.state.get(SourceState, command.source)
     upload_id = state.uploads.get(command.uploader) if state is not None else None
-    upload = await context.catalog.get(Upload, upload_id) if upload_id else None
+    upload = await context.state.get(Upload, upload_id) if upload_id else None
     if upload is None:
         name = build_upload_name(command.source, command.uploader)
         raise MissingUpload(f"{name} has no documents yet: sourcebook upload {command.source}", source=command.source)
@@ -36,7 +36,7 @@ async def inspect_upload(context: Context, run: JobRun, command: InspectUpload) 
         done += len(batch)
         await run.progress("inspect", done, upload.count, "documents")
     name = build_upload_name(command.source, command.uploader)
-    known = await context.catalog.get(Mapping, name)
+    known = await context.state.get(Mapping, name)
     from_plugin = known.committed if known is not None and known.from_plugin else None
     mapping = await save_inferred_mapping(context, run, name, inference, from_plugin=from_plugin, anew=False)
     differences = compare_mappings(mapping.committed or {}, mapping.inferred)
@@ -91,7 +91,7 @@ async def save_inferred_mapping(
             }
         )
 
-    mapping = await context.catalog.update(Mapping, name, change, default=before)
+    mapping = await context.state.update(Mapping, name, change, default=before)
     for warning in warnings:
         run.warn(warning)
     if before.edited and anew and before.committed != mapping.committed:

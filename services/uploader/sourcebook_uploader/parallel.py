@@ -119,7 +119,7 @@ async def _make_spec(context: Context, command: ParseArguments, scratch: Path) -
 
 async def _localize(context: Context, command: ParseArguments) -> list[Any]:
     """Return the argument tuples, with paths below the folder of the dump as they are on this machine."""
-    dump = await context.catalog.get(Dump, command.dump)
+    dump = await context.state.get(Dump, command.dump)
     if dump is None:
         raise NotFound(f"There is no dump {command.dump!r} any more.", dump=command.dump)
     folder = await context.files.local_folder(dump.folder)

@@ -72,7 +72,7 @@ async def upload_dump(context: Context, run: JobRun, command: UploadDump) -> Upl
         PluginError: the manifest, the parser or a document is wrong; the earlier upload stays.
     """
     try:
-        upload = await context.catalog.get(Upload, _upload_id(command, run))
+        upload = await context.state.get(Upload, _upload_id(command, run))
         if upload is None:
             async with _open_scratch(context, run) as scratch:
                 upload = await _make_upload(context, run, command, scratch)
@@ -137,7 +137,7 @@ async def _make_upload(context: Context, run: JobRun, command: UploadDump, scrat
     name = build_upload_name(command.source, command.uploader)
     await save_inferred_mapping(context, run, name, inference, from_plugin=plan.committed, anew=command.infer_anew)
     upload = upload.model_copy(update={"warnings": run.warnings, "seconds": time.monotonic() - started})
-    await context.catalog.insert(upload.id, upload)
+    await context.state.insert(upload.id, upload)
     return upload
 
 
@@ -151,8 +151,8 @@ async def _make_plan(context: Context, command: UploadDump, scratch: Path) -> _U
             source=command.source,
             uploader=command.uploader,
         )
-    state = await context.catalog.get(SourceState, command.source)
-    dump = await context.catalog.get(Dump, state.dump) if state is not None and state.dump else None
+    state = await context.state.get(SourceState, command.source)
+    dump = await context.state.get(Dump, state.dump) if state is not None and state.dump else None
     if dump is None:
         raise MissingUpload(
             f"Source {command.source!r} has no downloaded files yet: sourcebook dump {command.source}",
@@ -306,9 +306,9 @@ def _count_fitting(records: list[Record], start: int, size: int, *, is_large: bo
 
 
 async def _get_current(context: Context, command: UploadDump) -> Upload | None:
-    state = await context.catalog.get(SourceState, command.source)
+    state = await context.state.get(SourceState, command.source)
     current_id = state.uploads.get(command.uploader) if state is not None else None
-    return await context.catalog.get(Upload, current_id) if current_id else None
+    return await context.state.get(Upload, current_id) if current_id else None
 
 
 async def _find_equal_collection(
@@ -330,7 +330,7 @@ async def _make_current(context: Context, upload: Upload) -> UploadReady:
         uploads = {**state.uploads, upload.uploader: upload.id}
         return state.model_copy(update={"uploads": uploads, "last_upload_errors": errors})
 
-    await context.catalog.update(SourceState, upload.source, switch, default=SourceState(name=upload.source))
+    await context.state.update(SourceState, upload.source, switch, default=SourceState(name=upload.source))
     await _drop_older_collections(context, upload)
     await drop_older_changes(context, upload)
     generation = parse_collection_name(upload.collection).generation
@@ -346,7 +346,7 @@ async def _make_current(context: Context, upload: Upload) -> UploadReady:
 async def _drop_older_collections(context: Context, current: Upload) -> None:
     """Drop the collections of this uploader, except the current one and those that a build serves without copying."""
     kept = {current.collection} | {
-        build.collection for build in await context.catalog.find(Build) if build.archived_at is None
+        build.collection for build in await context.state.find(Build) if build.archived_at is None
     }
     owner = parse_collection_name(current.collection).owner
     for name in await context.documents.names():
@@ -354,7 +354,7 @@ async def _drop_older_collections(context: Context, current: Upload) -> None:
         if parts[:2] != ["upload", owner] or name in kept:
             continue
         # `a.b` with uploader `c` and `a` with uploader `b.c` share an owner's name: ask whose it is.
-        records = await context.catalog.find(Upload, {"collection": name})
+        records = await context.state.find(Upload, {"collection": name})
         if all((record.source, record.uploader) == (current.source, current.uploader) for record in records):
             await context.documents.drop(name)
 
@@ -366,4 +366,4 @@ async def _record_failure(context: Context, command: UploadDump, error: Sourcebo
         return state.model_copy(update={"last_upload_errors": {**state.last_upload_errors, command.uploader: told}})
 
     with contextlib.suppress(NotFound):  # nothing is known of this source yet
-        await context.catalog.update(SourceState, command.source, change)
+        await context.state.update(SourceState, command.source, change)

@@ -4,11 +4,11 @@ from typing import Any
 
 from sourcebook.errors import SettingsError
 from sourcebook.ports.bus import Bus
-from sourcebook.ports.catalog import Catalog
 from sourcebook.ports.documents import DocumentStore
 from sourcebook.ports.files import FileStore
 from sourcebook.ports.locks import Locks
 from sourcebook.ports.search import SearchEngine
+from sourcebook.ports.state import StateStore
 from sourcebook.references import load_reference
 from sourcebook.settings import Settings
 
@@ -17,10 +17,10 @@ DOCUMENTS = {
     "mongodb": "sourcebook.backends.mongo.documents:open_mongo_documents",
     "mongodb+srv": "sourcebook.backends.mongo.documents:open_mongo_documents",
 }
-CATALOGS = {
-    "sqlite": "sourcebook.backends.sqlite.catalog:open_sqlite",
-    "mongodb": "sourcebook.backends.mongo.catalog:open_mongo_catalog",
-    "mongodb+srv": "sourcebook.backends.mongo.catalog:open_mongo_catalog",
+STATES = {
+    "sqlite": "sourcebook.backends.sqlite.state:open_sqlite",
+    "mongodb": "sourcebook.backends.mongo.state:open_mongo_state",
+    "mongodb+srv": "sourcebook.backends.mongo.state:open_mongo_state",
 }
 LOCKS = {
     "sqlite": "sourcebook.backends.sqlite.locks:open_sqlite_locks",
@@ -62,17 +62,17 @@ async def open_documents(settings: Settings) -> DocumentStore:
     return store
 
 
-async def open_catalog(settings: Settings) -> Catalog:
-    """Open the catalogue of `SOURCEBOOK_CATALOG_URL`."""
-    catalog: Catalog = await _opener("catalog_url", settings.catalog_url, CATALOGS)(settings)
-    return catalog
+async def open_state(settings: Settings) -> StateStore:
+    """Open the state store of `SOURCEBOOK_STATE_URL`."""
+    state: StateStore = await _opener("state_url", settings.state_url, STATES)(settings)
+    return state
 
 
 async def open_locks(settings: Settings) -> Locks:
-    """Open the locks of `SOURCEBOOK_LOCKS_URL`: by default beside a SQLite catalogue, else in the broker's Redis."""
+    """Open the locks of `SOURCEBOOK_LOCKS_URL`: by default beside a SQLite state, else in the broker's Redis."""
     url = settings.locks_url
     if not url:
-        url = settings.catalog_url if settings.catalog_url.startswith("sqlite:") else settings.celery_broker_url
+        url = settings.state_url if settings.state_url.startswith("sqlite:") else settings.celery_broker_url
     locks: Locks = await _opener("locks_url", url, LOCKS)(settings)
     return locks
 

@@ -68,6 +68,8 @@ def _start(
     settings = load_reference("sourcebook.settings:load_settings")()
     level = "WARNING" if settings.log_level == "INFO" else settings.log_level
     load_reference("sourcebook.logging:configure_logging")(level, as_json=settings.log_json)
+    for warning in load_reference("sourcebook.settings:warn_of_renamed")():
+        logging.getLogger(__name__).warning(warning)
 
 
 def make_command() -> Any:

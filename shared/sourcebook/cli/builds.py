@@ -75,7 +75,7 @@ async def _store_config(context: Context, config: str, sources: str | None, doc_
         return (await build_commands.put_build_config(context, read_build_config(Path(config)))).name
     if sources is None and doc_type is None:
         return config
-    known = await context.catalog.get(BuildConfig, config)
+    known = await context.state.get(BuildConfig, config)
     values: dict[str, object] = known.model_dump(by_alias=True, exclude_unset=True) if known else {"name": config}
     if sources is not None:
         values["sources"] = [item.strip() for item in sources.split(",") if item.strip()]

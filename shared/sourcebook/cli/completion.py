@@ -30,7 +30,7 @@ async def _find_names(kinds: tuple[type[Any], ...]) -> list[str]:
     if not settings.home.is_dir():
         return []
     async with open_context(settings, bus=open_inline_bus()) as context:
-        return [record.name for kind in kinds for record in await context.catalog.find(kind)]
+        return [record.name for kind in kinds for record in await context.state.find(kind)]
 
 
 complete_source = _complete(Plugin)

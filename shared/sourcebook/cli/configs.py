@@ -52,7 +52,7 @@ def edit(
     """Edit a build configuration in $EDITOR, or read it from a file; one that is not there yet is made."""
 
     async def work(context: Context) -> BuildConfig:
-        known = await context.catalog.get(BuildConfig, name)
+        known = await context.state.get(BuildConfig, name)
         edited = file or edit_text(
             _write_yaml(_hide(known)) if known else f"name: {name}\ndoc_type:\nsources: []\n", "config.yaml"
         )

@@ -74,7 +74,7 @@ async def _end_leftovers(context: Context, name: str) -> None:
     if await broker_answers(context.settings):
         return
     patience = context.settings.lock_ttl.total_seconds()
-    for job in await context.catalog.find(Job, {"state": tuple(ACTIVE_STATES)}):
+    for job in await context.state.find(Job, {"state": tuple(ACTIVE_STATES)}):
         if job.lock.partition(":")[2].partition("/")[0] != name:
             continue
         waited = 0.0

@@ -153,7 +153,7 @@ def stage_of(command: Message) -> Stage:
 
 
 def is_part(kind: str) -> bool:
-    """Whether jobs of a kind are parts of other jobs; a kind that a newer version of Sourcebook left in the catalogue is none."""
+    """Whether jobs of a kind are parts of other jobs; a kind that a newer version of Sourcebook left in the state is none."""
     return kind in STAGES and STAGES[kind].is_part
 
 

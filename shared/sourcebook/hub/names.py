@@ -81,7 +81,7 @@ def build_part_files_key(part: str) -> str:
 
 
 def build_upload_name(source: str, uploader: str) -> str:
-    """Return the name of an upload in the catalogue.
+    """Return the name of an upload in the state.
 
     >>> build_upload_name("hgnc", "genes")
     'hgnc/genes'

@@ -52,28 +52,28 @@ async def add_upload(
         merge=merge,
         metadata={"license": "CC0", "license_url": "https://example.org/cc0"},
     )
-    await context.catalog.put(upload.id, upload)
-    await context.catalog.insert(source, Plugin(name=source, folder=f"plugins/{source}"))
+    await context.state.put(upload.id, upload)
+    await context.state.insert(source, Plugin(name=source, folder=f"plugins/{source}"))
     committed = {"v": KEYWORD} if mapping is None else mapping
     full_name = f"{source}/{uploader}"
-    await context.catalog.put(full_name, Mapping(name=full_name, committed=committed))
+    await context.state.put(full_name, Mapping(name=full_name, committed=committed))
 
     def switch(state: SourceState) -> SourceState:
         return state.model_copy(update={"uploads": {**state.uploads, uploader: upload.id}})
 
-    await context.catalog.update(SourceState, source, switch, default=SourceState(name=source))
+    await context.state.update(SourceState, source, switch, default=SourceState(name=source))
 
 
 async def build(context: Context, name: str = "c_1", **config: Any) -> BuildReady:
     settled = BuildConfig.model_validate({"name": "c", "doc_type": "thing", **config})
-    await context.catalog.put("c", settled)
+    await context.state.put("c", settled)
     job = Job(id=f"job{name}", kind="build", target="c", lock="build:c")
-    await context.catalog.put(job.id, job)
+    await context.state.put(job.id, job)
     return await build_documents(context, JobRun(context, job), BuildDocuments(config="c", build=name))
 
 
 async def documents_of(context: Context, ready: BuildReady) -> list[dict[str, Any]]:
-    made = await context.catalog.get(Build, ready.build)
+    made = await context.state.get(Build, ready.build)
     assert made
     return [read_document(record) async for batch in context.documents.scan(made.collection) for record in batch]
 
@@ -135,7 +135,7 @@ def test_the_link_builder_copies_nothing(tmp_path: Path) -> None:
     async def scenario(context: Context) -> None:
         await add_upload(context, "a", {"1": {"v": "x"}})
         ready = await build(context, sources=["a"], builder="link")
-        made = await context.catalog.get(Build, ready.build)
+        made = await context.state.get(Build, ready.build)
         assert made
         assert (made.collection, made.linked, made.count) == ("upload~a.a~1", True, 1)
         assert await context.documents.names() == ["upload~a.a~1"]
@@ -150,7 +150,7 @@ def test_metadata_names_sources_versions_and_counts(tmp_path: Path) -> None:
     async def scenario(context: Context) -> None:
         await add_upload(context, "a", {"1": {"v": "x"}})
         ready = await build(context, "c_2024", sources=["a"], _meta={"note": "ours"})
-        made = await context.catalog.get(Build, ready.build)
+        made = await context.state.get(Build, ready.build)
         assert made
         meta = made.metadata
         assert (meta["biothing_type"], meta["build_version"], meta["stats"]) == ("thing", "2024", {"total": 1})
@@ -165,16 +165,16 @@ def test_metadata_names_sources_versions_and_counts(tmp_path: Path) -> None:
 def test_a_source_without_upload_is_named(tmp_path: Path) -> None:
     async def scenario(context: Context) -> None:
         await add_upload(context, "a", {"1": {}})
-        await context.catalog.put("b", Plugin(name="b", folder="plugins/b"))
+        await context.state.put("b", Plugin(name="b", folder="plugins/b"))
         failed = SourceState(name="b", last_upload_errors={"b": {"code": "parser", "message": "raised"}})
-        await context.catalog.put("b", failed)
+        await context.state.put("b", failed)
         with pytest.raises(MissingUpload, match="b/b"):
             await build(context, sources=["a", "b"])
         with pytest.raises(MissingUpload, match="unknown"):
             await build(context, sources=["a", "unknown"])
         with pytest.raises(MissingUpload, match="a/other"):
             await build(context, sources=["a/other"])
-        assert await context.catalog.find(Build) == []
+        assert await context.state.find(Build) == []
 
     play(tmp_path, scenario)
 
@@ -197,12 +197,12 @@ def test_a_configuration_narrows_what_is_searched_by_default(tmp_path: Path) -> 
         await add_upload(context, "a", {"1": {"v": "1"}}, mapping)
         for number, (chosen, expected) in enumerate([(None, {"v", "w"}), (["w"], {"w"}), ([], set()), (["x"], {"x"})]):
             ready = await build(context, f"c_{number}", sources=["a"], search_by_default=chosen)
-            made = await context.catalog.get(Build, ready.build)
+            made = await context.state.get(Build, ready.build)
             assert made is not None
             assert {path for path, spec in made.mapping.items() if "copy_to" in spec} == expected
         with pytest.raises(MappingError, match=r"search_by_default names 'vv'.*did you mean 'v'"):
             await build(context, "c_9", sources=["a"], search_by_default=["vv"])
-        assert await context.catalog.get(Build, "c_9") is None
+        assert await context.state.get(Build, "c_9") is None
 
     play(tmp_path, scenario)
 
@@ -210,7 +210,7 @@ def test_a_configuration_narrows_what_is_searched_by_default(tmp_path: Path) -> 
 def test_a_mapping_that_nobody_committed_is_asked_for(tmp_path: Path) -> None:
     async def scenario(context: Context) -> None:
         await add_upload(context, "a", {"1": {}})
-        await context.catalog.put("a/a", Mapping(name="a/a", inferred={"v": KEYWORD}))
+        await context.state.put("a/a", Mapping(name="a/a", inferred={"v": KEYWORD}))
         with pytest.raises(MappingError, match="sourcebook mapping commit a/a"):
             await build(context, sources=["a"])
 
@@ -263,7 +263,7 @@ def test_a_damaged_upload_is_not_built_from(tmp_path: Path, builder: str) -> Non
         path.write_bytes(path.read_bytes().replace(b'"v":"x"', b'"v":"y"', 1))
         with pytest.raises(StoreDamaged, match=r"a/a are damaged.*sourcebook upload a/a"):
             await build(context, sources=["a"], builder=builder)
-        assert await context.catalog.find(Build) == []
+        assert await context.state.find(Build) == []
 
     play(tmp_path, scenario)
 
@@ -296,13 +296,13 @@ def test_a_source_whose_newest_download_is_not_uploaded_is_warned_of_or_refused(
         (plugin / "manifest.json").write_text(
             '{"dumper": {"data_url": "a.tsv"}, "uploader": {"parser": "parser:load"}}'
         )
-        await context.catalog.put("a", Plugin(name="a", folder=str(plugin)))
+        await context.state.put("a", Plugin(name="a", folder=str(plugin)))
         newer = Dump(id="a@2025", source="a", release="2025", folder="x", files=[])
-        await context.catalog.put(newer.id, newer)
-        await context.catalog.update(SourceState, "a", lambda state: state.model_copy(update={"dump": newer.id}))
-        await context.catalog.put("c", BuildConfig(name="c", doc_type="t", sources=["a"]))
+        await context.state.put(newer.id, newer)
+        await context.state.update(SourceState, "a", lambda state: state.model_copy(update={"dump": newer.id}))
+        await context.state.put("c", BuildConfig(name="c", doc_type="t", sources=["a"]))
         job = Job(kind="build", target="c", lock="build:c")
-        await context.catalog.put(job.id, job)
+        await context.state.put(job.id, job)
         run = JobRun(context, job)
         told = "release 2025 is downloaded, its documents are of release 2024"
         if behind == "refuse":

@@ -36,14 +36,14 @@ def play(home: Path, scenario: Callable[[Context], Awaitable[None]], **options: 
 
 async def make_run(context: Context, job_id: str) -> JobRun:
     job = Job(id=job_id, kind="x", target="x", lock="x")
-    await context.catalog.put(job_id, job)
+    await context.state.put(job_id, job)
     return JobRun(context, job)
 
 
 async def add_upload(context: Context, source: str, documents: Documents, *, merges: bool = False) -> Upload:
     """What the upload stage does once the parser is done."""
-    state = await context.catalog.get(SourceState, source)
-    base = await context.catalog.get(Upload, state.uploads[source]) if state else None
+    state = await context.state.get(SourceState, source)
+    base = await context.state.get(Upload, state.uploads[source]) if state else None
     number = int(base.id.partition("@")[2]) + 1 if base else 1
     collection = f"upload~{source}.{source}~{number}"
     async with context.documents.create(collection) as writer:
@@ -60,24 +60,24 @@ async def add_upload(context: Context, source: str, documents: Documents, *, mer
         merge=merges,
     )
     upload = await describe_changes(context, await make_run(context, f"{source}{number}"), upload, base)
-    await context.catalog.put(upload.id, upload)
-    await context.catalog.put(source, SourceState(name=source, uploads={source: upload.id}))
+    await context.state.put(upload.id, upload)
+    await context.state.put(source, SourceState(name=source, uploads={source: upload.id}))
     await drop_older_changes(context, upload)
     if base is not None:
         await context.documents.drop(base.collection)
     else:
-        await context.catalog.put(source, Plugin(name=source, folder=f"plugins/{source}"))
+        await context.state.put(source, Plugin(name=source, folder=f"plugins/{source}"))
         name = f"{source}/{source}"
-        await context.catalog.put(name, Mapping(name=name, committed={"v": {"type": "keyword"}}))
+        await context.state.put(name, Mapping(name=name, committed={"v": {"type": "keyword"}}))
     return upload
 
 
 async def build(context: Context, name: str, mode: str = "auto", **config: Any) -> Build:
-    await context.catalog.put("c", BuildConfig.model_validate({"name": "c", "doc_type": "thing", **config}))
+    await context.state.put("c", BuildConfig.model_validate({"name": "c", "doc_type": "thing", **config}))
     run = await make_run(context, f"job{name}")
     command = BuildDocuments.model_validate({"config": "c", "build": name, "mode": mode})
     ready = await build_documents(context, run, command)
-    made = await context.catalog.get(Build, ready.build)
+    made = await context.state.get(Build, ready.build)
     assert made is not None
     assert (ready.incremental, ready.reason) == (made.incremental, made.reason)
     assert made.reason
@@ -137,7 +137,7 @@ def test_an_incremental_build_is_a_full_build(
                 full = await build(context, f"c_{number}f", mode="full", **config)
                 assert not full.incremental
                 await assert_same(context, quick, full)
-                await context.catalog.delete(Build, full.name)
+                await context.state.delete(Build, full.name)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(merge, "MAX_EXAMPLES", examples)
@@ -200,19 +200,19 @@ async def change_rules(context: Context) -> dict[str, Any]:
     def old(made: Build) -> Build:
         return made.model_copy(update={"merge_rules": 0})
 
-    await context.catalog.update(Build, "c_1", old)
+    await context.state.update(Build, "c_1", old)
     return {}
 
 
 async def lose_base(context: Context) -> dict[str, Any]:
-    made = await context.catalog.get(Build, "c_1")
+    made = await context.state.get(Build, "c_1")
     assert made
     await context.documents.drop(made.collection)
     return {}
 
 
 async def exchange_base(context: Context) -> dict[str, Any]:
-    made = await context.catalog.get(Build, "c_1")
+    made = await context.state.get(Build, "c_1")
     assert made
     await context.documents.drop(made.collection)
     async with context.documents.create(made.collection) as writer:
@@ -223,7 +223,7 @@ async def exchange_base(context: Context) -> dict[str, Any]:
 
 async def rot_base(context: Context) -> dict[str, Any]:
     await change_a_little(context)
-    made = await context.catalog.get(Build, "c_1")
+    made = await context.state.get(Build, "c_1")
     assert made is not None
     path = context.settings.home / "documents" / made.collection / "data.mdb"
     data = path.read_bytes()
@@ -233,7 +233,7 @@ async def rot_base(context: Context) -> dict[str, Any]:
 
 
 async def remove_base(context: Context) -> dict[str, Any]:
-    await context.catalog.delete(Build, "c_1")
+    await context.state.delete(Build, "c_1")
     return {}
 
 
@@ -265,7 +265,7 @@ async def lose_folder(context: Context) -> dict[str, Any]:
 
 
 async def change_mapping(context: Context) -> dict[str, Any]:
-    await context.catalog.put("a/a", Mapping(name="a/a", committed={"v": {"type": "text"}, "z": {"type": "date"}}))
+    await context.state.put("a/a", Mapping(name="a/a", committed={"v": {"type": "text"}, "z": {"type": "date"}}))
     await change_a_little(context)
     return {}
 
@@ -356,7 +356,7 @@ def test_two_uploads_are_compared_by_what_was_kept_or_by_their_documents(tmp_pat
             await writer.write(sorted(make_record({"_id": key, **body}) for key, body in MANY.items()))
             info = await writer.commit()
         third = third.model_copy(update={"digest": info.digest, "changes_key": None})
-        await context.catalog.put(third.id, third)
+        await context.state.put(third.id, third)
         made = await compare(second.id, third.id)
         assert (made.changes, made.update) == ("changes/uploads/a/a/3~2", 1)
         assert await compare(second.id, third.id) == made
@@ -410,13 +410,13 @@ def test_a_build_that_dies_anywhere_is_built_when_it_runs_again(
         await start(context, root=["a"])
         config = {"sources": ["a", "b"], "root": ["a"]}
         await change_a_little(context)
-        owner: Any = {"get_many": context.documents, "publish": context.files, "put": context.catalog}[place]
+        owner: Any = {"get_many": context.documents, "publish": context.files, "put": context.state}[place]
         with monkeypatch.context() as patch:
             patch.setattr(owner, place, kill_at(calls, getattr(owner, place)))
             try:
                 await build(context, "c_2", **config)
             except KilledError:
-                assert await context.catalog.get(Build, "c_2") is None
+                assert await context.state.get(Build, "c_2") is None
         made = await build(context, "c_2", **config)
         assert made.incremental
         await assert_same(context, made, await build(context, "c_3", mode="full", **config))

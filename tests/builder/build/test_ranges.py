@@ -53,10 +53,10 @@ async def add_upload(context: Context, source: str, documents: Documents, *, mer
         digest=info.digest,
         merge=merge,
     )
-    await context.catalog.put(upload.id, upload)
-    await context.catalog.put(source, SourceState(name=source, uploads={source: upload.id}))
-    await context.catalog.insert(source, Plugin(name=source, folder=f"plugins/{source}"))
-    await context.catalog.insert(f"{source}/{source}", Mapping(name=f"{source}/{source}", committed=FIELDS))
+    await context.state.put(upload.id, upload)
+    await context.state.put(source, SourceState(name=source, uploads={source: upload.id}))
+    await context.state.insert(source, Plugin(name=source, folder=f"plugins/{source}"))
+    await context.state.insert(f"{source}/{source}", Mapping(name=f"{source}/{source}", committed=FIELDS))
     return name
 
 
@@ -70,7 +70,7 @@ async def read_build(context: Context, job: Job) -> Built:
     ended = await get_job(context, job.id)
     assert ended.state is JobState.SUCCEEDED, ended.error
     assert ended.result
-    build = await context.catalog.get(Build, ended.result["build"])
+    build = await context.state.get(Build, ended.result["build"])
     assert build
     records = [record async for batch in context.documents.scan(build.collection) for record in batch]
     info = await context.documents.info(build.collection)
@@ -87,7 +87,7 @@ async def build(context: Context, config: str = "c", **options: Any) -> Built:
 
 
 async def parts_of(context: Context, job: Job) -> list[Job]:
-    return await context.catalog.find(Job, {"parent": job.id})
+    return await context.state.find(Job, {"parent": job.id})
 
 
 async def check_nothing_left(context: Context) -> None:

@@ -53,7 +53,7 @@ def _many_increments(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def served(context: Context, api: str = "genes") -> Build:
-    release = await context.catalog.get(Release, (await get_api(context, api)).release or "")
+    release = await context.state.get(Release, (await get_api(context, api)).release or "")
     assert release
     return await get_build(context, release.build)
 
@@ -65,7 +65,7 @@ async def check_equal(publisher: Context, other: Context, build: Build, api: str
     assert (found.count, found.digest, found.mapping) == (build.count, build.digest, build.mapping)
     assert (found.doc_type, found.metadata) == (build.doc_type, build.metadata)
     names = await other.documents.names()
-    assert set(names) == {item.collection for item in await other.catalog.find(Build)}
+    assert set(names) == {item.collection for item in await other.state.find(Build)}
 
 
 def succeeded(job: Job) -> dict[str, Any]:
@@ -281,7 +281,7 @@ def test_an_installation_that_is_killed_is_finished_by_the_next_worker(tmp_path:
         builds = await publish_chain(publisher, url)
         job = await start_install(other, f"{url}/genes")
         assert run_until_killed(other.settings.home, job.id, step=step) == -9
-        assert await other.catalog.find(Build) == []
+        assert await other.state.find(Build) == []
         ended = await finish_killed(other, job.id)
         assert (succeeded(ended)["steps"], ended.attempt) == (3, 2)
         await check_equal(publisher, other, builds[2])
@@ -334,7 +334,7 @@ def test_a_full_disk_fails_the_job_and_leaves_nothing(tmp_path: Path, monkeypatc
 def test_what_is_built_here_is_not_installed_over(tmp_path: Path) -> None:
     async def scenario(_: Context, other: Context) -> None:
         config = BuildConfig(name="genes", doc_type="gene", sources=["a"])
-        await other.catalog.put("genes", config)
+        await other.state.put("genes", config)
         with pytest.raises(Conflict, match="--name"):
             await start_install(other, f"file://{tmp_path}/genes")
 

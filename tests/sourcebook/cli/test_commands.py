@@ -205,7 +205,7 @@ def test_run_ends_what_a_killed_run_left(sourcebook: Sourcebook, plugin: Path, h
     async def leave(context: Context) -> str:
         await source_commands.add_plugin(context, plugin)
         job = await source_commands.start_dump(context, "fruit")
-        await context.catalog.update(Job, job.id, lambda j: j.move_to(JobState.RUNNING, attempt=1))
+        await context.state.update(Job, job.id, lambda j: j.move_to(JobState.RUNNING, attempt=1))
         return job.id
 
     left = run_in_context(home, leave)

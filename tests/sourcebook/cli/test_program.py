@@ -111,15 +111,15 @@ def test_commands_that_send_no_job_load_no_server_and_no_broker(home: Path) -> N
 
 
 @pytest.mark.parametrize("damage", ["other file", "torn page"])
-def test_a_damaged_catalogue_is_named(served: Sourcebook, home: Path, damage: str) -> None:
-    catalog = home / "catalog.sqlite"
-    content = catalog.read_bytes()
-    catalog.write_bytes(b"no database" * 100 if damage == "other file" else content[:4096] + os.urandom(len(content)))
+def test_a_damaged_state_store_is_named(served: Sourcebook, home: Path, damage: str) -> None:
+    state = home / "catalog.sqlite"
+    content = state.read_bytes()
+    state.write_bytes(b"no database" * 100 if damage == "other file" else content[:4096] + os.urandom(len(content)))
     for command in ("status", "up"):
         ended = served(command)
         assert ended.status == 4, ended
         assert "[store_damaged]" in ended.err
-        assert str(catalog) in ended.err
+        assert str(state) in ended.err
 
 
 def test_a_home_with_spaces_and_a_very_long_path_works(

@@ -97,9 +97,9 @@ def test_who_follows_a_job_does_not_wait_once_nobody_can_record_its_end(
 
     async def fill_the_disk(context: Context, _run: Any, _command: Any) -> Message:
         async def refuse(*_: Any, **__: Any) -> None:
-            raise EngineUnavailable("The catalogue does not answer: database or disk is full.")
+            raise EngineUnavailable("The state store does not answer: database or disk is full.")
 
-        monkeypatch.setattr(context.catalog, "update", refuse)
+        monkeypatch.setattr(context.state, "update", refuse)
         raise EngineUnavailable("No space left on device.")
 
     async def scenario(context: Context) -> None:

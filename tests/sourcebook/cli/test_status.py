@@ -22,8 +22,8 @@ def test_a_source_whose_newest_dump_is_not_uploaded_is_not_ok(
 
     async def dump_again(context: Context) -> None:  # as a dump leaves it whose upload was cancelled
         dump = Dump(id="fruit@new", source="fruit", release="new", folder="archive/fruit/new", files=[])
-        await context.catalog.put(dump.id, dump)
-        await context.catalog.update(SourceState, "fruit", lambda state: state.model_copy(update={"dump": dump.id}))
+        await context.state.put(dump.id, dump)
+        await context.state.update(SourceState, "fruit", lambda state: state.model_copy(update={"dump": dump.id}))
 
     run_in_context(home, dump_again)
     line = served("status").out.splitlines()[4]

@@ -87,7 +87,7 @@ class Endpoint:
             answer.repeatable = not _is_walk(call.scope["query_string"])
             return answer
         except NotFound as error:
-            # The release was removed between the look at the catalogue and the look at its data.
+            # The release was removed between the look at the state and the look at its data.
             raise EngineUnavailable(error.message) from error
 
     def _choose(self, scope: Scope, doc_type: str) -> Handler:

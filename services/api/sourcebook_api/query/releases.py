@@ -18,8 +18,8 @@ from sourcebook_api.query.shape import ROW_KEYS, Shape, mark_keys
 log = get_logger(__name__)
 
 _FRESH_SECONDS = 0.5  # how late a new release may be seen
-_RETRY_SECONDS = 5.0  # how long a catalogue that is away is not asked again, where a release is known
-_WAIT_SECONDS = 0.5  # how long a request waits for a catalogue that does not answer, where a release is known
+_RETRY_SECONDS = 5.0  # how long a state store that is away is not asked again, where a release is known
+_WAIT_SECONDS = 0.5  # how long a request waits for a state store that does not answer, where a release is known
 _KEPT = 256  # APIs and releases remembered
 _UNAVAILABLE = 503
 
@@ -65,7 +65,7 @@ def _find_licenses(release: Release) -> dict[str, str]:
 
 
 class Releases:
-    """Reads the catalogue at most twice a second for each API, and each release once."""
+    """Reads the state at most twice a second for each API, and each release once."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -80,7 +80,7 @@ class Releases:
 
         Raises:
             QueryError: there is no such API (404), or it has no release yet (503).
-            EngineUnavailable: the catalogue does not answer, and this API was never asked for before.
+            EngineUnavailable: the state store does not answer, and this API was never asked for before.
         """
         known = self._current.get(api)
         if known is not None and time.monotonic() - known[0] < _FRESH_SECONDS:
@@ -105,7 +105,7 @@ class Releases:
         except EngineUnavailable:
             if known is None:
                 raise
-            log.warning("catalogue_unavailable_serving_last_release", api=api)
+            log.warning("state_unavailable_serving_last_release", api=api)
             opened = known
             # It took its time to fail: requests must not pay for that one after the other.
             read_at = time.monotonic() + _RETRY_SECONDS
@@ -118,7 +118,7 @@ class Releases:
         return opened
 
     async def _read(self, api: str) -> OpenRelease:
-        record = await self._context.catalog.get(Api, api)
+        record = await self._context.state.get(Api, api)
         if record is None:
             raise QueryError(404, details=f"There is no API {api!r}.")
         if record.release is None:
@@ -140,7 +140,7 @@ class Releases:
         known = self._opened.get((name, max_age))
         if known is not None:
             return known
-        release = await self._context.catalog.get(Release, name)
+        release = await self._context.state.get(Release, name)
         if release is None:
             raise NotFound(f"There is no release {name!r}.", release=name)
         if len(self._opened) >= _KEPT:

@@ -120,7 +120,7 @@ def _kept_values(options: Options, kind: str) -> dict[str, Any]:
 async def _read_templates(call: Call, options: Options) -> dict[str, str]:
     if not options["userquery"]:
         return {}
-    config = await call.context.catalog.get(BuildConfig, call.opened.release.config)
+    config = await call.context.state.get(BuildConfig, call.opened.release.config)
     return config.queries if config else {}
 
 

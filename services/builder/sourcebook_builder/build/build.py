@@ -45,10 +45,10 @@ async def build_documents(context: Context, run: JobRun, command: BuildDocuments
         StoreDamaged: the documents of a source are not what was written.
     """
     started = time.time()
-    config = await context.catalog.get(BuildConfig, command.config)
+    config = await context.state.get(BuildConfig, command.config)
     if config is None:
         raise NotFound(f"There is no build configuration {command.config!r}.", config=command.config)
-    known = await context.catalog.get(Build, command.build)
+    known = await context.state.get(Build, command.build)
     if known is not None:  # this job ran before and died after its last write
         return _ready(known)
     chosen = await select_uploads(context, config)
@@ -64,7 +64,7 @@ async def build_documents(context: Context, run: JobRun, command: BuildDocuments
         build = await _describe(context, command, config, chosen, merged)
     build = build.model_copy(update={"finished_at": time.time(), "seconds": time.time() - started})
     _report_dropped(run, build)
-    await context.catalog.put(build.name, build)
+    await context.state.put(build.name, build)
     return _ready(build)
 
 
@@ -90,7 +90,7 @@ async def _describe(
             f"Build {command.build!r} would have no documents: no source of {config.name!r} created an id."
         )
     version = command.build.removeprefix(f"{config.name}_")
-    dumps = [(item.upload, await context.catalog.get(Dump, item.upload.dump or "")) for item in chosen]
+    dumps = [(item.upload, await context.state.get(Dump, item.upload.dump or "")) for item in chosen]
     mappings = await _find_mappings(context, chosen)
     return Build(
         name=command.build,
@@ -180,7 +180,7 @@ async def _merge_changes(context: Context, run: JobRun, name: str, base: Build, 
 async def _find_mappings(context: Context, chosen: list[ChosenUpload]) -> dict[str, Mapping]:
     mappings = {}
     for item in chosen:
-        mapping = await context.catalog.get(Mapping, item.name)
+        mapping = await context.state.get(Mapping, item.name)
         if mapping is None or mapping.committed is None:
             raise MappingError(
                 f"{item.name} has no committed mapping: look at it with `sourcebook mapping show {item.name}`, then "
@@ -222,7 +222,7 @@ def _replaced(name: str) -> EngineUnavailable:
 
 async def _drop_unfinished(context: Context, config: BuildConfig) -> None:
     """Remove collections that a build of this configuration committed before it died. We hold the configuration's lock."""
-    used = {build.collection for build in await context.catalog.find(Build, {"config": config.name})}
+    used = {build.collection for build in await context.state.find(Build, {"config": config.name})}
     for name in await context.documents.names():
         kind, owner, _ = parse_collection_name(name)
         if kind == "build" and owner == config.name and name not in used:

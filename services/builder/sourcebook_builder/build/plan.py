@@ -79,7 +79,7 @@ async def _find_base(context: Context, config: BuildConfig, chosen: list[ChosenU
     """Return the newest build of the configuration if its documents can be carried over."""
     if config.builder != "merge":
         raise _FullBuildError("A linked build copies no documents.")
-    builds = await context.catalog.find(Build, {"config": config.name})
+    builds = await context.state.find(Build, {"config": config.name})
     base = max(builds, key=lambda build: build.finished_at, default=None)
     if base is None:
         raise _FullBuildError("There is no earlier build.")
@@ -111,7 +111,7 @@ async def _follow_uploads(context: Context, item: ChosenUpload, base: Build) -> 
             break
         if upload.changes_key is not None:
             folders.append(await _open_folder(context, item, upload.changes_key, base))
-        earlier = await context.catalog.get(Upload, upload.base)
+        earlier = await context.state.get(Upload, upload.base)
         if earlier is None:
             break
         upload = earlier

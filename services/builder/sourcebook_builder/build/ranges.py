@@ -80,7 +80,7 @@ async def merge_range(context: Context, run: JobRun, command: MergeRange) -> Ran
     """
     chosen = []
     for item in command.inputs:
-        upload = await context.catalog.get(Upload, item.upload)
+        upload = await context.state.get(Upload, item.upload)
         if upload is None:
             raise NotFound(f"There is no upload {item.upload!r} any more.", collection=item.name)
         chosen.append(ChosenUpload(upload, item.is_root))

@@ -18,7 +18,7 @@ class ChosenUpload(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Its name in the catalogue."""
+        """Its name in the state."""
         return build_upload_name(self.upload.source, self.upload.uploader)
 
 
@@ -29,8 +29,8 @@ async def select_uploads(context: Context, config: BuildConfig) -> list[ChosenUp
         MissingUpload: a source has no upload, or a pattern matches none; the message names them.
         InvalidRequest: the root rule leaves no source that may create ids.
     """
-    states = {state.name: state for state in await context.catalog.find(SourceState)}
-    registered = [plugin.name for plugin in await context.catalog.find(Plugin)]
+    states = {state.name: state for state in await context.state.find(SourceState)}
+    registered = [plugin.name for plugin in await context.state.find(Plugin)]
     names: dict[str, str] = {}
     missing: list[str] = []
     for pattern in config.sources:
@@ -46,7 +46,7 @@ async def select_uploads(context: Context, config: BuildConfig) -> list[ChosenUp
         )
     chosen = []
     for upload_id in names.values():
-        upload = await context.catalog.get(Upload, upload_id)
+        upload = await context.state.get(Upload, upload_id)
         if upload is not None:
             chosen.append(ChosenUpload(upload, _is_root(config.root, upload)))
     if not any(item.is_root for item in chosen):

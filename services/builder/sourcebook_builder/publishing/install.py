@@ -69,7 +69,7 @@ async def install_release(context: Context, run: JobRun, command: InstallRelease
         TransientError: the address does not answer, or the disk takes no more; what was fetched is not fetched again.
     """
     await _refuse_built_here(context, command.config)
-    remote = await context.catalog.get(Remote, command.remote)
+    remote = await context.state.get(Remote, command.remote)
     if remote is None:
         raise NotFound(f"There is no address {command.remote!r}.", remote=command.remote)
     try:
@@ -98,7 +98,7 @@ async def _install(job: _Job) -> ReleaseInstalled:
 
 
 async def _refuse_built_here(context: Context, config: str) -> None:
-    if await context.catalog.get(BuildConfig, config) is not None:
+    if await context.state.get(BuildConfig, config) is not None:
         raise Conflict(
             f"{config!r} is built here: there is a build configuration of this name. Install under another name (--name).",
             config=config,
@@ -123,7 +123,7 @@ async def _choose_target(job: _Job, versions: PublishedVersions) -> PublishedVer
 async def _drop_unfinished(job: _Job) -> None:
     """Remove what an installation that died left. We hold the lock of this name."""
     config = job.command.config
-    used = {build.collection for build in await job.context.catalog.find(Build, {"config": config})}
+    used = {build.collection for build in await job.context.state.find(Build, {"config": config})}
     for name in await job.context.documents.names():
         if name.startswith(build_collection_name("build", config, "")) and name not in used:
             await job.context.documents.drop(name)
@@ -131,7 +131,7 @@ async def _drop_unfinished(job: _Job) -> None:
 
 async def _builds_here(context: Context, config: str) -> dict[Content, Build]:
     found = {}
-    for build in await context.catalog.find(Build, {"config": config}):
+    for build in await context.state.find(Build, {"config": config}):
         if build.archived_at is None and await context.documents.info(build.collection):
             found[Content(build.count, build.digest)] = build
     return found
@@ -301,7 +301,7 @@ async def _record(job: _Job, version: PublishedVersion, made: _Installed) -> Bui
         installed_from=job.address.shown,
         finished_at=time.time(),
     )
-    await job.context.catalog.put(build.name, build)
+    await job.context.state.put(build.name, build)
     return build
 
 
@@ -313,7 +313,7 @@ async def _choose_name(job: _Job, version: PublishedVersion, made: _Installed) -
     except InvalidName as error:
         raise DamagedRelease(f"{job.address.shown}: {error.message}", url=job.address.shown) from error
     name, copy = base, 2
-    while (known := await job.context.catalog.get(Build, name)) is not None and known.archived_at is None:
+    while (known := await job.context.state.get(Build, name)) is not None and known.archived_at is None:
         name, copy = f"{base}_{copy}", copy + 1
     return name
 
@@ -343,8 +343,8 @@ def _copy_changes(folder: Path, target: Path, metadata: ChangesMetadata) -> None
 
 
 async def _answer(job: _Job, build: Build, *, steps: int) -> ReleaseInstalled:
-    api = await job.context.catalog.get(Api, job.command.api)
-    served = await job.context.catalog.get(Release, api.release) if api and api.release else None
+    api = await job.context.state.get(Api, job.command.api)
+    served = await job.context.state.get(Release, api.release) if api and api.release else None
     return ReleaseInstalled(
         config=build.config,
         build=build.name,

@@ -70,7 +70,7 @@ async def publish_release(context: Context, run: JobRun, command: PublishRelease
     """
     build = await get_build(context, command.build)
     check_has_documents(build)
-    remote = await context.catalog.get(Remote, command.remote)
+    remote = await context.state.get(Remote, command.remote)
     if remote is None:
         raise NotFound(f"There is no address {command.remote!r}.", remote=command.remote)
     address = await asyncio.to_thread(FileSystemAddress, f"{remote.url}/{build.config}")
@@ -115,7 +115,7 @@ async def _read_known(job: _Job) -> PublishedVersions:
 
 async def _find_changes(job: _Job, latest: Latest) -> ChangesFolder | None:
     """Return the changes from what was published last, if that is a build of this hub and its changes or documents are here."""
-    old = await job.context.catalog.get(Build, latest.build)
+    old = await job.context.state.get(Build, latest.build)
     if old is None or old.name == job.build.name or old.config != job.build.config:
         return None
     if (old.count, old.digest) != (latest.count, latest.digest):

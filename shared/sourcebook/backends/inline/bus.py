@@ -23,4 +23,4 @@ class InlineBus:
         """Memory always answers."""
 
     async def close(self) -> None:
-        """There is nothing to give back: the catalogue knows the jobs that were not run."""
+        """There is nothing to give back: the state knows the jobs that were not run."""

@@ -1,4 +1,4 @@
-"""Locks in the catalogue's SQLite file, or in one of their own."""
+"""Locks in the state's SQLite file, or in one of their own."""
 
 import asyncio
 import sqlite3
@@ -6,7 +6,7 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
-from sourcebook.backends.sqlite.catalog import SqliteFile, sqlite_path
+from sourcebook.backends.sqlite.state import SqliteFile, sqlite_path
 from sourcebook.settings import Settings
 
 
@@ -57,7 +57,7 @@ class SqliteLocks:
 
 
 async def open_sqlite_locks(settings: Settings) -> SqliteLocks:
-    """Open the locks in the file of `SOURCEBOOK_LOCKS_URL`; `sqlite:` alone means the catalogue's, or HOME/locks.sqlite."""
+    """Open the locks in the file of `SOURCEBOOK_LOCKS_URL`; `sqlite:` alone means the state's, or HOME/locks.sqlite."""
     return SqliteLocks(await asyncio.to_thread(SqliteFile, _locks_path(settings)))
 
 
@@ -66,4 +66,4 @@ def _locks_path(settings: Settings) -> Path:
     if path:
         return Path(path)
     # Another engine's address is no file's name.
-    return sqlite_path(settings) if settings.catalog_url.startswith("sqlite:") else settings.home / "locks.sqlite"
+    return sqlite_path(settings) if settings.state_url.startswith("sqlite:") else settings.home / "locks.sqlite"

@@ -11,21 +11,21 @@ async def get_build_config(context: Context, name: str) -> BuildConfig:
     Raises:
         NotFound: there is none of this name.
     """
-    config = await context.catalog.get(BuildConfig, name)
+    config = await context.state.get(BuildConfig, name)
     if config is None:
-        known = ", ".join(c.name for c in await context.catalog.find(BuildConfig)) or "none"
+        known = ", ".join(c.name for c in await context.state.find(BuildConfig)) or "none"
         raise NotFound(f"There is no build configuration {name!r}. There are: {known}.", config=name)
     return config
 
 
 async def list_build_configs(context: Context) -> list[BuildConfig]:
     """Return all build configurations by name."""
-    return await context.catalog.find(BuildConfig)
+    return await context.state.find(BuildConfig)
 
 
 async def list_builds(context: Context, config: str | None = None) -> list[Build]:
     """Return builds, newest first."""
-    builds = await context.catalog.find(Build, {"config": config} if config else None)
+    builds = await context.state.find(Build, {"config": config} if config else None)
     return sorted(builds, key=lambda build: build.finished_at, reverse=True)
 
 
@@ -35,7 +35,7 @@ async def get_build(context: Context, name: str) -> Build:
     Raises:
         NotFound: there is none of this name.
     """
-    build = await context.catalog.get(Build, name)
+    build = await context.state.get(Build, name)
     if build is None:
         raise NotFound(f"There is no build {name!r}. `sourcebook build CONFIG` makes one.", build=name)
     return build

@@ -27,7 +27,7 @@ async def put_build_config(context: Context, config: BuildConfig) -> BuildConfig
         NotFound: it names a source that is not registered.
     """
     check_name("build configuration", config.name)
-    known = [plugin.name for plugin in await context.catalog.find(Plugin)]
+    known = [plugin.name for plugin in await context.state.find(Plugin)]
     for item in config.sources:
         if not fnmatch.filter(known, item.partition("/")[0]):
             raise NotFound(
@@ -35,11 +35,11 @@ async def put_build_config(context: Context, config: BuildConfig) -> BuildConfig
                 f"Registered are: {', '.join(known) or 'none'}.",
                 source=item,
             )
-    before = await context.catalog.get(BuildConfig, config.name)
+    before = await context.state.get(BuildConfig, config.name)
     await _begin_chain(context, before, config.name)
     if before and before.publish and config.publish == hide_secrets(before.publish):
         config = config.model_copy(update={"publish": before.publish})  # put back as it was shown
-    await context.catalog.put(config.name, config)
+    await context.state.put(config.name, config)
     return config
 
 
@@ -56,7 +56,7 @@ async def _begin_chain(context: Context, before: BuildConfig | None, name: str) 
             changes["published_until"] = now
         return state.model_copy(update=changes)
 
-    await context.catalog.update(ChainState, name, begin, default=fresh)
+    await context.state.update(ChainState, name, begin, default=fresh)
 
 
 async def delete_build_config(context: Context, name: str) -> None:
@@ -66,8 +66,8 @@ async def delete_build_config(context: Context, name: str) -> None:
         NotFound: there is none of this name.
     """
     await get_build_config(context, name)
-    await context.catalog.delete(BuildConfig, name)
-    await context.catalog.delete(ChainState, name)
+    await context.state.delete(BuildConfig, name)
+    await context.state.delete(ChainState, name)
 
 
 async def start_build(
@@ -89,7 +89,7 @@ async def start_build(
     config = await get_build_config(context, config_name)
     version = time.strftime(config.build_version, time.gmtime())
     name = check_name("build", f"{config.name}_{version}")
-    taken = {build.name for build in await context.catalog.find(Build, {"config": config.name})}
+    taken = {build.name for build in await context.state.find(Build, {"config": config.name})}
     copy = 2
     while name in taken:
         name, copy = f"{config.name}_{version}_{copy}", copy + 1
@@ -104,15 +104,15 @@ async def delete_build(context: Context, name: str) -> None:
         Conflict: an API serves it or keeps it for rollback, or it is being indexed.
     """
     build = await get_build(context, name)
-    releases = [release.name for release in await context.catalog.find(Release, {"build": name})]
-    for api in await context.catalog.find(Api):
+    releases = [release.name for release in await context.state.find(Release, {"build": name})]
+    for api in await context.state.find(Api):
         if any(release in (api.release, *api.history) for release in releases):
             raise Conflict(
                 f"API {api.name!r} serves build {name!r}, or keeps it for rollback.", build=name, api=api.name
             )
     if job := await find_user(context, name):
         raise Conflict(f"Job {job.id} ({job.kind}) works with build {name!r}.", build=name, job=job.id)
-    await context.catalog.delete(Build, name)
+    await context.state.delete(Build, name)
     if not build.linked:
         await context.documents.drop(build.collection)
     for key in await context.files.keys(f"changes/{name}"):

@@ -30,8 +30,8 @@ class ConfigNews(BaseModel):
 
 async def find_news(context: Context, config: str | None = None) -> list[ConfigNews]:
     """Return what is new for each build configuration, or for one."""
-    configs = await context.catalog.find(BuildConfig, {"name": config} if config else None)
-    states = await context.catalog.find(SourceState)
+    configs = await context.state.find(BuildConfig, {"name": config} if config else None)
+    states = await context.state.find(SourceState)
     return [await _compare(context, item, states) for item in configs]
 
 
@@ -42,7 +42,7 @@ async def _compare(context: Context, config: BuildConfig, states: list[SourceSta
     newer = []
     for name, upload_id in current_uploads(config, states).items():
         before = built.get(name)
-        upload = await context.catalog.get(Upload, upload_id)
+        upload = await context.state.get(Upload, upload_id)
         if upload is None or (before is not None and (before.count, before.digest) == (upload.count, upload.digest)):
             continue
         release = before.release if before is not None else None
@@ -51,7 +51,7 @@ async def _compare(context: Context, config: BuildConfig, states: list[SourceSta
 
 
 async def _uploads_of(context: Context, build: Build) -> dict[str, Upload]:
-    found = [await context.catalog.get(Upload, upload_id) for upload_id in build.uploads]
+    found = [await context.state.get(Upload, upload_id) for upload_id in build.uploads]
     return {build_upload_name(item.source, item.uploader): item for item in found if item is not None}
 
 

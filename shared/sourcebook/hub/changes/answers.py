@@ -14,7 +14,7 @@ async def get_upload(context: Context, upload_id: str) -> Upload:
     Raises:
         NotFound: there is none.
     """
-    upload = await context.catalog.get(Upload, upload_id)
+    upload = await context.state.get(Upload, upload_id)
     if upload is None:
         raise NotFound(f"There is no upload {upload_id!r}.", upload=upload_id)
     return upload

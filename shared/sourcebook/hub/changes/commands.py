@@ -168,7 +168,7 @@ def _side(build: Build) -> ComparedSide:
 async def _source_versions(context: Context, build: Build) -> dict[str, SourceVersion]:
     versions: dict[str, SourceVersion] = {}
     for upload_id in build.uploads:
-        upload = await context.catalog.get(Upload, upload_id)
+        upload = await context.state.get(Upload, upload_id)
         if upload is not None:
             count = versions[upload.source].count if upload.source in versions else 0
             versions[upload.source] = SourceVersion(version=upload.release, count=count + upload.count)
@@ -186,7 +186,7 @@ async def _find_candidates(context: Context, old: Build, new: Build) -> list[Cha
             folders.append(await open_changes(context, build_changes_key(build.name, build.base)))
         except (NotFound, DamagedChanges):
             return None
-        build = await context.catalog.get(Build, build.base)
+        build = await context.state.get(Build, build.base)
     return folders if build is not None else None
 
 

@@ -85,9 +85,9 @@ async def _get_upload(context: Context, source: str, uploader: str | None) -> Up
         raise InvalidRequest(
             f"Source {source!r} has several uploaders: name one, as in {source}/{names[0]}.", source=source
         )
-    state = await context.catalog.get(SourceState, source)
+    state = await context.state.get(SourceState, source)
     upload_id = state.uploads.get(names[0]) if state is not None else None
-    upload = await context.catalog.get(Upload, upload_id) if upload_id else None
+    upload = await context.state.get(Upload, upload_id) if upload_id else None
     if upload is None:
         name = build_upload_name(source, names[0])
         raise MissingUpload(f"{name} has no documents yet: sourcebook upload {source}", source=source)

@@ -21,7 +21,7 @@ async def get_job(context: Context, job_id: str) -> Job:
     Raises:
         NotFound: there is no such job.
     """
-    job = await context.catalog.get(Job, job_id)
+    job = await context.state.get(Job, job_id)
     if job is None:
         raise NotFound(f"There is no job {job_id!r}.", job=job_id)
     return job
@@ -40,17 +40,17 @@ async def list_jobs(context: Context, *, limit: int = 50, **where: str | None) -
             raise InvalidRequest(
                 f"{key} {wanted[key]!r} does not exist; known are {', '.join(values)}.", allowed=values
             )
-    return await context.catalog.find(Job, wanted, newest_first=True, limit=limit)
+    return await context.state.find(Job, wanted, newest_first=True, limit=limit)
 
 
 async def list_active_jobs(context: Context) -> list[Job]:
     """Return the jobs that are queued or running, newest first."""
-    return await context.catalog.find(Job, {"state": tuple(ACTIVE_STATES)}, newest_first=True)
+    return await context.state.find(Job, {"state": tuple(ACTIVE_STATES)}, newest_first=True)
 
 
 async def find_user(context: Context, build: str) -> Job | None:
     """Return an active job that needs a build, or None; one that archives it does not."""
-    for job in await context.catalog.find(Job, {"state": tuple(ACTIVE_STATES)}):
+    for job in await context.state.find(Job, {"state": tuple(ACTIVE_STATES)}):
         if job.kind != _ARCHIVE and build in (job.target, *job.command.values()):
             return job
     return None
@@ -58,7 +58,7 @@ async def find_user(context: Context, build: str) -> Job | None:
 
 async def is_wanted(context: Context, job_id: str) -> bool:
     """Whether a job should go on: it is neither finished nor cancelled, and neither is the job that it is a part of."""
-    job = await context.catalog.get(Job, job_id)
+    job = await context.state.get(Job, job_id)
     if job is None or job.cancel_requested or job.is_finished:
         return False
     return not is_part(job.kind) or job.parent is None or await is_wanted(context, job.parent)

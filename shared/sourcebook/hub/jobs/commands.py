@@ -27,7 +27,7 @@ async def submit(context: Context, command: Message, *, job_id: str | None = Non
     """
     stage = stage_of(command)
     lock = stage.lock(command)
-    if job_id and (known := await context.catalog.get(Job, job_id)):
+    if job_id and (known := await context.state.get(Job, job_id)):
         return known
     await context.bus.ping()
     job = Job(
@@ -41,14 +41,14 @@ async def submit(context: Context, command: Message, *, job_id: str | None = Non
     while not await context.locks.acquire(f"submit:{lock}", job.id, context.settings.lock_ttl):
         await asyncio.sleep(0.05)
     try:
-        active = await context.catalog.find(Job, {"lock": lock, "state": tuple(ACTIVE_STATES)}, limit=1)
+        active = await context.state.find(Job, {"lock": lock, "state": tuple(ACTIVE_STATES)}, limit=1)
         if active:
             raise Busy(
                 f"Job {active[0].id} ({active[0].kind} {active[0].target}) is {active[0].state}. Wait for it or cancel it: "
                 f"sourcebook jobs cancel {active[0].id}",
                 job=active[0].id,
             )
-        await context.catalog.insert(job.id, job)
+        await context.state.insert(job.id, job)
     finally:
         await context.locks.release(f"submit:{lock}", job.id)
     return await send(context, job)
@@ -70,7 +70,7 @@ async def submit_children(context: Context, parent: Job, commands: list[Message]
             command=command.model_dump(mode="json"),
             parent=parent.id,
         )
-        if await context.catalog.insert(job.id, job):
+        if await context.state.insert(job.id, job):
             # The parent's work is done and must not be repeated because the broker is away: beat sends what was not sent.
             try:
                 await send(context, job)
@@ -93,11 +93,11 @@ async def send(context: Context, job: Job) -> Job:
     def sent_at(when: float | None) -> Callable[[Job], Job]:
         return lambda known: known.model_copy(update={"sent_at": when})
 
-    job = await context.catalog.update(Job, job.id, sent_at(time.time()))
+    job = await context.state.update(Job, job.id, sent_at(time.time()))
     try:
         await context.bus.send(job.kind, job.id)
     except EngineUnavailable:
-        await context.catalog.update(Job, job.id, sent_at(None))
+        await context.state.update(Job, job.id, sent_at(None))
         raise
     return job
 
@@ -118,7 +118,7 @@ async def cancel_job(context: Context, job_id: str) -> Job:
         return job.model_copy(update={"cancel_requested": True})
 
     await get_job(context, job_id)
-    job = await context.catalog.update(Job, job_id, cancel)
+    job = await context.state.update(Job, job_id, cancel)
     if job.state is JobState.RUNNING and await context.locks.holder(job.lock) is None:
         return await finish_lost(context, job, JobState.CANCELLED, "it was cancelled, and its worker is gone")
     return job
@@ -130,10 +130,10 @@ async def end_parts(context: Context, job_id: str, *, keep: Collection[str] = ()
     A part that a worker has at hand ends within seconds, and its worker removes what it made. One whose worker died
     meanwhile is met by the next call: beat makes one until nothing is left.
     """
-    parts = [job for job in await context.catalog.find(Job, {"parent": job_id}) if is_part(job.kind)]
+    parts = [job for job in await context.state.find(Job, {"parent": job_id}) if is_part(job.kind)]
     ended = [await _end_part(context, part) for part in parts if part.id not in keep]
     if all(ended) and not keep:
-        await context.catalog.update(Job, job_id, lambda job: job.model_copy(update={"parts_open": False}))
+        await context.state.update(Job, job_id, lambda job: job.model_copy(update={"parts_open": False}))
 
 
 async def _end_part(context: Context, part: Job) -> bool:
@@ -147,7 +147,7 @@ async def _end_part(context: Context, part: Job) -> bool:
             return known.model_copy(update={"cancel_requested": True})
         return known.move_to(JobState.CANCELLED, cancel_requested=True)
 
-    part = await context.catalog.update(Job, part.id, end)
+    part = await context.state.update(Job, part.id, end)
     if part.is_finished:
         await remove_made(context, part.id)
     return part.is_finished
@@ -163,7 +163,7 @@ async def remove_made(context: Context, part_id: str) -> None:
 async def finish_lost(context: Context, job: Job, state: JobState, why: str) -> Job:
     await asyncio.to_thread(shutil.rmtree, context.settings.home / "scratch" / job.id, ignore_errors=True)
     error = JobError(code="worker_lost", message=f"Job {job.id} ({job.kind} {job.target}) ended: {why}.")
-    ended = await context.catalog.update(Job, job.id, lambda j: j if j.is_finished else j.move_to(state, error=error))
+    ended = await context.state.update(Job, job.id, lambda j: j if j.is_finished else j.move_to(state, error=error))
     await end_parts_if_possible(context, ended)
     return ended
 

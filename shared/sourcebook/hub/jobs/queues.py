@@ -14,7 +14,7 @@ _BROKER_SECONDS = 2.0
 
 
 class QueueLoad(BaseModel):
-    """The load of one queue: `waiting` messages (None: the broker does not answer) and the jobs of the catalogue."""
+    """The load of one queue: `waiting` messages (None: the broker does not answer) and the jobs of the state."""
 
     waiting: int | None
     queued: int = 0
@@ -28,8 +28,8 @@ async def read_queues(context: Context) -> dict[str, QueueLoad]:
     loads = {queue: QueueLoad(waiting=lengths.get(queue)) for queue in QUEUES}
     for stage in STAGES.values():
         load = loads[stage.queue]
-        load.queued += await context.catalog.count(Job, {"state": JobState.QUEUED, "kind": stage.name})
-        load.running += await context.catalog.count(Job, {"state": JobState.RUNNING, "kind": stage.name})
+        load.queued += await context.state.count(Job, {"state": JobState.QUEUED, "kind": stage.name})
+        load.running += await context.state.count(Job, {"state": JobState.RUNNING, "kind": stage.name})
     for load in loads.values():
         load.active = load.queued + load.running
     return loads

@@ -23,14 +23,14 @@ async def recover_jobs(context: Context) -> list[str]:
     """
     touched = [
         job.id
-        for job in await context.catalog.find(Job, {"state": JobState.RUNNING})
+        for job in await context.state.find(Job, {"state": JobState.RUNNING})
         if job.kind in STAGES and await context.locks.holder(job.lock) is None and await _recover_running(context, job)
     ]
-    for job in await context.catalog.find(Job, {"state": JobState.QUEUED}):
+    for job in await context.state.find(Job, {"state": JobState.QUEUED}):
         if job.kind in STAGES and _is_overdue(context, job, _seconds_waited(job)):
             await send(context, job)
             touched.append(job.id)
-    for job in await context.catalog.find(Job, {"parts_open": True}):
+    for job in await context.state.find(Job, {"parts_open": True}):
         if job.is_finished:
             await end_parts_if_possible(context, job)
     return touched

@@ -48,7 +48,7 @@ async def get_mapping(context: Context, source: str, uploader: str) -> Mapping:
     """
     await choose_uploaders(context, source, uploader)
     name = build_upload_name(source, uploader)
-    mapping = await context.catalog.get(Mapping, name)
+    mapping = await context.state.get(Mapping, name)
     if mapping is None:
         raise NotFound(f"{name} has no mapping yet: sourcebook upload {source}", source=source, uploader=uploader)
     return mapping
@@ -85,7 +85,7 @@ async def save_mapping(
     def change(mapping: Mapping) -> Mapping:
         return mapping.model_copy(update={"committed": checked, "edited": checked != mapping.inferred})
 
-    mapping = await context.catalog.update(Mapping, before.name, change)
+    mapping = await context.state.update(Mapping, before.name, change)
     return SavedMapping(**mapping.model_dump(), edit=edit)
 
 
@@ -104,7 +104,7 @@ async def commit_mapping(context: Context, source: str, uploader: str, *, new_fi
         return mapping.model_copy(update={"committed": committed, "edited": committed != mapping.inferred})
 
     name = (await get_mapping(context, source, uploader)).name
-    return await context.catalog.update(Mapping, name, commit)
+    return await context.state.update(Mapping, name, commit)
 
 
 async def _describe_edit(
@@ -112,8 +112,8 @@ async def _describe_edit(
 ) -> MappingEdit:
     changes = diff_properties(before.committed or before.inferred, properties)
     edit = MappingEdit(added=list(changes.added), removed=changes.removed, changed=changes.changed)
-    state = await context.catalog.get(SourceState, source)
-    upload = await context.catalog.get(Upload, state.uploads.get(uploader, "")) if state is not None else None
+    state = await context.state.get(SourceState, source)
+    upload = await context.state.get(Upload, state.uploads.get(uploader, "")) if state is not None else None
     if upload is None:
         return edit
     edit.documents = upload.count

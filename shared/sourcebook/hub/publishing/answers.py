@@ -19,8 +19,8 @@ class SubscriptionView(BaseModel):
 
 async def list_subscriptions(context: Context) -> list[SubscriptionView]:
     """Return all subscriptions by name."""
-    remotes = {remote.id: remote for remote in await context.catalog.find(Remote)}
-    return [view_subscription(item, remotes.get(item.remote)) for item in await context.catalog.find(Subscription)]
+    remotes = {remote.id: remote for remote in await context.state.find(Remote)}
+    return [view_subscription(item, remotes.get(item.remote)) for item in await context.state.find(Subscription)]
 
 
 def view_subscription(subscription: Subscription, remote: Remote | None) -> SubscriptionView:

@@ -92,7 +92,7 @@ async def subscribe(
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise InvalidRequest(f"{first['loc'][0]}: {first['msg']}", key=str(first["loc"][0])) from error
-    await context.catalog.put(chosen, made)
+    await context.state.put(chosen, made)
     return view_subscription(made, remote)
 
 
@@ -102,8 +102,8 @@ async def unsubscribe(context: Context, name: str) -> None:
     Raises:
         NotFound: there is none of this name.
     """
-    if not await context.catalog.delete(Subscription, name):
-        known = ", ".join(item.name for item in await context.catalog.find(Subscription)) or "none"
+    if not await context.state.delete(Subscription, name):
+        known = ", ".join(item.name for item in await context.state.find(Subscription)) or "none"
         raise NotFound(f"There is no subscription {name!r}. There are: {known}.", name=name)
 
 
@@ -114,7 +114,7 @@ async def start_subscribed_install(context: Context, name: str, *, job_id: str) 
         NotFound: there is none of this name.
         Busy: an installation of this name is active.
     """
-    found = await context.catalog.get(Subscription, name)
+    found = await context.state.get(Subscription, name)
     if found is None:
         raise NotFound(f"There is no subscription {name!r}.", name=name)
     return await submit(context, InstallRelease(config=name, remote=found.remote, api=found.api), job_id=job_id)
@@ -125,13 +125,13 @@ async def _store_remote(context: Context, url: str, *, to_write: bool = False) -
         remote = make_remote(check_address(url, to_write=to_write))
     except ValueError as error:
         raise InvalidRequest(f"{hide_secrets(url)}: {error}", url=hide_secrets(url)) from error
-    await context.catalog.insert(remote.id, remote)
+    await context.state.insert(remote.id, remote)
     return remote
 
 
 async def _check_install_name(context: Context, name: str) -> str:
     check_name("build configuration", name)
-    if await context.catalog.get(BuildConfig, name) is not None:
+    if await context.state.get(BuildConfig, name) is not None:
         raise Conflict(
             f"{name!r} is built here: there is a build configuration of this name. Install under another name (--name).",
             config=name,

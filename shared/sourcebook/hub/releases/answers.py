@@ -20,16 +20,16 @@ async def get_api(context: Context, name: str) -> Api:
     Raises:
         NotFound: there is none of this name.
     """
-    api = await context.catalog.get(Api, name)
+    api = await context.state.get(Api, name)
     if api is None:
-        known = ", ".join(a.name for a in await context.catalog.find(Api)) or "none"
+        known = ", ".join(a.name for a in await context.state.find(Api)) or "none"
         raise NotFound(f"There is no API {name!r}. There are: {known}.", api=name)
     return api
 
 
 async def list_apis(context: Context) -> list[Api]:
     """Return all APIs by name."""
-    return await context.catalog.find(Api)
+    return await context.state.find(Api)
 
 
 MAX_PAGE = 1000
@@ -63,8 +63,8 @@ class ChangesPage(BaseModel):
 
 async def list_releases(context: Context, *, api: str | None = None, config: str | None = None) -> list[ReleaseView]:
     """Return releases, newest first."""
-    apis = await context.catalog.find(Api)
-    found = await context.catalog.find(Release, {"config": config} if config else None)
+    apis = await context.state.find(Api)
+    found = await context.state.find(Release, {"config": config} if config else None)
     views = [_view(release, apis) for release in found]
     wanted = [view for view in views if api is None or api in view.apis or api in view.kept_by]
     return sorted(wanted, key=lambda view: view.released_at, reverse=True)
@@ -82,9 +82,9 @@ async def get_release(context: Context, name: str) -> Release:
     Raises:
         NotFound: there is none of this name.
     """
-    release = await context.catalog.get(Release, name)
+    release = await context.state.get(Release, name)
     if release is None:
-        known = ", ".join(item.name for item in await context.catalog.find(Release)) or "none"
+        known = ", ".join(item.name for item in await context.state.find(Release)) or "none"
         raise NotFound(f"There is no release {name!r}. There are: {known}.", release=name)
     return release
 

@@ -18,7 +18,7 @@ async def put_api(context: Context, api: Api) -> Api:
     check_name("API", api.name)
     fresh = Api(name=api.name, config=api.config, max_age=api.max_age)
     changes = {"config": api.config, "max_age": api.max_age, "updated_at": time.time()}
-    return await context.catalog.update(Api, api.name, lambda known: known.model_copy(update=changes), default=fresh)
+    return await context.state.update(Api, api.name, lambda known: known.model_copy(update=changes), default=fresh)
 
 
 async def delete_api(context: Context, name: str) -> None:
@@ -28,11 +28,11 @@ async def delete_api(context: Context, name: str) -> None:
         NotFound: there is none of this name.
     """
     api = await get_api(context, name)
-    await context.catalog.delete(Api, name)
+    await context.state.delete(Api, name)
     for release_name in [api.release, *api.history]:
-        release = await context.catalog.get(Release, release_name) if release_name else None
+        release = await context.state.get(Release, release_name) if release_name else None
         if release is not None:
-            await context.catalog.delete(Release, release.name)
+            await context.state.delete(Release, release.name)
             await context.search.drop(release.index)
 
 
@@ -46,7 +46,7 @@ async def rollback(context: Context, name: str, to: str | None = None) -> Api:
         NotFound: there is no such API.
         Conflict: it has no such earlier release.
     """
-    ages = {release.name: release.released_at for release in await context.catalog.find(Release)}
+    ages = {release.name: release.released_at for release in await context.state.find(Release)}
 
     def move(api: Api) -> Api:
         target = to or next((item for item in api.history if item not in api.rolled_back), None)
@@ -62,7 +62,7 @@ async def rollback(context: Context, name: str, to: str | None = None) -> Api:
         return api.model_copy(update=changes)
 
     await get_api(context, name)
-    return await context.catalog.update(Api, name, move)
+    return await context.state.update(Api, name, move)
 
 
 def _say_what_is_kept(api: Api, wanted: str | None) -> str:
@@ -85,4 +85,4 @@ async def set_note(context: Context, name: str, note: str) -> Release:
         NotFound: there is no such release.
     """
     await get_release(context, name)
-    return await context.catalog.update(Release, name, lambda release: release.model_copy(update={"note": note}))
+    return await context.state.update(Release, name, lambda release: release.model_copy(update={"note": note}))

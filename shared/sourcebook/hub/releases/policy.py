@@ -23,8 +23,8 @@ class ReleaseChoice(NamedTuple):
 
 async def find_base(context: Context, api: str) -> Release | None:
     """Return the release that an API serves."""
-    known = await context.catalog.get(Api, api)
-    return None if known is None or known.release is None else await context.catalog.get(Release, known.release)
+    known = await context.state.get(Api, api)
+    return None if known is None or known.release is None else await context.state.get(Release, known.release)
 
 
 async def choose_release_mode(
@@ -70,7 +70,7 @@ async def choose_release_mode(
 async def _find_obstacle(context: Context, build: Build, api: str, base: Release | None) -> str | None:
     if base is None:
         return f"API {api!r} serves nothing yet"
-    served = await context.catalog.get(Build, base.build)
+    served = await context.state.get(Build, base.build)
     if served is None or await context.documents.info(base.collection) is None:
         return f"build {base.build!r}, which API {api!r} serves, is gone"
     return _compare_builds(served, build) or await _check_index(context, served, base)

@@ -36,8 +36,8 @@ class _Step(NamedTuple):
 async def follow_chains(context: Context) -> list[str]:
     """Start the next jobs of every build configuration that has some; return their ids."""
     started: list[str] = []
-    for config in await context.catalog.find(BuildConfig):
-        state = await context.catalog.get(ChainState, config.name) or ChainState(config=config.name)
+    for config in await context.state.find(BuildConfig):
+        state = await context.state.get(ChainState, config.name) or ChainState(config=config.name)
         steps = [
             await _next_build(context, config, state) if config.on_new_upload else None,
             await _next_release(context, config, state) if config.release != "off" else None,
@@ -68,17 +68,17 @@ async def _take(context: Context, config: BuildConfig, step: _Step) -> list[str]
 
 async def _note(context: Context, config: BuildConfig, **changes: Any) -> None:
     fresh = ChainState(config=config.name)
-    await context.catalog.update(ChainState, config.name, lambda state: state.model_copy(update=changes), default=fresh)
+    await context.state.update(ChainState, config.name, lambda state: state.model_copy(update=changes), default=fresh)
 
 
 async def _next_build(context: Context, config: BuildConfig, state: ChainState) -> _Step | None:
     """Build when a source has a new upload, once all that is being loaded for it is there."""
-    uploads = current_uploads(config, await context.catalog.find(SourceState))
+    uploads = current_uploads(config, await context.state.find(SourceState))
     ids = sorted(uploads.values())
     if not ids or ids == state.uploads:
         return None
     sources = {name.partition("/")[0] for name in uploads}
-    for job in await context.catalog.find(Job, {"state": tuple(ACTIVE_STATES)}):
+    for job in await context.state.find(Job, {"state": tuple(ACTIVE_STATES)}):
         if job.kind in _LOADING and job.target.partition("/")[0] in sources:
             return None
     (news,) = await find_news(context, config.name)
@@ -91,7 +91,7 @@ async def _next_build(context: Context, config: BuildConfig, state: ChainState) 
 
 async def _next_release(context: Context, config: BuildConfig, state: ChainState) -> _Step | None:
     """Release the newest build to every API of the configuration, if it is newer than what was dealt with."""
-    position = await context.catalog.position(Build)
+    position = await context.state.position(Build)
     if position == state.seen_builds:
         return None
     builds = [build for build in await list_builds(context, config.name) if build.archived_at is None]
@@ -101,8 +101,8 @@ async def _next_release(context: Context, config: BuildConfig, state: ChainState
     newest = builds[0]
     if await find_user(context, newest.name):
         return None
-    released = {release.name for release in await context.catalog.find(Release, {"build": newest.name})}
-    apis = await context.catalog.find(Api, {"config": config.name}) or [Api(name=config.name, config=config.name)]
+    released = {release.name for release in await context.state.find(Release, {"build": newest.name})}
+    apis = await context.state.find(Api, {"config": config.name}) or [Api(name=config.name, config=config.name)]
     waiting = [api.name for api in apis if released.isdisjoint((api.release, *api.history))]
     mode: ReleaseMode = config.release if config.release != "off" else "auto"
 
@@ -114,8 +114,8 @@ async def _next_release(context: Context, config: BuildConfig, state: ChainState
 
 async def _next_publication(context: Context, config: BuildConfig, state: ChainState) -> _Step | None:
     """Publish the newest release that an API of the configuration serves, if it is newer than what was dealt with."""
-    served = [api.release for api in await context.catalog.find(Api, {"config": config.name}) if api.release]
-    releases = [await context.catalog.get(Release, name) for name in served]
+    served = [api.release for api in await context.state.find(Api, {"config": config.name}) if api.release]
+    releases = [await context.state.get(Release, name) for name in served]
     waiting = [item for item in releases if item is not None and item.released_at > state.published_until]
     if not waiting:
         return None

@@ -52,7 +52,7 @@ class Schedule(NamedTuple):
 
     @property
     def key(self) -> str:
-        """Its name in the catalogue."""
+        """Its name in the state."""
         return f"{self.kind}:{self.target}"
 
 
@@ -80,13 +80,13 @@ async def find_schedules(context: Context) -> list[Schedule]:
         for config in await list_build_configs(context)
         if config.schedule
     ]
-    found += [Schedule("subscribe", item.name, item.cron) for item in await context.catalog.find(Subscription)]
+    found += [Schedule("subscribe", item.name, item.cron) for item in await context.state.find(Subscription)]
     return found
 
 
 async def list_schedules(context: Context) -> list[ScheduleView]:
     """Return every schedule with when it is due and what it did last."""
-    states = {state.key: state for state in await context.catalog.find(ScheduleState)}
+    states = {state.key: state for state in await context.state.find(ScheduleState)}
     views = []
     for item in await find_schedules(context):
         state = states.get(item.key)
@@ -101,16 +101,16 @@ async def run_schedules(context: Context, *, now: float | None = None) -> list[s
     """Start what is due at `now`, and what follows in the chains of build configurations; return the ids of the jobs."""
     moment = time.time() if now is None else now
     schedules = await find_schedules(context)
-    states = {state.key: state for state in await context.catalog.find(ScheduleState)}
+    states = {state.key: state for state in await context.state.find(ScheduleState)}
     started = []
     for item in schedules:
         state = states.pop(item.key, None)
         if state is None or state.cron != item.cron:
-            await context.catalog.put(item.key, _first_state(item, moment))
+            await context.state.put(item.key, _first_state(item, moment))
         elif state.due_at <= moment and (job_id := await _run(context, item, state, moment)):
             started.append(job_id)
     for key in states:  # its schedule is gone
-        await context.catalog.delete(ScheduleState, key)
+        await context.state.delete(ScheduleState, key)
     return started + await follow_chains(context)
 
 
@@ -134,7 +134,7 @@ async def _run(context: Context, item: Schedule, state: ScheduleState, now: floa
     changes = {"due_at": next_time(item.cron, now), "last_at": now, "last_error": error}
     if job is not None:
         changes["last_job"] = job.id
-    await context.catalog.update(ScheduleState, item.key, lambda known: known.model_copy(update=changes), default=state)
+    await context.state.update(ScheduleState, item.key, lambda known: known.model_copy(update=changes), default=state)
     return job.id if job else None
 
 

@@ -26,5 +26,5 @@ class ChainState(BaseModel):
     released_until: float = 0.0
     published_until: float = 0.0
     seen_builds: int = 0
-    """Position of the catalogue's builds at which there was nothing to release: until it moves, nobody looks again."""
+    """Position of the state's builds at which there was nothing to release: until it moves, nobody looks again."""
     last_error: str | None = None

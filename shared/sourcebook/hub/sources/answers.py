@@ -36,16 +36,16 @@ async def get_plugin(context: Context, name: str) -> Plugin:
     Raises:
         NotFound: no plugin of this name is registered.
     """
-    plugin = await context.catalog.get(Plugin, name)
+    plugin = await context.state.get(Plugin, name)
     if plugin is None:
-        known = ", ".join(p.name for p in await context.catalog.find(Plugin)) or "none"
+        known = ", ".join(p.name for p in await context.state.find(Plugin)) or "none"
         raise NotFound(f"There is no source {name!r}. Registered are: {known}.", source=name)
     return plugin
 
 
 async def list_plugins(context: Context) -> list[Plugin]:
     """Return all registered plugins by name."""
-    return await context.catalog.find(Plugin)
+    return await context.state.find(Plugin)
 
 
 async def read_manifest(context: Context, name: str) -> LoadedManifest:
@@ -61,7 +61,7 @@ async def read_manifest(context: Context, name: str) -> LoadedManifest:
 
 async def list_sources(context: Context) -> list[SourceView]:
     """Return every registered source by name; a plugin that cannot be loaded is there with its error."""
-    states = {state.name: state for state in await context.catalog.find(SourceState)}
+    states = {state.name: state for state in await context.state.find(SourceState)}
     active = await find_active_jobs(context)
     return [
         await _describe(context, plugin, states.get(plugin.name), active.get(plugin.name, []))
@@ -76,7 +76,7 @@ async def get_source(context: Context, name: str) -> SourceView:
         NotFound: no plugin of this name is registered.
     """
     plugin = await get_plugin(context, name)
-    state = await context.catalog.get(SourceState, name)
+    state = await context.state.get(SourceState, name)
     return await _describe(context, plugin, state, (await find_active_jobs(context)).get(name, []))
 
 
@@ -91,9 +91,9 @@ async def _describe(context: Context, plugin: Plugin, known: SourceState | None,
         view.uploaders = [uploader.name for uploader in loaded.manifest.uploader_list]
     except ManifestError as error:
         view.error = error.message
-    view.dump = await context.catalog.get(Dump, state.dump) if state.dump else None
+    view.dump = await context.state.get(Dump, state.dump) if state.dump else None
     for uploader, upload_id in state.uploads.items():
-        upload = await context.catalog.get(Upload, upload_id)
+        upload = await context.state.get(Upload, upload_id)
         if upload is not None:
             view.uploads[uploader] = upload
     return view
@@ -103,6 +103,6 @@ async def find_active_jobs(context: Context) -> dict[str, list[str]]:
     """Return the ids of the active jobs of every source that has some."""
     active: dict[str, list[str]] = {}
     wanted = {"state": tuple(ACTIVE_STATES), "kind": ("dump", "upload", "inspect")}
-    for job in await context.catalog.find(Job, wanted):
+    for job in await context.state.find(Job, wanted):
         active.setdefault(job.target.partition("/")[0], []).append(job.id)
     return active

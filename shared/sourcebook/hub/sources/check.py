@@ -140,11 +140,11 @@ async def _find_data(
 
 
 async def _find_dump(context: Context, folder: Path, name: str) -> Path | None:
-    plugin = await context.catalog.get(Plugin, name)
-    state = await context.catalog.get(SourceState, name)
+    plugin = await context.state.get(Plugin, name)
+    state = await context.state.get(SourceState, name)
     if plugin is None or Path(plugin.folder).resolve() != folder.resolve() or state is None or state.dump is None:
         return None
-    dump = await context.catalog.get(Dump, state.dump)
+    dump = await context.state.get(Dump, state.dump)
     return await context.files.local_folder(dump.folder) if dump else None
 
 

@@ -32,7 +32,7 @@ async def add_plugin(context: Context, folder: str | Path) -> Plugin:
     name = check_name("source", path.name)
     await asyncio.to_thread(load_manifest, path)
     plugin = Plugin(name=name, folder=str(path))
-    if not await context.catalog.insert(name, plugin):
+    if not await context.state.insert(name, plugin):
         known = await get_plugin(context, name)
         if not await asyncio.to_thread(_is_same_folder, known.folder, plugin.folder):
             raise Conflict(
@@ -71,7 +71,7 @@ async def add_plugin_folders(context: Context, folders: list[Path]) -> list[Plug
         except InvalidName as error:
             log.warning("plugin_not_registered", folder=str(folder), error=error.message)
             continue
-        if await context.catalog.insert(plugin.name, plugin):
+        if await context.state.insert(plugin.name, plugin):
             added.append(plugin)
     return added
 
@@ -88,31 +88,31 @@ async def remove_plugin(context: Context, name: str) -> None:
         raise Conflict(
             f"Source {name!r} has active jobs ({', '.join(jobs)}). Cancel them first.", source=name, jobs=jobs
         )
-    for config in await context.catalog.find(BuildConfig):
+    for config in await context.state.find(BuildConfig):
         if any(item.partition("/")[0] == name for item in config.sources):
             raise Conflict(
                 f"Build configuration {config.name!r} names {name!r}. Edit or delete it first.",
                 source=name,
                 config=config.name,
             )
-    await context.catalog.delete(Plugin, name)
-    await context.catalog.delete(SourceState, name)
+    await context.state.delete(Plugin, name)
+    await context.state.delete(SourceState, name)
     await _remove_stored(context, name)
 
 
 async def _remove_stored(context: Context, source: str) -> None:
-    builds = await context.catalog.find(Build, {"linked": True})
+    builds = await context.state.find(Build, {"linked": True})
     linked = {build.collection for build in builds if build.archived_at is None}
-    for upload in await context.catalog.find(Upload, {"source": source}):
+    for upload in await context.state.find(Upload, {"source": source}):
         if upload.collection not in linked:
             await context.documents.drop(upload.collection)
-        await context.catalog.delete(Upload, upload.id)
+        await context.state.delete(Upload, upload.id)
         if upload.changes_key:
             await context.files.delete(upload.changes_key)
-        await context.catalog.delete(Mapping, build_upload_name(source, upload.uploader))
-    for dump in await context.catalog.find(Dump, {"source": source}):
+        await context.state.delete(Mapping, build_upload_name(source, upload.uploader))
+    for dump in await context.state.find(Dump, {"source": source}):
         await context.files.delete(dump.folder)
-        await context.catalog.delete(Dump, dump.id)
+        await context.state.delete(Dump, dump.id)
 
 
 async def start_dump(
@@ -147,7 +147,7 @@ async def start_upload(
         Busy: such an upload is active.
     """
     names = await choose_uploaders(context, source, uploader)
-    state = await context.catalog.get(SourceState, source)
+    state = await context.state.get(SourceState, source)
     if state is None or state.dump is None:
         raise MissingUpload(f"Source {source!r} has no downloaded files yet: sourcebook dump {source}", source=source)
     commands = [UploadDump(source=source, uploader=name, force=force, infer_anew=infer_anew) for name in names]
@@ -163,7 +163,7 @@ async def start_inspect(context: Context, source: str, uploader: str | None = No
         Busy: an upload or inspection is active.
     """
     names = await choose_uploaders(context, source, uploader)
-    state = await context.catalog.get(SourceState, source) or SourceState(name=source)
+    state = await context.state.get(SourceState, source) or SourceState(name=source)
     missing = [name for name in names if name not in state.uploads]
     if missing:
         raise MissingUpload(f"{source}/{missing[0]} has no documents yet: sourcebook upload {source}", source=source)

@@ -18,15 +18,15 @@ async def why_behind(context: Context, source: str, uploader: UploaderManifest, 
 
     What an upload of Sourcebook 0.1.0 was made with is not known; it is not held against it.
     """
-    state = await context.catalog.get(SourceState, source) or SourceState(name=source)
+    state = await context.state.get(SourceState, source) or SourceState(name=source)
     upload_id = state.uploads.get(uploader.name)
-    upload = await context.catalog.get(Upload, upload_id) if upload_id else None
+    upload = await context.state.get(Upload, upload_id) if upload_id else None
     if upload is None:
         return "it has no documents yet"
     failed = state.last_upload_errors.get(uploader.name)
     last_try = f"; the last upload failed: {failed['message']}" if failed else ""
     if upload.dump != state.dump:
-        dump = await context.catalog.get(Dump, state.dump) if state.dump else None
+        dump = await context.state.get(Dump, state.dump) if state.dump else None
         release = dump.release if dump else state.dump
         return f"release {release} is downloaded, its documents are of release {upload.release}{last_try}"
     if upload.code and upload.code != await asyncio.to_thread(digest_code, folder, uploader):
@@ -36,9 +36,9 @@ async def why_behind(context: Context, source: str, uploader: UploaderManifest, 
 
 async def is_being_uploaded(context: Context, source: str, uploader: str) -> bool:
     """Whether a job is at work, or waits, that uploads the current dump."""
-    state = await context.catalog.get(SourceState, source)
-    dump = await context.catalog.get(Dump, state.dump) if state and state.dump else None
-    jobs = await context.catalog.find(
+    state = await context.state.get(SourceState, source)
+    dump = await context.state.get(Dump, state.dump) if state and state.dump else None
+    jobs = await context.state.find(
         Job, {"kind": "upload", "target": build_upload_name(source, uploader), "state": tuple(ACTIVE_STATES)}
     )
     since = dump.finished_at if dump else 0.0
@@ -52,7 +52,7 @@ async def find_behind(context: Context, uploads: Iterable[Upload]) -> dict[str, 
     """
     found: dict[str, str] = {}
     for upload in uploads:
-        plugin = await context.catalog.get(Plugin, upload.source)
+        plugin = await context.state.get(Plugin, upload.source)
         if plugin is None:
             continue
         folder = Path(plugin.folder)

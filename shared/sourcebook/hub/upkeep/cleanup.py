@@ -54,7 +54,7 @@ async def start_clean_up(context: Context, *, job_id: str | None = None) -> Job:
 
 async def plan_clean_up(context: Context) -> CleanUpPlan:
     """Return what the keep rules let go now; nothing is removed."""
-    builds = await context.catalog.find(Build)
+    builds = await context.state.find(Build)
     leaving = await _leaving_builds(context, builds)
     return CleanUpPlan(
         builds=leaving,
@@ -75,9 +75,9 @@ async def clean_up(context: Context, plan: CleanUpPlan) -> CleanUpPlan:
             continue
         archived.append(name)
     for upload_id in plan.uploads:
-        await context.catalog.delete(Upload, upload_id)
+        await context.state.delete(Upload, upload_id)
     for job_id in plan.jobs:
-        await context.catalog.delete(Job, job_id)
+        await context.state.delete(Job, job_id)
     for key in plan.changes:
         await context.files.delete(key)
     for key in plan.staging:
@@ -122,7 +122,7 @@ async def archive_build(context: Context, name: str) -> Build:
 
 
 async def _mark(context: Context, name: str, at: float | None) -> Build:
-    return await context.catalog.update(Build, name, lambda build: build.model_copy(update={"archived_at": at}))
+    return await context.state.update(Build, name, lambda build: build.model_copy(update={"archived_at": at}))
 
 
 async def _check_unused(context: Context, name: str) -> None:
@@ -134,18 +134,18 @@ async def _check_unused(context: Context, name: str) -> None:
 
 async def _is_needed(context: Context, build: Build) -> bool:
     """Whether something else has the same collection: a linked build has that of an upload."""
-    others = await context.catalog.find(Build, {"collection": build.collection})
+    others = await context.state.find(Build, {"collection": build.collection})
     if any(other.name != build.name and other.archived_at is None for other in others):
         return True
-    return build.linked and bool(await context.catalog.find(Upload, {"collection": build.collection}, limit=1))
+    return build.linked and bool(await context.state.find(Upload, {"collection": build.collection}, limit=1))
 
 
 async def _builds_in_use(context: Context) -> dict[str, str]:
     """Return the builds that an API serves or keeps for rollback, with that API."""
-    releases = {release.name: release.build for release in await context.catalog.find(Release)}
+    releases = {release.name: release.build for release in await context.state.find(Release)}
     return {
         releases[name]: api.name
-        for api in await context.catalog.find(Api)
+        for api in await context.state.find(Api)
         for name in (api.release, *api.history)
         if name in releases
     }
@@ -153,8 +153,8 @@ async def _builds_in_use(context: Context) -> dict[str, str]:
 
 async def _leaving_builds(context: Context, builds: list[Build]) -> list[str]:
     used = await _builds_in_use(context)
-    configs = {config.name: config for config in await context.catalog.find(BuildConfig)}
-    subscribed = {item.name: KeepRules(builds=item.keep) for item in await context.catalog.find(Subscription)}
+    configs = {config.name: config for config in await context.state.find(BuildConfig)}
+    subscribed = {item.name: KeepRules(builds=item.keep) for item in await context.state.find(Subscription)}
     leaving = []
     for name in sorted({build.config for build in builds}):
         rules = configs[name].keep if name in configs else subscribed.get(name, KeepRules())
@@ -178,10 +178,10 @@ def _is_let_go(rules: KeepRules, newer: int, build: Build) -> bool:
 async def _leaving_uploads(context: Context, builds: list[Build]) -> list[str]:
     """Return the records of uploads that are older than all that a stored build, or the source itself, still speaks of."""
     needed = {upload_id for build in builds if build.archived_at is None for upload_id in build.uploads}
-    for state in await context.catalog.find(SourceState):
+    for state in await context.state.find(SourceState):
         needed |= set(state.uploads.values())
     records: dict[str, list[Upload]] = {}
-    for upload in await context.catalog.find(Upload):
+    for upload in await context.state.find(Upload):
         records.setdefault(build_upload_name(upload.source, upload.uploader), []).append(upload)
     leaving = []
     for uploads in records.values():
@@ -193,7 +193,7 @@ async def _leaving_uploads(context: Context, builds: list[Build]) -> list[str]:
 
 
 async def _leaving_jobs(context: Context) -> list[str]:
-    jobs = await context.catalog.find(Job)
+    jobs = await context.state.find(Job)
     before = time.time() - context.settings.keep_jobs.total_seconds()
     # A job may still follow a parent that is not finished.
     active = {job.parent for job in jobs if job.state in ACTIVE_STATES}

@@ -51,9 +51,9 @@ async def find_stored(context: Context, name: str | None = None) -> list[Stored]
 
 async def _find_uploads(context: Context) -> list[Stored]:
     found = []
-    for state in await context.catalog.find(SourceState):
+    for state in await context.state.find(SourceState):
         for upload_id in state.uploads.values():
-            upload = await context.catalog.get(Upload, upload_id)
+            upload = await context.state.get(Upload, upload_id)
             if upload is not None:
                 shown = build_upload_name(upload.source, upload.uploader)
                 names = (upload.source, shown, upload.id)
@@ -62,7 +62,7 @@ async def _find_uploads(context: Context) -> list[Stored]:
 
 
 async def _find_builds(context: Context) -> list[Stored]:
-    builds = await context.catalog.find(Build)
+    builds = await context.state.find(Build)
     return [
         Stored(f"build {build.name}", build.collection, (build.name, build.config), build.count)
         for build in builds
@@ -73,9 +73,9 @@ async def _find_builds(context: Context) -> list[Stored]:
 async def _find_indices(context: Context) -> list[Stored]:
     """Return what the APIs serve or keep for rollback."""
     found = []
-    for api in await context.catalog.find(Api):
+    for api in await context.state.find(Api):
         for name in [item for item in (api.release, *api.history) if item]:
-            release = await context.catalog.get(Release, name)
+            release = await context.state.get(Release, name)
             if release is not None:
                 names = (api.name, release.name, release.build)
                 found.append(

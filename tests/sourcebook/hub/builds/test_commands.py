@@ -20,7 +20,7 @@ from sourcebook.hub.sources.model import Plugin
 
 def play(home: Path, scenario: Callable[[Context], Awaitable[None]]) -> None:
     async def with_source(context: Context) -> None:
-        await context.catalog.put("a", Plugin(name="a", folder="plugins/a"))
+        await context.state.put("a", Plugin(name="a", folder="plugins/a"))
         await scenario(context)
 
     run_in_context(home, with_source)
@@ -45,7 +45,7 @@ async def add_build(context: Context, name: str, *, finished_at: float = 0.0) ->
         uploads=[],
         finished_at=finished_at,
     )
-    await context.catalog.put(name, made)
+    await context.state.put(name, made)
     return made
 
 
@@ -62,7 +62,7 @@ async def add_release(context: Context, build: Build) -> Release:
         index=index,
         count=1,
     )
-    await context.catalog.put(made.name, made)
+    await context.state.put(made.name, made)
     return made
 
 
@@ -118,7 +118,7 @@ def test_what_an_api_serves_or_keeps_is_not_deleted(tmp_path: Path) -> None:
     async def scenario(context: Context) -> None:
         first = await add_release(context, await add_build(context, "c_1"))
         second = await add_release(context, await add_build(context, "c_2"))
-        await context.catalog.put("c", Api(name="c", config="c", release=second.name, history=[first.name]))
+        await context.state.put("c", Api(name="c", config="c", release=second.name, history=[first.name]))
         for name in ("c_1", "c_2"):
             with pytest.raises(Conflict, match="'c' serves build"):
                 await build_commands.delete_build(context, name)
@@ -134,7 +134,7 @@ def test_what_an_api_serves_or_keeps_is_not_deleted(tmp_path: Path) -> None:
 
 def test_rollback_goes_back_and_forth(tmp_path: Path) -> None:
     async def scenario(context: Context) -> None:
-        await context.catalog.put("c", Api(name="c", config="c", release="r3", history=["r2", "r1"]))
+        await context.state.put("c", Api(name="c", config="c", release="r3", history=["r2", "r1"]))
         api = await release_commands.rollback(context, "c")
         assert (api.release, api.history) == ("r2", ["r3", "r1"])
         api = await release_commands.rollback(context, "c", "r1")
@@ -145,7 +145,7 @@ def test_rollback_goes_back_and_forth(tmp_path: Path) -> None:
             await release_commands.rollback(context, "c")
         with pytest.raises(NotFound, match="There are: c"):
             await release_commands.rollback(context, "d")
-        await context.catalog.put("new", Api(name="new", config="c"))
+        await context.state.put("new", Api(name="new", config="c"))
         with pytest.raises(Conflict, match="none"):
             await release_commands.rollback(context, "new")
 
@@ -155,7 +155,7 @@ def test_rollback_goes_back_and_forth(tmp_path: Path) -> None:
 def test_rolling_back_twice_goes_back_two_releases(tmp_path: Path) -> None:
     async def scenario(context: Context) -> None:
         await _put_releases(context, "r1", "r2", "r3")
-        await context.catalog.put("c", Api(name="c", config="c", release="r3", history=["r2", "r1"]))
+        await context.state.put("c", Api(name="c", config="c", release="r3", history=["r2", "r1"]))
         assert (await release_commands.rollback(context, "c")).release == "r2"
         api = await release_commands.rollback(context, "c")
         assert (api.release, api.rolled_back) == ("r1", ["r2", "r3"])
@@ -166,7 +166,7 @@ def test_rolling_back_twice_goes_back_two_releases(tmp_path: Path) -> None:
 def test_a_release_that_someone_chose_again_is_gone_back_to(tmp_path: Path) -> None:
     async def scenario(context: Context) -> None:
         await _put_releases(context, "r1", "r2", "r3")
-        await context.catalog.put("c", Api(name="c", config="c", release="r3", history=["r2", "r1"]))
+        await context.state.put("c", Api(name="c", config="c", release="r3", history=["r2", "r1"]))
         await release_commands.rollback(context, "c", "r1")
         api = await release_commands.rollback(context, "c", "r3")
         assert (api.release, api.rolled_back) == ("r3", [])
@@ -178,12 +178,12 @@ def test_a_release_that_someone_chose_again_is_gone_back_to(tmp_path: Path) -> N
 async def _put_releases(context: Context, *names: str) -> None:
     for number, name in enumerate(names):
         release = Release(name=name, build=name, config="c", doc_type="d", collection=name, index=name, count=0)
-        await context.catalog.put(name, release.model_copy(update={"released_at": float(number)}))
+        await context.state.put(name, release.model_copy(update={"released_at": float(number)}))
 
 
 def test_putting_an_api_does_not_move_its_release(tmp_path: Path) -> None:
     async def scenario(context: Context) -> None:
-        await context.catalog.put("c", Api(name="c", config="c", release="r1", history=["r0"]))
+        await context.state.put("c", Api(name="c", config="c", release="r1", history=["r0"]))
         api = await release_commands.put_api(context, Api(name="c", config="c", release="r9", max_age=5))
         assert (api.release, api.history, api.max_age) == ("r1", ["r0"], 5)
         fresh = await release_commands.put_api(context, Api(name="d", config="c", release="r9"))

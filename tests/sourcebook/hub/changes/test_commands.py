@@ -33,7 +33,7 @@ async def add_build(context: Context, number: int, documents: Documents, **field
         info = await writer.commit()
     values = {"name": f"c_{number}", "config": "c", "doc_type": "thing", "collection": info.name, "uploads": []}
     build = Build.model_validate({**values, "count": info.count, "digest": info.digest, **fields})
-    await context.catalog.put(build.name, build)
+    await context.state.put(build.name, build)
     return build
 
 
@@ -91,7 +91,7 @@ def test_everything_is_read_where_the_steps_are_too_many(tmp_path: Path, monkeyp
 def test_everything_is_read_where_no_steps_lead_from_one_build_to_the_other(tmp_path: Path) -> None:
     async def scenario(context: Context) -> None:
         first, *_, last = await make_steps(context, *VERSIONS)
-        await context.catalog.delete(Build, first.name)  # the steps break off
+        await context.state.delete(Build, first.name)  # the steps break off
         aside = await add_build(context, 9, ALL | {"040": 1})
         changed, progress = await compare(context, aside, last)
         assert (changed, progress.read) == (["001", "003", "040"], FULL)
@@ -164,7 +164,7 @@ def test_the_uploads_of_one_source_are_counted_together(tmp_path: Path) -> None:
         for name, count in (("a", 3), ("b", 4)):
             values = {"source": "s", "release": "7", "collection": "x", "digest": "0"}
             upload = Upload.model_validate({"id": f"s/{name}@1", "uploader": name, "count": count, **values})
-            await context.catalog.put(upload.id, upload)
+            await context.state.put(upload.id, upload)
         first = await add_build(context, 1, ALL, uploads=["s/a@1"])
         last = await add_build(context, 2, ALL, uploads=["s/a@1", "s/b@1"])
         told = (await ensure_changes(context, first, last, progress=Progress())).metadata.sources["s"]

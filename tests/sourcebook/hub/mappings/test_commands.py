@@ -38,15 +38,15 @@ def run(home: Path, work: Callable[[Context], Awaitable[None]], *, documents: li
         folder.mkdir()
         (folder / "manifest.json").write_text('{"dumper": {"data_url": "x"}, "uploader": {"parser": "p:f"}}')
         await source_commands.add_plugin(context, folder)
-        await context.catalog.put("one/one", Mapping(name="one/one", inferred=INFERRED, committed=INFERRED))
+        await context.state.put("one/one", Mapping(name="one/one", inferred=INFERRED, committed=INFERRED))
         if documents:
             async with context.documents.create("upload~one.one~1") as writer:
                 await writer.write(sorted(make_record(document) for document in documents))
                 info = await writer.commit()
             fields = {"source": "one", "uploader": "one", "release": "1", "collection": info.name}
             upload = Upload(id="one/one@1", count=info.count, digest=info.digest, **fields)
-            await context.catalog.put(upload.id, upload)
-            await context.catalog.put("one", SourceState(name="one", uploads={"one": upload.id}))
+            await context.state.put(upload.id, upload)
+            await context.state.put("one", SourceState(name="one", uploads={"one": upload.id}))
         await work(context)
 
     run_in_context(home / "home", scenario)
@@ -163,7 +163,7 @@ def test_a_mapping_is_committed_and_edited(tmp_path: Path) -> None:
 
 def test_a_mapping_of_nothing_says_what_is_missing(tmp_path: Path) -> None:
     async def work(context: Context) -> None:
-        await context.catalog.delete(Mapping, "one/one")
+        await context.state.delete(Mapping, "one/one")
         with pytest.raises(NotFound, match="no mapping yet"):
             await mappings.get_mapping(context, "one", "one")
         with pytest.raises(NotFound, match="no uploader 'x'"):

@@ -45,7 +45,7 @@ def test_a_subscription_installs_what_is_new_and_old_builds_go(tmp_path: Path) -
         api = await get_api(other, "genes")
         assert (api.release, api.history) == ("genes_3", ["genes_2"])
         await clean_up(other, await plan_clean_up(other))
-        gone = [build.name for build in await other.catalog.find(Build) if build.archived_at]
+        gone = [build.name for build in await other.state.find(Build) if build.archived_at]
         assert gone == ["genes_1"]
 
     play(tmp_path, scenario, keep_indices=2)
@@ -81,7 +81,7 @@ def test_what_cannot_be_subscribed_to_is_refused(tmp_path: Path) -> None:
             await subscribe(context, "https://host/genes", "@daily", name="../x")
         with pytest.raises(InvalidName):
             await start_install(context, "https://host/genes", api="a/b")
-        await context.catalog.put("genes", BuildConfig(name="genes", doc_type="gene", sources=["a"]))
+        await context.state.put("genes", BuildConfig(name="genes", doc_type="gene", sources=["a"]))
         with pytest.raises(Conflict, match="is built here"):
             await subscribe(context, "https://host/genes", "@daily")
 
@@ -93,7 +93,7 @@ def test_publishing_needs_an_address_that_can_be_written(tmp_path: Path) -> None
         await add_build(context, 1, make_documents())
         with pytest.raises(InvalidRequest, match="allowed are file"):
             await start_publish(context, "genes_1", "https://host/out")
-        await context.catalog.put("genes", BuildConfig(name="genes", doc_type="gene", sources=["a"]))
+        await context.state.put("genes", BuildConfig(name="genes", doc_type="gene", sources=["a"]))
         with pytest.raises(InvalidRequest, match="says no address to publish to"):
             await start_publish(context, "genes_1")
         with pytest.raises(NotFound):
@@ -107,7 +107,7 @@ def test_publishing_needs_an_address_that_can_be_written(tmp_path: Path) -> None
 def test_each_new_release_is_published_by_itself_once(tmp_path: Path) -> None:
     async def scenario(publisher: Context, other: Context) -> None:
         url = f"file://{tmp_path}/out"
-        await publisher.catalog.put("a", Plugin(name="a", folder="a"))
+        await publisher.state.put("a", Plugin(name="a", folder="a"))
         config = {"name": "genes", "doc_type": "gene", "sources": ["a"], "publish": url, "release": "auto"}
         await put_build_config(publisher, BuildConfig.model_validate(config))
         await add_build(publisher, 1, make_documents(), finished_at=time.time())

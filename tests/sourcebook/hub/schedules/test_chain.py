@@ -21,7 +21,7 @@ from sourcebook.hub.sources.model import Plugin, SourceState, Upload
 def play(home: Path, scenario: Callable[[Context], Awaitable[None]]) -> None:
     async def with_sources(context: Context) -> None:
         for name in ("a", "b"):
-            await context.catalog.put(name, Plugin(name=name, folder=f"plugins/{name}"))
+            await context.state.put(name, Plugin(name=name, folder=f"plugins/{name}"))
         await scenario(context)
 
     run_in_context(home, with_sources)
@@ -43,17 +43,17 @@ async def upload(context: Context, source: str, number: int, digest: str = "") -
         digest=digest or str(number),
         finished_at=float(number),
     )
-    await context.catalog.put(made.id, made)
-    await context.catalog.put(source, SourceState(name=source, uploads={source: made.id}))
+    await context.state.put(made.id, made)
+    await context.state.put(source, SourceState(name=source, uploads={source: made.id}))
 
 
 async def finish(context: Context, job_id: str, state: JobState = JobState.SUCCEEDED) -> None:
-    job = await context.catalog.get(Job, job_id)
+    job = await context.state.get(Job, job_id)
     assert job
     if job.kind == "build" and state is JobState.SUCCEEDED:
-        states = await context.catalog.find(SourceState)
+        states = await context.state.find(SourceState)
         await add_build(context, job.command["build"], [upload for item in states for upload in item.uploads.values()])
-    await context.catalog.put(job.id, job.move_to(JobState.RUNNING).move_to(state))
+    await context.state.put(job.id, job.move_to(JobState.RUNNING).move_to(state))
 
 
 async def add_build(context: Context, name: str, uploads: list[str] | None = None) -> None:
@@ -62,12 +62,12 @@ async def add_build(context: Context, name: str, uploads: list[str] | None = Non
         info = await writer.commit()
     fields = {"collection": info.name, "count": 1, "digest": info.digest, "uploads": uploads or []}
     made = Build.model_validate({"name": name, "config": "c", "doc_type": "thing", **fields})
-    await context.catalog.put(name, made)
+    await context.state.put(name, made)
 
 
 async def kinds(context: Context) -> list[str]:
     started = await follow_chains(context)
-    found = [await context.catalog.get(Job, job_id) for job_id in started]
+    found = [await context.state.get(Job, job_id) for job_id in started]
     return [job.kind for job in found if job]
 
 
@@ -77,10 +77,10 @@ def test_new_uploads_are_built_together_and_once(tmp_path: Path) -> None:
         assert await follow_chains(context) == []
         await upload(context, "a", 1)
         loading = Job(kind="upload", target="b/b", lock="upload:b/b")
-        await context.catalog.put(loading.id, loading)
+        await context.state.put(loading.id, loading)
         await upload(context, "b", 1)
         assert await follow_chains(context) == []
-        await context.catalog.delete(Job, loading.id)
+        await context.state.delete(Job, loading.id)
         (job_id,) = await follow_chains(context)
         assert await follow_chains(context) == []
         await finish(context, job_id)
@@ -102,7 +102,7 @@ def test_an_upload_while_a_build_runs_is_built_afterwards(tmp_path: Path) -> Non
         (job_id,) = await follow_chains(context)
         await upload(context, "a", 2)
         assert await follow_chains(context) == []  # busy
-        await context.catalog.put("a", SourceState(name="a", uploads={"a": "a/a@1"}))
+        await context.state.put("a", SourceState(name="a", uploads={"a": "a/a@1"}))
         await finish(context, job_id)
         await upload(context, "a", 2)
         assert await kinds(context) == ["build"]
@@ -141,14 +141,14 @@ def test_a_new_build_is_released_to_every_api_of_its_configuration(tmp_path: Pat
         assert await follow_chains(context) == []  # made before this was asked for
         await add_build(context, "c_1")
         (job_id,) = await follow_chains(context)
-        job = await context.catalog.get(Job, job_id)
+        job = await context.state.get(Job, job_id)
         assert job
         assert (job.kind, job.command["api"]) == ("index", "c")
         assert await follow_chains(context) == []
         await finish(context, job_id, JobState.FAILED)
         assert await follow_chains(context) == []
         for name in ("x", "y"):
-            await context.catalog.put(name, Api(name=name, config="c"))
+            await context.state.put(name, Api(name=name, config="c"))
         await add_build(context, "c_2")
         assert await kinds(context) == ["index", "index"]
 
@@ -162,8 +162,8 @@ def test_what_a_person_released_is_not_released_again(tmp_path: Path) -> None:
         release = Release(
             name="c_1", build="c_1", config="c", doc_type="thing", collection="build~c~c_1", index="i", count=1
         )
-        await context.catalog.put("c_1", release)
-        await context.catalog.put("c", Api(name="c", config="c", release="c_1"))
+        await context.state.put("c_1", release)
+        await context.state.put("c", Api(name="c", config="c", release="c_1"))
         assert await follow_chains(context) == []
 
     play(tmp_path, scenario)
@@ -174,7 +174,7 @@ def test_a_chain_that_cannot_go_on_says_why_and_is_not_tried_again(tmp_path: Pat
         await put_config(context, on_new_upload=True, build_version="no/slash")
         await upload(context, "a", 1)
         assert await follow_chains(context) == []
-        state = await context.catalog.get(ChainState, "c")
+        state = await context.state.get(ChainState, "c")
         assert state
         assert "cannot name a build" in (state.last_error or "")
         assert state.uploads == ["a/a@1"]

@@ -42,9 +42,9 @@ def play(tmp_path: Path, scenario: Callable[[Context], Awaitable[None]]) -> None
 
 
 async def finish_jobs(context: Context) -> None:
-    for job in await context.catalog.find(Job):
+    for job in await context.state.find(Job):
         if not job.is_finished:
-            await context.catalog.put(job.id, job.move_to(JobState.RUNNING).move_to(JobState.SUCCEEDED))
+            await context.state.put(job.id, job.move_to(JobState.RUNNING).move_to(JobState.SUCCEEDED))
 
 
 def test_a_manifest_with_a_schedule_downloads_by_itself_and_an_edit_needs_no_restart(tmp_path: Path) -> None:
@@ -56,12 +56,12 @@ def test_a_manifest_with_a_schedule_downloads_by_itself_and_an_edit_needs_no_res
         job = await job_answers.get_job(context, job_id)
         assert (job.kind, job.target) == ("dump", "fruit")
         assert await run_schedules(context, now=NOW + DAY + 1) == []
-        state = await context.catalog.get(ScheduleState, "dump:fruit")
+        state = await context.state.get(ScheduleState, "dump:fruit")
         assert state
         assert (state.last_job, state.last_error) == (job_id, None)
         write_manifest(tmp_path / "fruit", schedule="@daily", disabled=True)
         assert await run_schedules(context, now=NOW + 3 * DAY) == []
-        assert await context.catalog.get(ScheduleState, "dump:fruit") is None
+        assert await context.state.get(ScheduleState, "dump:fruit") is None
 
     play(tmp_path, scenario)
 
@@ -81,13 +81,13 @@ def test_a_beat_that_dies_after_it_started_a_job_starts_no_second_one(tmp_path: 
     async def scenario(context: Context) -> None:
         write_manifest(tmp_path / "fruit", schedule="@daily")
         await run_schedules(context, now=NOW)
-        before = await context.catalog.get(ScheduleState, "dump:fruit")
+        before = await context.state.get(ScheduleState, "dump:fruit")
         assert before
         first = await run_schedules(context, now=NOW + DAY)
         await finish_jobs(context)
-        await context.catalog.put(before.key, before)
+        await context.state.put(before.key, before)
         assert await run_schedules(context, now=NOW + DAY + 2) == first
-        assert len(await context.catalog.find(Job)) == 1
+        assert len(await context.state.find(Job)) == 1
 
     play(tmp_path, scenario)
 

@@ -85,7 +85,7 @@ def test_commands_that_cannot_work_yet_say_what_is_missing(tmp_path: Path) -> No
             await source_commands.start_upload(context, "one")
         with pytest.raises(InvalidRequest, match="only downloads"):
             await source_commands.start_upload(context, "files")
-        await context.catalog.put("one", SourceState(name="one", dump="one@1"))
+        await context.state.put("one", SourceState(name="one", dump="one@1"))
         with pytest.raises(NotFound, match="no uploader 'x'"):
             await source_commands.start_upload(context, "one", "x")
         with pytest.raises(MissingUpload, match="sourcebook upload one"):
@@ -121,17 +121,17 @@ def test_a_removed_source_leaves_nothing_but_what_a_build_links_to(tmp_path: Pat
                 info = await writer.commit()
             fields = {"source": "one", "uploader": "one", "release": "1", "collection": collection}
             upload = Upload(id=f"one/one@{generation}", count=0, digest=info.digest, **fields)
-            await context.catalog.put(upload.id, upload)
+            await context.state.put(upload.id, upload)
         key = "archive/one/1"
         ((await context.files.staging(key)) / "data.txt").write_text("x")
         await context.files.publish(key)
-        await context.catalog.put("one@1", Dump(id="one@1", source="one", release="1", folder=key, files=[]))
+        await context.state.put("one@1", Dump(id="one@1", source="one", release="1", folder=key, files=[]))
         linked = {"name": "b", "config": "c", "doc_type": "d", "count": 0, "digest": "0", "uploads": [], "linked": True}
-        await context.catalog.put("b", Build.model_validate({**linked, "collection": "upload~one.one~2"}))
+        await context.state.put("b", Build.model_validate({**linked, "collection": "upload~one.one~2"}))
         await source_commands.remove_plugin(context, "one")
         assert await context.documents.names() == ["upload~one.one~2"]
         assert not await context.files.exists(key)
-        assert await context.catalog.find(Upload) == await context.catalog.find(Dump) == []
+        assert await context.state.find(Upload) == await context.state.find(Dump) == []
 
     run_in_context(tmp_path / "home", scenario)
 
@@ -143,19 +143,19 @@ def test_what_sources_cost_does_not_grow_with_the_jobs_of_the_past(
 
     async def scenario(context: Context) -> None:
         for name in ("a", "b", "c"):
-            await context.catalog.put(name, Plugin(name=name, folder=str(tmp_path / name)))
+            await context.state.put(name, Plugin(name=name, folder=str(tmp_path / name)))
         for number, (target, state) in enumerate((("a", "running"), ("b/x", "queued"), ("c", "failed"))):
             job = Job(id=f"j{number}", kind="dump", target=target, lock=f"l{number}", state=JobState(state))
-            await context.catalog.put(job.id, job)
+            await context.state.put(job.id, job)
         found: list[Job] = []
-        find = context.catalog.find
+        find = context.state.find
 
         async def count(kind: Any, *args: Any, **options: Any) -> Any:
             records = await find(kind, *args, **options)
             found.extend(records if kind is Job else [])
             return records
 
-        monkeypatch.setattr(context.catalog, "find", count)
+        monkeypatch.setattr(context.state, "find", count)
         views = await source_answers.list_sources(context)
         assert {view.name: view.active_jobs for view in views} == {"a": ["j0"], "b": ["j1"], "c": []}
         assert [job.id for job in found] == ["j0", "j1"]

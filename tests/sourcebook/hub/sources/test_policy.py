@@ -24,14 +24,14 @@ async def prepare(context: Context, folder: Path, **upload: Any) -> Upload:
     folder.mkdir()
     (folder / "manifest.json").write_text(json.dumps({"dumper": {"data_url": "a.tsv"}, "uploader": UPLOADER}))
     (folder / "parser.py").write_text("def load(folder): ...")
-    await context.catalog.put("one", Plugin(name="one", folder=str(folder)))
+    await context.state.put("one", Plugin(name="one", folder=str(folder)))
     for number in (1, 2):
         dump = Dump(id=f"one@{number}", source="one", release=f"r{number}", folder="x", files=[])
-        await context.catalog.put(dump.id, dump)
-    await context.catalog.put("one", SourceState(name="one", dump="one@2", uploads={"one": "one/one@x"}))
+        await context.state.put(dump.id, dump)
+    await context.state.put("one", SourceState(name="one", dump="one@2", uploads={"one": "one/one@x"}))
     known = {"dump": "one@2", "release": "r2", "code": digest(folder), "collection": "c", "count": 1, "digest": "d"}
     made = Upload.model_validate({"id": "one/one@x", "source": "one", "uploader": "one", **known, **upload})
-    await context.catalog.put(made.id, made)
+    await context.state.put(made.id, made)
     return made
 
 
@@ -55,7 +55,7 @@ def test_an_upload_is_behind(tmp_path: Path, upload: dict[str, str], why: str | 
 def test_an_upload_that_failed_is_behind_and_says_of_what(tmp_path: Path) -> None:
     async def scenario(context: Context) -> None:
         made = await prepare(context, tmp_path / "one", dump="one@1", release="r1")
-        await context.catalog.update(
+        await context.state.update(
             SourceState,
             "one",
             lambda state: state.model_copy(update={"last_upload_errors": {"one": {"message": "KeyError: 'gene'"}}}),
@@ -71,7 +71,7 @@ def test_what_was_installed_or_does_not_load_is_never_behind(tmp_path: Path) -> 
         made = await prepare(context, tmp_path / "one", dump="one@1")
         (tmp_path / "one" / "manifest.json").write_text("{")
         assert await find_behind(context, [made]) == {}
-        await context.catalog.delete(Plugin, "one")
+        await context.state.delete(Plugin, "one")
         assert await find_behind(context, [made]) == {}
 
     run_in_context(tmp_path / "home", scenario)

@@ -25,7 +25,7 @@ DAY = 86_400.0
 
 def play(home: Path, scenario: Callable[[Context], Awaitable[None]]) -> None:
     async def with_source(context: Context) -> None:
-        await context.catalog.put("a", Plugin(name="a", folder="plugins/a"))
+        await context.state.put("a", Plugin(name="a", folder="plugins/a"))
         await scenario(context)
 
     run_in_context(home, with_source)
@@ -44,7 +44,7 @@ async def add_build(context: Context, number: int, *, age_days: float = 0, **fie
     values = {"name": name, "config": "c", "doc_type": "thing", "collection": info.name, "count": 1, "uploads": []}
     finished_at = time.time() - age_days * DAY + number / 1000
     made = Build.model_validate({**values, "digest": info.digest, "finished_at": finished_at, **fields})
-    await context.catalog.put(name, made)
+    await context.state.put(name, made)
     return made
 
 
@@ -64,9 +64,9 @@ async def serve(context: Context, current: int, *history: int) -> None:
             index=f"i{number}",
             count=1,
         )
-        await context.catalog.put(release.name, release)
+        await context.state.put(release.name, release)
     api = Api(name="c", config="c", release=f"r{current}", history=[f"r{number}" for number in history])
-    await context.catalog.put("c", api)
+    await context.state.put("c", api)
 
 
 async def stored(context: Context) -> list[str]:
@@ -154,7 +154,7 @@ def test_a_linked_build_leaves_the_documents_of_its_upload(tmp_path: Path) -> No
     async def scenario(context: Context) -> None:
         linked = await add_build(context, 1, linked=True)
         await add_build(context, 2)
-        await context.catalog.put("a/a@1", make_upload(1, collection=linked.collection))
+        await context.state.put("a/a@1", make_upload(1, collection=linked.collection))
         await archive_build(context, "c_1")
         assert await stored(context) == ["c_1", "c_2"]
 
@@ -178,15 +178,15 @@ def make_upload(number: int, **fields: Any) -> Upload:
 def test_records_of_uploads_go_when_no_stored_build_has_them(tmp_path: Path) -> None:
     async def scenario(context: Context) -> None:
         for number in range(1, 6):
-            await context.catalog.put(f"a/a@{number}", make_upload(number))
+            await context.state.put(f"a/a@{number}", make_upload(number))
         assert not await plan_clean_up(context)  # whose source is not known
-        await context.catalog.put("a", SourceState(name="a", uploads={"a": "a/a@5"}))
+        await context.state.put("a", SourceState(name="a", uploads={"a": "a/a@5"}))
         await add_build(context, 1, uploads=["a/a@1"], archived_at=1.0)
         await add_build(context, 2, uploads=["a/a@3"])
         plan = await plan_clean_up(context)
         assert plan.uploads == ["a/a@1", "a/a@2"]
         await clean_up(context, plan)
-        assert [item.id for item in await context.catalog.find(Upload)] == ["a/a@3", "a/a@4", "a/a@5"]
+        assert [item.id for item in await context.state.find(Upload)] == ["a/a@3", "a/a@4", "a/a@5"]
 
     play(tmp_path, scenario)
 
@@ -202,15 +202,15 @@ def test_finished_jobs_are_forgotten_after_their_time(tmp_path: Path) -> None:
         ):
             finished_at = old if state in {JobState.SUCCEEDED, JobState.FAILED} else None
             job = Job(id=name, kind="dump", target="a", lock="dump:a", state=state, parent=parent, queued_at=old)
-            await context.catalog.put(name, job.model_copy(update={"finished_at": finished_at}))
+            await context.state.put(name, job.model_copy(update={"finished_at": finished_at}))
         fresh = Job(id="fresh", kind="dump", target="a", lock="dump:a", state=JobState.FAILED, finished_at=time.time())
-        await context.catalog.put("fresh", fresh)
+        await context.state.put("fresh", fresh)
         plan = await plan_clean_up(context)
         assert plan.jobs == ["done"]
         job = await start_clean_up_if_needed(context)
         assert job
         await clean_up(context, plan)
-        assert await context.catalog.get(Job, "done") is None
+        assert await context.state.get(Job, "done") is None
         assert await start_clean_up_if_needed(context) is None
 
     play(tmp_path, scenario)

@@ -1,4 +1,4 @@
-"""The catalogue in SQLite finds records by its indexes, also in a file of an earlier version."""
+"""The state in SQLite finds records by its indexes, also in a file of an earlier version."""
 
 import asyncio
 import sqlite3
@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from sourcebook.backends import open_catalog
-from sourcebook.backends.sqlite.catalog import SqliteCatalog
+from sourcebook.backends import open_state
+from sourcebook.backends.sqlite.state import SqliteState
 from sourcebook.errors import EngineUnavailable
 from sourcebook.hub.jobs.model import Job
-from sourcebook.ports.catalog import INDEXES
+from sourcebook.ports.state import INDEXES
 from sourcebook.settings import Settings
 
 SEARCHES = [
@@ -30,12 +30,12 @@ def test_a_search_uses_its_index(tmp_path: Path, where: dict[str, Any], index: s
     asked: list[str] = []
 
     async def scenario() -> None:
-        catalog = await open_catalog(Settings(home=tmp_path))
-        assert isinstance(catalog, SqliteCatalog)
-        await catalog._file.run(lambda db: db.set_trace_callback(asked.append))
-        await catalog.find(Job, where, newest_first=True, limit=5)
-        await catalog.count(Job, where)
-        await catalog.close()
+        state = await open_state(Settings(home=tmp_path))
+        assert isinstance(state, SqliteState)
+        await state._file.run(lambda db: db.set_trace_callback(asked.append))
+        await state.find(Job, where, newest_first=True, limit=5)
+        await state.count(Job, where)
+        await state.close()
 
     asyncio.run(scenario())
     assert len(asked) == 2
@@ -50,13 +50,13 @@ def test_a_search_uses_its_index(tmp_path: Path, where: dict[str, Any], index: s
 
 def test_a_full_disk_is_named_with_what_to_do(tmp_path: Path) -> None:
     async def scenario() -> None:
-        catalog = await open_catalog(Settings(home=tmp_path))
-        assert isinstance(catalog, SqliteCatalog)
-        await catalog._file.run(lambda db: db.execute("PRAGMA max_page_count = 1").fetchall())
+        state = await open_state(Settings(home=tmp_path))
+        assert isinstance(state, SqliteState)
+        await state._file.run(lambda db: db.execute("PRAGMA max_page_count = 1").fetchall())
         record = Job(id="a", kind="dump", target="x" * 1_000_000, lock="l")
         with pytest.raises(EngineUnavailable, match=r"disk is full\. Free some space"):
-            await catalog.put("a", record)
-        await catalog.close()
+            await state.put("a", record)
+        await state.close()
 
     asyncio.run(scenario())
 
@@ -72,9 +72,9 @@ def test_the_file_of_an_earlier_version_gets_its_indexes(tmp_path: Path) -> None
         database.commit()
 
     async def scenario() -> None:
-        catalog = await open_catalog(Settings(home=tmp_path))
-        assert await catalog.find(Job, {"parent": "p"}) == [old]
-        await catalog.close()
+        state = await open_state(Settings(home=tmp_path))
+        assert await state.find(Job, {"parent": "p"}) == [old]
+        await state.close()
 
     asyncio.run(scenario())
     with closing(sqlite3.connect(tmp_path / "catalog.sqlite")) as database:

@@ -1,4 +1,4 @@
-"""The catalogue in MongoDB: records as JSON text with a revision, replaced by compare-and-swap; no transactions needed.
+"""The state in MongoDB: records as JSON text with a revision, replaced by compare-and-swap; no transactions needed.
 
 `changes` must not miss a record whose writer took a position before others and wrote after them. So a writer announces itself
 with a position that its own will exceed, takes a position, writes the record, and withdraws. Readers look no further than the
@@ -20,7 +20,7 @@ from pymongo.errors import DuplicateKeyError
 
 from sourcebook.backends.mongo.server import MongoServer
 from sourcebook.errors import NotFound
-from sourcebook.ports.catalog import INDEXES, RecordT, choose_index
+from sourcebook.ports.state import INDEXES, RecordT, choose_index
 from sourcebook.settings import Settings
 
 T = TypeVar("T")
@@ -31,8 +31,8 @@ _MAX_BSON_INTEGER = 2**63
 _FEW = 20  # records that take less to decode than to hand to a thread
 
 
-class MongoCatalog:
-    """The catalogue port on MongoDB and servers that speak its protocol."""
+class MongoState:
+    """The state port on MongoDB and servers that speak its protocol."""
 
     def __init__(self, server: MongoServer) -> None:
         self._server = server
@@ -294,6 +294,6 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, str) else value  # an enum's member as what it stands for
 
 
-async def open_mongo_catalog(settings: Settings) -> MongoCatalog:
-    """Open the catalogue of `SOURCEBOOK_CATALOG_URL`; it connects at the first call."""
-    return MongoCatalog(MongoServer("catalog_url", settings.catalog_url, settings.engine_patience))
+async def open_mongo_state(settings: Settings) -> MongoState:
+    """Open the state store of `SOURCEBOOK_STATE_URL`; it connects at the first call."""
+    return MongoState(MongoServer("state_url", settings.state_url, settings.engine_patience))

@@ -1,4 +1,4 @@
-"""The catalogue in one SQLite file: a table of JSON records, shared by all processes of one machine."""
+"""The state in one SQLite file: a table of JSON records, shared by all processes of one machine."""
 
 import asyncio
 import fcntl
@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from sourcebook.errors import EngineUnavailable, NotFound, StoreDamaged
-from sourcebook.ports.catalog import INDEXES, RecordT, choose_index
+from sourcebook.ports.state import INDEXES, RecordT, choose_index
 from sourcebook.settings import Settings
 
 _FEW = 20  # records that take less to decode than to hand to a thread
@@ -28,8 +28,8 @@ CREATE TABLE IF NOT EXISTS locks (name TEXT PRIMARY KEY, owner TEXT NOT NULL, ex
 
 
 def sqlite_path(settings: Settings) -> Path:
-    """Return the file that `SOURCEBOOK_CATALOG_URL` names; `sqlite:` alone means HOME/catalog.sqlite."""
-    path = settings.catalog_url.partition(":")[2].removeprefix("//")
+    """Return the file that `SOURCEBOOK_STATE_URL` names; `sqlite:` alone means HOME/catalog.sqlite."""
+    path = settings.state_url.partition(":")[2].removeprefix("//")
     return Path(path) if path else settings.home / "catalog.sqlite"
 
 
@@ -62,13 +62,13 @@ class SqliteFile:
             yield
         except sqlite3.OperationalError as error:
             advice = " Free some space on its disk." if error.sqlite_errorcode == sqlite3.SQLITE_FULL else ""
-            raise EngineUnavailable(f"The catalogue {self._path} does not answer: {error}.{advice}") from error
+            raise EngineUnavailable(f"The state store {self._path} does not answer: {error}.{advice}") from error
         # Its subclasses are mistakes of ours, but the class itself says that the file is no database, or a torn one.
         except sqlite3.DatabaseError as error:
             if type(error) is not sqlite3.DatabaseError:
                 raise
             raise StoreDamaged(
-                f"The catalogue {self._path} is damaged ({error}). Put back a copy of it, or begin with an empty HOME.",
+                f"The state store {self._path} is damaged ({error}). Put back a copy of it, or begin with an empty HOME.",
                 path=str(self._path),
             ) from error
 
@@ -92,8 +92,8 @@ def _transaction(connection: sqlite3.Connection, write: bool) -> Any:
     connection.execute("COMMIT")
 
 
-class SqliteCatalog:
-    """The catalogue port on SQLite."""
+class SqliteState:
+    """The state port on SQLite."""
 
     def __init__(self, file: SqliteFile) -> None:
         self._file = file
@@ -224,6 +224,6 @@ def _write(db: sqlite3.Connection, key: str, record: BaseModel) -> None:
     )
 
 
-async def open_sqlite(settings: Settings) -> SqliteCatalog:
-    """Open the catalogue of `SOURCEBOOK_CATALOG_URL`."""
-    return SqliteCatalog(await asyncio.to_thread(SqliteFile, sqlite_path(settings)))
+async def open_sqlite(settings: Settings) -> SqliteState:
+    """Open the state store of `SOURCEBOOK_STATE_URL`."""
+    return SqliteState(await asyncio.to_thread(SqliteFile, sqlite_path(settings)))

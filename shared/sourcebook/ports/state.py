@@ -1,4 +1,4 @@
-"""The catalogue: small records (jobs, dumps, uploads, builds, APIs) that say what is current."""
+"""The state: small records (jobs, dumps, uploads, builds, APIs) that say what is current."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
@@ -37,7 +37,7 @@ def choose_index(kind: type[BaseModel], where: Mapping[str, Any]) -> tuple[str, 
     return max(usable, key=lambda index: (len(where.keys() & set(index)), -len(index)))
 
 
-class Catalog(Protocol):
+class StateStore(Protocol):
     """Records by kind (their class) and key. Every call is atomic and durable when it returns."""
 
     async def get(self, kind: type[RecordT], key: str) -> RecordT | None:
