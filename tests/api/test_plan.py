@@ -1,4 +1,4 @@
-"""From parameters to the engine-neutral search request (sections 2, 3 and 5). Pure."""
+"""From parameters to the engine-neutral search request (docs/contracts/query-api.md, sections 2, 3 and 5). Pure."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What the query API answers, on the embedded engines (web-api.md, sections 2 to 4)."""
+"""What the query API answers, on the embedded engines (docs/contracts/query-api.md, sections 2 to 4)."""
 
 import asyncio
 import time

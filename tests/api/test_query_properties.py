@@ -1,4 +1,4 @@
-"""Random documents and queries, through HTTP: the answer is what straightforward python makes of the documents (sections 3, 5).
+"""Random documents and queries, through HTTP: what plain Python makes of them (docs/contracts/query-api.md, sections 3 and 5).
 
 The engine has property tests of its own, down to its corners; here the whole path is tried, from the URL to the JSON.
 """

@@ -1,4 +1,4 @@
-"""Routes, headers, caching, compression of the query API, on the embedded engines (web-api.md, section 1)."""
+"""Routes, headers, caching and compression, on the embedded engines (docs/contracts/query-api.md, section 1)."""
 
 import asyncio
 import gzip

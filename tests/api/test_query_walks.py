@@ -1,4 +1,4 @@
-"""Facets, walks over all hits, metadata and the console (web-api.md, sections 5, 6 and 1)."""
+"""Facets, walks over all hits, metadata and the console (docs/contracts/query-api.md, sections 1, 5 and 6)."""
 
 import asyncio
 import re

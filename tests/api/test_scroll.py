@@ -1,4 +1,4 @@
-"""Tokens of a walk over all hits (section 5)."""
+"""Tokens of a walk over all hits (docs/contracts/query-api.md, section 5)."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""What options make of a document: fields, dotfield, lists, nulls, jmespath, licences (sections 2 and 4). Pure."""
+"""What options make of a document: fields, lists, nulls, jmespath, licences (docs/contracts/query-api.md, sections 2 and 4)."""
 
 from typing import Any
 

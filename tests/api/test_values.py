@@ -1,4 +1,4 @@
-"""Where parameters are looked for, their types, limits and error bodies (web-api.md, section 2)."""
+"""Where parameters are looked for, their types, limits and error bodies (docs/contracts/query-api.md, section 2)."""
 
 from typing import Any
 

@@ -1,5 +1,6 @@
 """What the code lists is what the documentation lists."""
 
+import ast
 import importlib.util
 import re
 import sys
@@ -16,7 +17,30 @@ from sourcebook.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-LINK = re.compile(r"\[[^\]]+\]\(([^)#\s]+)(?:#[^)\s]*)?\)")
+PAGES = sorted(
+    path
+    for path in (
+        *ROOT.glob("*.md"),
+        *DOCS.rglob("*.md"),
+        *(ROOT / "services").glob("*/*.md"),
+        *(ROOT / "examples").rglob("*.md"),
+    )
+    if not path.is_symlink()
+)
+MODULES = sorted(
+    path
+    for top in ("shared", "services", "tests", "bench")
+    for path in (ROOT / top).rglob("*.py")
+    if path != Path(__file__)
+)
+LINK = re.compile(r"\[[^\]]+\]\(([^)\s]*)\)")
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+CODE_BLOCK = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+PAGE_NAME = re.compile(r"(?<![\w*/.-])(?:\.\./)*[\w-]+(?:/[\w.-]+)*\.md\b")
+SECTIONS = re.compile(r"\bsections? (\d+(?:(?:, | and | to )\d+)*)(?![\d.])")
+CITED = re.compile(rf"({PAGE_NAME.pattern}), {SECTIONS.pattern}")
+EXAMPLE = "fruit/"  # the plugin that readers write
+FILE_NAME = re.compile(r"`([a-z_]+(?:/[a-z_]+)+\.py)`")
 
 
 def load_generator() -> ModuleType:
@@ -63,10 +87,73 @@ def test_operation_page_lists_the_metrics_that_there_are_with_their_labels() -> 
     assert {name: labels.split(", ") if labels != "none" else [] for name, labels in rows} == kept | looked_up
 
 
-@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda path: path.name)
-def test_relative_links_lead_somewhere(page: Path) -> None:
+def make_anchors(page: Path) -> set[str]:
+    titles = [title.lower() for title in HEADING.findall(CODE_BLOCK.sub("", page.read_text()))]
+    return {re.sub(r"[^\w\- ]", "", title).replace(" ", "-") for title in titles}
+
+
+def leads_somewhere(page: Path, target: str) -> bool:
+    name, _, anchor = target.partition("#")
+    found = page.parent / name if name else page
+    return found.exists() and (not anchor or anchor in make_anchors(found))
+
+
+def name_page(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_page)
+def test_relative_links_lead_to_a_page_and_a_heading(page: Path) -> None:
     targets = [target for target in LINK.findall(page.read_text()) if "://" not in target]
-    assert [target for target in targets if not (page.parent / target).exists()] == []
+    assert [target for target in targets if not leads_somewhere(page, target)] == []
+
+
+def read_prose(module: Path) -> str:
+    """Return the docstrings and comments of a module, and what else in it names a page of docs/; each paragraph is one line."""
+    source = module.read_text()
+    texts = [
+        node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    prose = [
+        node.value for node in texts if isinstance(node.value, str) and (" " in node.value or "docs/" in node.value)
+    ]
+    comments = re.findall(r"^ *# ?(.*(?:\n *#.*)*)", source, re.MULTILINE)
+    return "\n".join(re.sub(r"\s*\n[ #]*", " ", text) for text in (*prose, *comments))
+
+
+def find_bad_citations(text: str) -> list[str]:
+    bad = [name for name in PAGE_NAME.findall(text) if not (ROOT / name).exists() and not name.startswith("..")]
+    cited = [(page, numbers) for page, numbers in CITED.findall(text) if (ROOT / page).exists()]
+    for page, numbers in cited:
+        known = {title.partition(".")[0] for title in HEADING.findall((ROOT / page).read_text())}
+        bad += [f"{page}, section {number}" for number in re.findall(r"\d+", numbers) if number not in known]
+    return bad + [f"section {number} of what?" for number in SECTIONS.findall(CITED.sub("", text))]
+
+
+@pytest.mark.parametrize(
+    ("text", "bad"),
+    [
+        ("as it is (docs/contracts/query-api.md, sections 2 to 4)", []),
+        ("as it is (docs/contracts/query-api.md, section 9)", ["docs/contracts/query-api.md, section 9"]),
+        ("as it is (web-api.md)", ["web-api.md"]),
+        ("as it is (section 3)", ["section 3 of what?"]),
+        ("RFC 3986, section 3.2.1", []),
+    ],
+)
+def test_a_citation_names_a_page_and_a_section_of_it(text: str, bad: list[str]) -> None:
+    assert find_bad_citations(text) == bad
+
+
+def test_what_the_code_cites_is_in_the_repository() -> None:
+    bad = {str(path.relative_to(ROOT)): found for path in MODULES if (found := find_bad_citations(read_prose(path)))}
+    assert bad == {}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_page)
+def test_files_that_a_page_names_are_there(page: Path) -> None:
+    known = [f"/{path.relative_to(ROOT)}" for path in MODULES]
+    named = [name for name in FILE_NAME.findall(page.read_text()) if not name.startswith(EXAMPLE)]
+    assert [name for name in named if not any(path.endswith(f"/{name}") for path in known)] == []
 
 
 @pytest.mark.parametrize("section", [Manifest, DumperManifest, UploaderManifest], ids=lambda section: section.__name__)

@@ -1,4 +1,4 @@
-"""Documents by id, one or a batch (section 4)."""
+"""Documents by id, one or a batch (docs/contracts/query-api.md, section 4)."""
 
 from typing import Any
 

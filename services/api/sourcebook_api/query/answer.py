@@ -1,4 +1,4 @@
-"""An answer and how it goes out: CORS, caching, conditional requests, compression (section 1)."""
+"""An answer and how it goes out: CORS, caching, conditional requests, compression (docs/contracts/query-api.md, section 1)."""
 
 import asyncio
 import gzip

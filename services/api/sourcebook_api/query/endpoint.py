@@ -1,4 +1,4 @@
-"""What a route leads to: one function for each method, and around it what all answers have in common (section 1)."""
+"""What a route leads to, and what all answers have in common (docs/contracts/query-api.md, section 1)."""
 
 from collections.abc import Awaitable, Callable
 

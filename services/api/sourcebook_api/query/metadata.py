@@ -1,4 +1,4 @@
-"""What is in a release: /metadata, /metadata/fields, /status (section 6)."""
+"""What is in a release: /metadata, /metadata/fields, /status (docs/contracts/query-api.md, section 6)."""
 
 from datetime import UTC, datetime
 from typing import Any

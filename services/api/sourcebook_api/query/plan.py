@@ -1,4 +1,4 @@
-"""From checked parameters to the engine-neutral search request (sections 3 and 5). Pure."""
+"""From checked parameters to the engine-neutral search request (docs/contracts/query-api.md, sections 3 and 5). Pure."""
 
 from collections.abc import Mapping
 from typing import Any

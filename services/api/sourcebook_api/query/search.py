@@ -1,4 +1,4 @@
-"""Search: GET /query, its pages, and POST /query (sections 3 to 5)."""
+"""Search: GET /query, its pages, and POST /query (docs/contracts/query-api.md, sections 3 to 5)."""
 
 import asyncio
 import dataclasses

@@ -1,4 +1,4 @@
-"""From a request to checked values: where a parameter is looked for, what its type accepts, what its limit is (section 2)."""
+"""From a request to checked values: places, types and limits of parameters (docs/contracts/query-api.md, section 2)."""
 
 import re
 from collections.abc import Mapping

@@ -18,7 +18,7 @@ def describe_build(
     version: str,
     mappings: dict[str, Mapping],
 ) -> dict[str, Any]:
-    """Return the `_meta` of a build: BioThings' keys (web-api.md, section 6), then the configuration's own.
+    """Return the `_meta` of a build: BioThings' keys (docs/contracts/query-api.md, section 6), then the configuration's own.
 
     Hidden, as every key that starts with `_`: `_root_keys` says which source contributes which root key, `_unmapped` which fields
     of documents are not in the mapping, with the inferred type and the number of values.

@@ -14,8 +14,8 @@ KEYWORD_NORMALIZER = "keyword_lowercase_normalizer"
 EXACT = "keyword"
 """Name of the sub-field in which a text is one term, beside its words: what facets count and sorts sort by."""
 
-# A field that saw both types gets the second: text beats keyword, float beats integer (pipeline.md, section 4). Values of several
-# kinds are written as strings, as within one source.
+# A field that saw both types gets the second: text beats keyword, float beats integer (docs/contracts/pipeline.md, section 4).
+# Values of several kinds are written as strings, as within one source.
 _WIDER = {
     ("integer", "long"): "long",
     ("integer", "float"): "float",
