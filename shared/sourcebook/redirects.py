@@ -1,17 +1,20 @@
 """Watches where servers redirect to: what comes from outside must not lead to this machine or into its network."""
 
+from __future__ import annotations
+
 import asyncio
 import ipaddress
 import socket
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.request import getproxies
-
-import httpx
 
 from sourcebook.errors import DownloadRefused
 from sourcebook.logging import hide_secrets
+
+if TYPE_CHECKING:
+    import httpx  # only who downloads has it: the extras of the dumper and the builder
 
 _PORTS = {"http": 80, "https": 443}
 

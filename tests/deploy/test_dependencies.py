@@ -4,7 +4,7 @@ import ast
 import re
 import sys
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
@@ -42,12 +42,21 @@ def installed_by(requirements: Iterable[str]) -> set[str]:
     return names
 
 
+def run_time_nodes(node: ast.AST) -> Iterator[ast.AST]:
+    """What a file does when it runs; what stands below `if TYPE_CHECKING` is for mypy alone."""
+    if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+        return
+    yield node
+    for child in ast.iter_child_nodes(node):
+        yield from run_time_nodes(child)
+
+
 def imported_by(paths: Iterable[Path]) -> set[str]:
-    """The distributions of the modules that files import."""
+    """The distributions of the modules that files import when they run."""
     known = packages_distributions()
     modules: set[str] = set()
     for path in paths:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in run_time_nodes(ast.parse(path.read_text())):
             match node:
                 case ast.Import(names=names):
                     modules |= {name.name.partition(".")[0] for name in names}
