@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import mmap
 import secrets
-import shutil
 import struct
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -24,9 +23,10 @@ from sourcebook.errors import (
 from sourcebook.flow.messages import Message
 from sourcebook.flow.stages import STAGES, next_commands
 from sourcebook.hub.jobs.answers import is_wanted
-from sourcebook.hub.jobs.commands import end_parts, remove_made, submit_children
+from sourcebook.hub.jobs.commands import end_parts, remove_made, remove_scratch, submit_children
 from sourcebook.hub.jobs.lease import keep_lock
 from sourcebook.hub.jobs.model import Job, JobError, JobState, Progress
+from sourcebook.hub.jobs.recovery import remove_left_scratch
 from sourcebook.logging import bind_log_context, get_logger, hide_secrets, hide_secrets_in
 from sourcebook.metrics import DOCUMENTS, JOB_SECONDS
 from sourcebook.references import load_reference
@@ -167,9 +167,8 @@ def _claim(job: Job) -> Job:
 
 
 async def _run_claimed(context: Context, job: Job, owner: str, stop: StopSign | None) -> Outcome:
-    folder = context.settings.home / "scratch" / job.id
     async with contextlib.AsyncExitStack() as stack:
-        stack.push_async_callback(asyncio.to_thread, shutil.rmtree, folder, ignore_errors=True)
+        stack.push_async_callback(remove_scratch, context, job.id)
         try:
             return await _run_to_end(context, job, owner, stop)
         except _TakenOverError:
@@ -281,6 +280,7 @@ async def _finish(context: Context, run: JobRun, state: JobState, **changes: Any
     def finish(job: Job) -> Job:
         return job if job.is_finished else job.move_to(state, warnings=run.warnings, output=run.output, **changes)
 
+    await remove_scratch(context, run.id)  # first: who sees that a job has ended finds nothing left of it
     job = await context.state.update(Job, run.id, finish)
     run.count(job.state.value)
     log.info("job_ended", state=job.state.value, error=job.error.message if job.error else None)
@@ -290,6 +290,7 @@ async def _finish(context: Context, run: JobRun, state: JobState, **changes: Any
             await end_parts(context, job.id)
         if STAGES[job.kind].is_part and not await _is_needed(context, job):
             await remove_made(context, job.id)
+        await remove_left_scratch(context)
 
 
 async def _is_needed(context: Context, part: Job) -> bool:

@@ -417,6 +417,52 @@ def test_a_cancelled_job_whose_worker_died_ends_cancelled(tmp_path: Path, monkey
     play(tmp_path, monkeypatch, succeed, scenario)
 
 
+def test_who_sees_that_a_job_ended_finds_no_temporary_files_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def write(context: Context, run: JobRun, _command: Any) -> Message:
+        context.scratch_folder(run.id).joinpath("run.1").write_text("temporary")
+        return READY
+
+    left: list[str] = []
+
+    async def scenario(context: Context) -> None:
+        update = type(context.state).update
+
+        async def watch(self: Any, kind: Any, key: str, change: Callable[[Any], Any]) -> Any:
+            changed = await update(self, kind, key, change)
+            if isinstance(changed, Job) and changed.is_finished:
+                left.extend(path.name for path in (tmp_path / "scratch").iterdir())
+            return changed
+
+        monkeypatch.setattr(type(context.state), "update", watch)
+        job = await job_commands.submit(context, DumpSource(source="s"))
+        await execute_job(context, job.id)
+        assert (await job_answers.get_job(context, job.id)).state is JobState.SUCCEEDED
+        assert left == []
+
+    play(tmp_path, monkeypatch, write, scenario)
+
+
+@pytest.mark.parametrize("who", ["beat", "worker"])
+def test_what_a_killed_worker_left_of_a_job_that_ended_elsewhere_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, who: str
+) -> None:
+    async def scenario(context: Context) -> None:
+        ended, running, again = [await job_commands.submit(context, DumpSource(source=name)) for name in "ert"]
+        await die_while_running(context, running.id)
+        await execute_job(context, ended.id)  # on another machine
+        for job_id in (ended.id, running.id, "forgotten"):
+            context.scratch_folder(job_id).joinpath("run.1").write_text("temporary")
+        if who == "beat":
+            await job_recovery.recover_jobs(context)
+        else:
+            await execute_job(context, again.id)
+        assert [path.name for path in (tmp_path / "scratch").iterdir()] == [running.id]
+
+    play(tmp_path, monkeypatch, succeed, scenario)
+
+
 def test_a_worker_that_must_stop_hands_its_job_to_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(context: Context) -> None:
         job = await job_commands.submit(context, DumpSource(source="s"))

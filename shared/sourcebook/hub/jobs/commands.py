@@ -160,8 +160,13 @@ async def remove_made(context: Context, part_id: str) -> None:
     await context.files.delete(build_part_files_key(part_id))
 
 
+async def remove_scratch(context: Context, job_id: str) -> None:
+    """Remove the temporary files that a job has on this machine."""
+    await asyncio.to_thread(shutil.rmtree, context.settings.home / "scratch" / job_id, ignore_errors=True)
+
+
 async def finish_lost(context: Context, job: Job, state: JobState, why: str) -> Job:
-    await asyncio.to_thread(shutil.rmtree, context.settings.home / "scratch" / job.id, ignore_errors=True)
+    await remove_scratch(context, job.id)
     error = JobError(code="worker_lost", message=f"Job {job.id} ({job.kind} {job.target}) ended: {why}.")
     ended = await context.state.update(Job, job.id, lambda j: j if j.is_finished else j.move_to(state, error=error))
     await end_parts_if_possible(context, ended)

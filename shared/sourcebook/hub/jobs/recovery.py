@@ -1,10 +1,12 @@
 """Jobs whose worker or message was lost: found, and sent again or ended."""
 
+import asyncio
+import os
 import time
 
 from sourcebook.context import Context
 from sourcebook.flow.stages import STAGES
-from sourcebook.hub.jobs.commands import end_parts_if_possible, finish_lost, send
+from sourcebook.hub.jobs.commands import end_parts_if_possible, finish_lost, remove_scratch, send
 from sourcebook.hub.jobs.model import Job, JobState
 from sourcebook.logging import get_logger
 
@@ -33,7 +35,20 @@ async def recover_jobs(context: Context) -> list[str]:
     for job in await context.state.find(Job, {"parts_open": True}):
         if job.is_finished:
             await end_parts_if_possible(context, job)
+    await remove_left_scratch(context)
     return touched
+
+
+async def remove_left_scratch(context: Context) -> None:
+    """Remove what jobs have left in the scratch folder of this machine.
+
+    A worker that is killed cannot remove what it wrote; when another machine ends its job, only this one can.
+    """
+    folder = context.settings.home / "scratch"
+    for job_id in await asyncio.to_thread(os.listdir, folder) if folder.is_dir() else ():
+        job = await context.state.get(Job, job_id)
+        if job is None or job.is_finished:
+            await remove_scratch(context, job_id)
 
 
 async def _recover_running(context: Context, job: Job) -> bool:
