@@ -161,3 +161,30 @@ def test_plugin_page_names_every_manifest_key(section: type[BaseModel]) -> None:
     text = (DOCS / "write-a-plugin.md").read_text()
     keys = [field.alias or name for name, field in section.model_fields.items()]
     assert [key for key in keys if f"| `{key}` |" not in text] == []
+
+
+def test_the_index_leads_to_every_page_in_order() -> None:
+    lines = [line for line in (DOCS / "README.md").read_text().splitlines() if re.match(r"\d+\. ", line)]
+    linked = {(DOCS / target).resolve() for target in LINK.findall("\n".join(lines))}
+    assert [int(line.partition(".")[0]) for line in lines] == list(range(1, len(lines) + 1))
+    pages = {*DOCS.glob("*.md"), *(DOCS / "contracts").glob("*.md")} - {DOCS / "README.md"}
+    assert [name_page(page) for page in sorted(pages - linked)] == []
+
+
+def read_decisions() -> dict[int, tuple[str, str]]:
+    """Return the title and the third line of each decision, by number."""
+    found = {}
+    for page in sorted((DOCS / "decisions").glob("[0-9]*.md")):
+        lines = page.read_text().splitlines()
+        number, _, title = lines[0].removeprefix("# ").partition(". ")
+        assert page.name.startswith(f"{int(number):04}-"), f"{page.name} calls itself {number}"
+        found[int(number)] = title, lines[2]
+    return found
+
+
+def test_every_decision_has_a_date_and_a_status() -> None:
+    form = r"Date: \d{4}-\d\d-\d\d(, written down on \d{4}-\d\d-\d\d)?\. Status: (accepted|replaced by \[decision \d+\]\(.+\))\."
+    decisions = read_decisions()
+    assert {number: line for number, (_, line) in decisions.items() if not re.fullmatch(form, line)} == {}, (
+        "write as the third line: Date: 2026-11-29. Status: accepted."
+    )
