@@ -105,7 +105,7 @@ class Settings(BaseSettings):
     )
     unpack_max_bytes: int = Field(200 * 1024 * MIB, ge=1, description="Largest total size an archive may unpack to.")
     unpack_max_ratio: int = Field(1000, ge=1, description="Largest ratio of unpacked to packed size (zip bombs).")
-    keep_dumps: int = Field(2, ge=1, description="Downloaded releases of a source that are kept.")
+    keep_dumps: int = Field(2, ge=1, description="Downloaded versions of a source that are kept.")
     keep_indices: int = Field(
         3, ge=1, description="Releases of an API that stay for rollback, the current one included."
     )

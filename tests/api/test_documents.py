@@ -26,7 +26,7 @@ def test_documents_and_fields_of_a_source(hub: Hub, tmp_path: Any) -> None:
             source="hgnc",
             uploader="hgnc",
             dump="hgnc@1",
-            release="1",
+            version="1",
             collection="upload~hgnc.hgnc~1",
             count=info.count,
             digest=info.digest,

@@ -32,7 +32,7 @@ def test_news_and_schedules_are_listed(hub: Hub, tmp_path: Path) -> None:
             id="hgnc/hgnc@1",
             source="hgnc",
             uploader="hgnc",
-            release="7",
+            version="7",
             collection="upload~hgnc.hgnc~1",
             count=2,
             digest="0",
@@ -40,7 +40,7 @@ def test_news_and_schedules_are_listed(hub: Hub, tmp_path: Path) -> None:
         await gateway.context.state.put(upload.id, upload)
         await gateway.context.state.put("hgnc", SourceState(name="hgnc", uploads={"hgnc": upload.id}))
         (news,) = (await gateway.ask("GET", "/hub/news")).json()
-        assert news["newer"] == [{"upload": "hgnc/hgnc", "release": "7", "count": 2, "built": None}]
+        assert news["newer"] == [{"upload": "hgnc/hgnc", "version": "7", "count": 2, "built": None}]
         schedules = (await gateway.ask("GET", "/hub/schedules")).json()
         assert [(item["kind"], item["target"]) for item in schedules] == [
             ("clean", "home"),

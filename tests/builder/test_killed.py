@@ -85,7 +85,7 @@ async def add_upload(context: Context, version: int, base: Upload | None) -> Upl
         id=f"a/a@{version}",
         source="a",
         uploader="a",
-        release=str(version),
+        version=str(version),
         collection=name,
         count=info.count,
         digest=info.digest,

@@ -38,7 +38,7 @@ async def store(context: Context) -> None:
             await collection.write(batch)
         info = await collection.commit()
     upload = Upload(
-        id="s/s@1", source="s", uploader="s", release="1", collection=info.name, count=info.count, digest=info.digest
+        id="s/s@1", source="s", uploader="s", version="1", collection=info.name, count=info.count, digest=info.digest
     )
     await context.state.put(upload.id, upload)
     await context.state.put("s", SourceState(name="s", uploads={"s": upload.id}))

@@ -56,7 +56,7 @@ async def prepare(context: Context, plugin: Path) -> None:
     (staging / "data.txt").write_text("\n".join(LINES))
     await context.files.publish("archive/p/1")
     files = [DumpFile(name="data.txt", size=1, sha256="")]
-    dump = Dump(id="p@1", source="p", release="1", folder="archive/p/1", files=files)
+    dump = Dump(id="p@1", source="p", version="1", folder="archive/p/1", files=files)
     await context.state.put(dump.id, dump)
     await context.state.put("p", SourceState(name="p", dump=dump.id))
     await context.state.put("p", Plugin(name="p", folder=str(plugin)))

@@ -309,7 +309,7 @@ class DumpBench:
                         source="bench",
                         uploader=uploader.name,
                         dump=state.dump,
-                        release="1",
+                        version="1",
                         code=digest_code(self.plugin, uploader),
                         collection=f"upload~bench.{uploader.name}~1",
                         count=1,

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 def test_a_first_dump_downloads_and_starts_all_uploaders(bench: DumpBench, site: Site) -> None:
     bench.write([site.add("/a.tsv", b"one\n"), site.add("/b%20c.tsv", b"two\n")], uploaders=2)
     message = bench.dump()
-    assert (message.release, message.unchanged, message.files, message.size) == ("2024-01-02", False, 2, 8)
+    assert (message.version, message.unchanged, message.files, message.size) == ("2024-01-02", False, 2, 8)
     assert message.uploaders == ("u0", "u1")
     assert bench.content() == {"a.tsv": b"one\n", "b c.tsv": b"two\n"}
     assert bench.state().dump == message.dump == "bench@2024-01-02"
@@ -58,7 +58,7 @@ def test_passwords_of_urls_are_not_stored(bench: DumpBench, site: Site) -> None:
     assert site.gets()[-1]["authorization"].startswith("Basic ")
 
 
-def test_an_unchanged_release_downloads_nothing(bench: DumpBench, site: Site) -> None:
+def test_an_unchanged_version_downloads_nothing(bench: DumpBench, site: Site) -> None:
     bench.write(site.add("/a.tsv", b"one\n"))
     bench.dump()
     bench.upload("u0")
@@ -70,7 +70,7 @@ def test_an_unchanged_release_downloads_nothing(bench: DumpBench, site: Site) ->
     assert len(site.gets()) == requests
 
 
-def test_an_unchanged_release_starts_the_uploaders_that_have_no_upload(bench: DumpBench, site: Site) -> None:
+def test_an_unchanged_version_starts_the_uploaders_that_have_no_upload(bench: DumpBench, site: Site) -> None:
     bench.write(site.add("/a.tsv", b"one\n"), uploaders=2)
     bench.dump(then_upload=False)
     bench.upload("u0")
@@ -78,15 +78,15 @@ def test_an_unchanged_release_starts_the_uploaders_that_have_no_upload(bench: Du
     assert bench.dump(then_upload=False).uploaders == ()
 
 
-def test_a_new_release_replaces_the_current_one(bench: DumpBench, site: Site) -> None:
+def test_a_new_version_replaces_the_current_one(bench: DumpBench, site: Site) -> None:
     bench.write(site.add("/a.tsv", b"old"))
     bench.dump()
     site.add("/a.tsv", b"new", headers={"Last-Modified": "Wed, 03 Jan 2024 10:00:00 GMT"})
-    assert bench.dump().release == "2024-01-03"
+    assert bench.dump().version == "2024-01-03"
     assert bench.content() == {"a.tsv": b"new"}
 
 
-def test_a_forced_dump_of_the_same_release_stands_beside_it(bench: DumpBench, site: Site) -> None:
+def test_a_forced_dump_of_the_same_version_stands_beside_it(bench: DumpBench, site: Site) -> None:
     bench.write(site.add("/a.tsv", b"old"))
     first = bench.dump()
     site.add("/a.tsv", b"new")
@@ -103,7 +103,7 @@ def test_old_dumps_are_deleted_beyond_the_number_kept(bench: DumpBench, site: Si
         site.add("/a.tsv", b"x", headers={"Last-Modified": f"Thu, 0{day} Feb 2024 10:00:00 GMT"})
         bench.dump()
     assert sorted(path.name for path in bench.archive.iterdir() if path.is_dir()) == ["2024-02-03", "2024-02-04"]
-    assert sorted(record.release for record in bench.records()) == ["2024-02-03", "2024-02-04"]
+    assert sorted(record.version for record in bench.records()) == ["2024-02-03", "2024-02-04"]
 
 
 def test_a_published_folder_without_a_record_is_not_used_and_is_removed(bench: DumpBench, site: Site) -> None:
@@ -180,7 +180,7 @@ def test_a_disabled_dumper_runs_only_when_forced(bench: DumpBench, site: Site) -
     bench.write(site.add("/a.tsv", b"x"), disabled=True)
     with pytest.raises(Conflict, match="disabled"):
         bench.dump()
-    assert bench.dump(force=True).release == "2024-01-02"
+    assert bench.dump(force=True).version == "2024-01-02"
 
 
 def test_warnings_of_the_manifest_reach_the_job(bench: DumpBench, site: Site) -> None:
@@ -300,7 +300,7 @@ def test_a_try_that_died_while_unpacking_is_resumed_from_its_files(bench: DumpBe
     assert bench.current().files[0].sha256 == hashlib.sha256(packed).hexdigest()
 
 
-def test_a_release_function_that_fails_is_shown_with_its_traceback(bench: DumpBench, site: Site) -> None:
+def test_a_version_function_that_fails_is_shown_with_its_traceback(bench: DumpBench, site: Site) -> None:
     bench.write(site.add("/a.tsv", b"x"), release="release:get", code="def get(self):\n    return {}['release']\n")
     with pytest.raises(ParserError, match="KeyError") as caught:
         bench.dump()

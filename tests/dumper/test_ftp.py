@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def test_a_file_is_downloaded_and_dated_by_the_server(bench: DumpBench, ftp: FtpServer) -> None:
     ftp.files["pub/a b.tsv"] = b"one\n"
     bench.write(f"{ftp.url}/pub/a%20b.tsv")
-    assert bench.dump().release == "2024-02-03"
+    assert bench.dump().version == "2024-02-03"
     assert bench.content() == {"a b.tsv": b"one\n"}
     assert "USER anonymous" in ftp.log
 
@@ -40,12 +40,12 @@ def test_a_transfer_that_breaks_off_is_resumed(bench: DumpBench, ftp: FtpServer)
     assert "REST 100000" in ftp.log
 
 
-def test_without_a_date_the_release_is_today_and_nothing_is_resumed(bench: DumpBench, ftp: FtpServer) -> None:
+def test_without_a_date_the_version_is_today_and_nothing_is_resumed(bench: DumpBench, ftp: FtpServer) -> None:
     ftp.files["a.bin"] = b"x" * 1000
     ftp.modified = ""
     ftp.cuts = [10]
     bench.write(f"{ftp.url}/a.bin")
-    assert bench.dump().release == time.strftime("%Y-%m-%d", time.gmtime())
+    assert bench.dump().version == time.strftime("%Y-%m-%d", time.gmtime())
     assert "today's date" in bench.warnings[0]
     assert not any(line.startswith("REST") for line in ftp.log)
 
@@ -118,8 +118,8 @@ def test_a_file_that_is_replaced_while_it_is_sent_is_downloaded_anew(bench: Dump
 def test_a_second_file_of_one_day_is_news(bench: DumpBench, ftp: FtpServer) -> None:
     ftp.files |= {"a.tsv": b"old\n", "b.tsv": b"b"}
     bench.write([f"{ftp.url}/a.tsv", f"{ftp.url}/b.tsv"])
-    assert bench.dump().release == "2024-02-03"
+    assert bench.dump().version == "2024-02-03"
     assert bench.dump().unchanged
     ftp.files["a.tsv"] = b"new\n"
     ftp.modified = "20240203050607"
-    assert bench.dump().release == "2024-02-03-2"
+    assert bench.dump().version == "2024-02-03-2"

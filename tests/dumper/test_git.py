@@ -74,13 +74,13 @@ def test_a_repository_is_unpacked_without_its_history(bench: DumpBench, upstream
     (upstream.folder / "old").unlink()
     commit = upstream.commit(data="genes", inner__more="x" * 1000)
     bench.write(URL)
-    assert bench.dump().release == commit[:12]
+    assert bench.dump().version == commit[:12]
     content = bench.content()
     assert content.pop("data.tar").startswith(b"")
     assert content == {"data": b"genes", "inner/more": b"x" * 1000}
     assert bench.dump().unchanged
     newer = upstream.commit(data="new")
-    assert bench.dump().release == newer[:12]
+    assert bench.dump().version == newer[:12]
     assert bench.content()["data"] == b"new"
 
 
@@ -99,8 +99,8 @@ def test_a_branch_a_tag_or_a_commit_can_be_named(bench: DumpBench, upstream: Ups
         ("main", None, b"third"),
     ):
         bench.write(f"{URL}{mark}{ref}")
-        release = bench.dump().release
-        assert commit is None or release == commit[:12]
+        version = bench.dump().version
+        assert commit is None or version == commit[:12]
         assert bench.content()["data"] == text
 
 

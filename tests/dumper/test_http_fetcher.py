@@ -35,10 +35,10 @@ def fetch(folder: Path, answer: Answer, kept: bytes = b"") -> PartialFile:
     return part
 
 
-def release(answer: Answer) -> str | None:
+def version_of(answer: Answer) -> str | None:
     async def main() -> str | None:
         async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
-            return (await HttpFetcher(client).look(URL)).release
+            return (await HttpFetcher(client).look(URL)).version
 
     return asyncio.run(main())
 
@@ -119,7 +119,7 @@ def test_a_server_that_hangs_up_on_head_is_asked_with_get() -> None:
             raise httpx.RemoteProtocolError("hung up")
         return httpx.Response(200, headers={"ETag": '"v1"'})
 
-    assert release(answer) == "v1"
+    assert version_of(answer) == "v1"
 
 
 def test_a_part_is_begun_before_it_is_written(tmp_path: Path) -> None:

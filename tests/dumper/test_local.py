@@ -23,7 +23,7 @@ def test_a_file_of_the_plugin_is_copied_and_dated(bench: DumpBench) -> None:
     (bench.plugin / "data" / "a.tsv").write_bytes(b"one\n")
     os.utime(bench.plugin / "data" / "a.tsv", (JANUARY_2024, JANUARY_2024))
     bench.write("data/a.tsv")
-    assert bench.dump().release == "2024-01-02"
+    assert bench.dump().version == "2024-01-02"
     assert bench.content() == {"a.tsv": b"one\n"}
     assert bench.dump().unchanged
 

@@ -50,7 +50,7 @@ def _no_role_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_object_is_downloaded_and_dated_by_the_server(bench: DumpBench, bucket: Bucket) -> None:
     bench.write([bucket.put("pub/a.tsv", b"one\n"), bucket.put("empty", b"")])
-    assert len(bench.dump().release) == len("2026-01-01")
+    assert len(bench.dump().version) == len("2026-01-01")
     assert bench.content() == {"a.tsv": b"one\n", "empty": b""}
     assert "hunter2" not in str(bench.records())
     assert bench.dump().unchanged

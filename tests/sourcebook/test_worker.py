@@ -36,7 +36,7 @@ from sourcebook.hub.jobs.queues import read_queues
 from sourcebook.worker import JobRun, Outcome, StopSign, execute_job
 
 Handler = Callable[[Context, JobRun, Any], Awaitable[Message]]
-READY = DumpReady(source="s", dump="s@1", release="1")
+READY = DumpReady(source="s", dump="s@1", version="1")
 
 
 def play(

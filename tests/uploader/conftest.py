@@ -90,12 +90,12 @@ class SourceBench:
             staging = await context.files.staging(key)
             (staging / "data.txt").write_text("one\ntwo\n")
             await context.files.publish(key)
-        await self.release(context, "1", key)
+        await self.make_dump(context, "1", key)
 
-    async def release(self, context: Context, release: str, folder: str = "archive/bench/1") -> None:
-        """Make a dump of this release the current one."""
+    async def make_dump(self, context: Context, version: str, folder: str = "archive/bench/1") -> None:
+        """Make a dump of this version the current one."""
         files = [DumpFile(name="data.txt", size=8, sha256="")]
-        dump = Dump(id=f"bench@{release}", source="bench", release=release, folder=folder, files=files)
+        dump = Dump(id=f"bench@{version}", source="bench", version=version, folder=folder, files=files)
         await context.state.put(dump.id, dump)
         await context.state.update(
             SourceState,

@@ -52,7 +52,7 @@ def test_documents_are_stored_in_id_order(bench: SourceBench) -> None:
     ]
     assert outcome.message.count == 3
     assert not outcome.message.unchanged
-    assert outcome.record.release == "1"
+    assert outcome.record.version == "1"
     assert outcome.record.metadata == {"url": "https://example.org", "license": "CC0"}
     assert {key: spec["type"] for key, spec in (outcome.mapping.committed or {}).items()} == {
         "size": "integer",
@@ -263,16 +263,16 @@ def test_an_unknown_uploader_is_named(bench: SourceBench) -> None:
     bench.run(start)
 
 
-def test_an_equal_upload_keeps_the_collection_and_takes_the_release(bench: SourceBench) -> None:
+def test_an_equal_upload_keeps_the_collection_and_takes_the_version(bench: SourceBench) -> None:
     bench.write(THREE)
     first = bench.upload_once()
 
     async def again(context: Context) -> None:
-        await bench.release(context, "2")
+        await bench.make_dump(context, "2")
         second = await bench.upload(context)
         assert second.message.unchanged
         assert second.record.collection == first.record.collection
-        assert second.record.release == "2"
+        assert second.record.version == "2"
         assert await context.documents.names() == [first.record.collection]
         forced = await bench.upload(context, force=True)
         assert not forced.message.unchanged

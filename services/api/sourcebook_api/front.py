@@ -47,7 +47,7 @@ async def front_page(context: Engines) -> HTMLResponse:
         apis=_table(("API", "release", "documents", "try"), rows)
         or "<p>None yet: build a configuration, then release it (<code>sourcebook build</code>, "
         "<code>sourcebook release</code>).</p>",
-        sources=_table(("source", "release", "documents", "state"), sources)
+        sources=_table(("source", "version", "documents", "state"), sources)
         or "<p>None yet: <code>sourcebook plugin add FOLDER</code>.</p>",
     )
     return HTMLResponse(page)
@@ -73,9 +73,9 @@ def _source_row(source: SourceView) -> str:
         f' <span class="muted">{html.escape(source.display_name)}</span>' if source.display_name != source.name else ""
     )
     count = sum(upload.count for upload in source.uploads.values())
-    release = html.escape(source.dump.release) if source.dump else "—"
+    version = html.escape(source.dump.version) if source.dump else "—"
     return (
-        f'<tr><td>{name}{title}</td><td>{release}</td><td class="number">{count:,}</td><td>{_state(source)}</td></tr>'
+        f'<tr><td>{name}{title}</td><td>{version}</td><td class="number">{count:,}</td><td>{_state(source)}</td></tr>'
     )
 
 

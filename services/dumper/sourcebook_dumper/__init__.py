@@ -1,1 +1,1 @@
-"""The dumper service: downloads new releases of sources."""
+"""The dumper service: downloads new versions of sources."""

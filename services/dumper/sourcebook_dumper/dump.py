@@ -1,4 +1,4 @@
-"""The verb of this service: decide whether a source has a new release, download it, and make it the current dump."""
+"""The verb of this service: decide whether a source has a new version, download it, and make it the current dump."""
 
 import asyncio
 import contextlib
@@ -9,7 +9,7 @@ from pathlib import Path
 from sourcebook.context import Context
 from sourcebook.errors import Conflict, DownloadPostponed, EngineUnavailable, NotFound, SourcebookError, TerminalError
 from sourcebook.flow.messages import DumpReady, DumpSource
-from sourcebook.hub.names import build_release_folder_name
+from sourcebook.hub.names import build_version_folder_name
 from sourcebook.hub.sources.model import Dump, DumpFile, Plugin, SourceState
 from sourcebook.hub.sources.policy import is_being_uploaded, why_behind
 from sourcebook.logging import hide_secrets
@@ -26,20 +26,20 @@ from sourcebook_dumper.download import (
 from sourcebook_dumper.fetchers import Fetchers, choose_fetcher, open_fetchers
 from sourcebook_dumper.headers import fill_headers
 from sourcebook_dumper.progress import Meter, report_while, run_in_thread
-from sourcebook_dumper.release import DumpPlan, News, Novelty, find_news, has_bytes_of, make_recipe, name_release
 from sourcebook_dumper.retry import Backoff
 from sourcebook_dumper.unpack import Unpacker
+from sourcebook_dumper.version import DumpPlan, News, Novelty, find_news, has_bytes_of, make_recipe, name_version
 
 
 async def dump_source(context: Context, run: JobRun, command: DumpSource) -> DumpReady:
-    """Download the newest release of a source, unless it is the current one already and `force` is not set.
+    """Download the newest version of a source, unless it is the current one already and `force` is not set.
 
     A failure leaves the last good dump in use, and says why in the source's state.
 
     Raises:
         NotFound: no such source is registered.
         ManifestError: the manifest is wrong.
-        ParserError: the plugin's release function failed.
+        ParserError: the plugin's version function failed.
         DownloadRefused: a server does not give a file.
         DownloadInterrupted: a server failed, after all retries; the next attempt resumes.
         UnsafeArchive: an archive is not safe to unpack.
@@ -77,13 +77,13 @@ async def _dump(context: Context, run: JobRun, command: DumpSource, folder: Path
     async with open_fetchers(context.settings, folder, headers) as fetchers:
         for url in plan.urls:
             choose_fetcher(fetchers, url)
-        await run.progress("release", 0, None)
+        await run.progress("version", 0, None)
         news = await find_news(run, plan, fetchers, last)
         if last is not None and news.novelty is Novelty.SAME and not command.force:
             return await _keep_dump(context, command, plan, last)
         is_known = last is not None and news.novelty in {Novelty.SAME, Novelty.AGAIN}
-        release = last.release if last is not None and is_known else name_release(news.base, dumps)
-        key = await _free_key(context, command.source, release)
+        version = last.version if last is not None and is_known else name_version(news.base, dumps)
+        key = await _free_key(context, command.source, version)
         files = await _fill(
             context, run, plan, fetchers, key=key, kept=None if command.force else _may_keep(news, last)
         )
@@ -94,7 +94,7 @@ async def _dump(context: Context, run: JobRun, command: DumpSource, folder: Path
     dump = Dump(
         id=f"{command.source}@{key.rpartition('/')[2]}",
         source=command.source,
-        release=name_release(news.base, dumps, files),
+        version=name_version(news.base, dumps, files),
         base=news.base,
         recipe=make_recipe(manifest),
         folder=key,
@@ -141,17 +141,17 @@ def _ready(dump: Dump, uploaders: tuple[str, ...]) -> DumpReady:
     return DumpReady(
         source=dump.source,
         dump=dump.id,
-        release=dump.release,
+        version=dump.version,
         files=len(dump.files),
         size=sum(file.size for file in dump.files),
         uploaders=uploaders,
     )
 
 
-async def _free_key(context: Context, source: str, release: str) -> str:
-    """Return a key under which nothing is published: a second download of a release stands beside the first."""
+async def _free_key(context: Context, source: str, version: str) -> str:
+    """Return a key under which nothing is published: a second download of a version stands beside the first."""
     copy = 1
-    while await context.files.exists(key := f"archive/{source}/{build_release_folder_name(release, copy)}"):
+    while await context.files.exists(key := f"archive/{source}/{build_version_folder_name(version, copy)}"):
         copy += 1
     return key
 

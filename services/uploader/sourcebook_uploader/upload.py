@@ -125,7 +125,7 @@ async def _make_upload(context: Context, run: JobRun, command: UploadDump, scrat
         source=command.source,
         uploader=command.uploader,
         dump=plan.dump.id,
-        release=plan.dump.release,
+        version=plan.dump.version,
         code=plan.code,
         collection=kept or collection,
         count=info.count,
@@ -211,7 +211,7 @@ async def _parse(context: Context, run: JobRun, plan: _UploadPlan) -> list[Parse
     await asyncio.to_thread(_raise_first_error, results, uploader.on_duplicates)
     if not any(result.runs for result in results):
         raise ParserError(
-            f"{uploader.parser!r} yielded no documents from {plan.dump.release!r} (files: "
+            f"{uploader.parser!r} yielded no documents from {plan.dump.version!r} (files: "
             f"{', '.join(file.name for file in plan.dump.files[:10]) or 'none'}). The earlier upload stays.",
             parser=uploader.parser,
         )

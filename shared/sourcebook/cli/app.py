@@ -19,7 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("sourcebook.cli.stack:up", "Start broker, workers, beat and gateway, and keep them running."),
     "run": ("sourcebook.cli.run:run", "Take one plugin from its files to a served API, without a broker."),
     "status": ("sourcebook.cli.status:status", "Show sources, builds, APIs, what is new and what is running."),
-    "dump": ("sourcebook.cli.sources:dump", "Download the newest release of a source, and upload it if it is new."),
+    "dump": ("sourcebook.cli.sources:dump", "Download the newest version of a source, and upload it if it is new."),
     "upload": ("sourcebook.cli.sources:upload", "Parse the downloaded files of a source into documents."),
     "inspect": ("sourcebook.cli.sources:inspect", "Infer the mapping of a source's stored documents again."),
     "build": ("sourcebook.cli.builds:build", "Merge the uploads of a build configuration."),

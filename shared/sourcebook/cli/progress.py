@@ -156,7 +156,8 @@ _ENDS: tuple[tuple[set[str], Callable[[dict[str, Any]], str]], ...] = (
     ({"checked", "documents"}, lambda r: f"nothing is damaged in {r['checked']:,} collections and indices"),
     ({"documents"}, lambda r: f"{r['documents']:,} documents"),
     ({"fields", "differences"}, lambda r: f"{r['fields']:,} fields, {r['differences']:,} not as committed"),
-    ({"dump", "release"}, lambda r: f"release {r['release']}"),
+    ({"dump", "version"}, lambda r: f"version {r['version']}"),
+    ({"dump", "release"}, lambda r: f"version {r['release']}"),  # of Sourcebook 0.1
     ({"size", "address"}, lambda r: f"{decimal(r['size'])} to {r['address']}"),
 )
 
@@ -168,7 +169,7 @@ def _list_amounts(amounts: dict[str, Any]) -> str:
 
 
 def describe_end(job: Job) -> str:
-    """Say in a few words what a finished job did: "44,997 documents", "unchanged", "release 2026-06-20", "failed".
+    """Say in a few words what a finished job did: "44,997 documents", "unchanged", "version 2026-06-20", "failed".
 
     A result is what it is, whichever version of Sourcebook wrote it: one that is not known is described by the job's state.
     """

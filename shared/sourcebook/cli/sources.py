@@ -29,7 +29,7 @@ def dump(
     no_wait: NoWaitOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Download the newest release of a source, and upload it if it is new."""
+    """Download the newest version of a source, and upload it if it is new."""
 
     async def start(context: Context) -> list[Job]:
         return [await source_commands.start_dump(context, source, force=force, then_upload=not only)]

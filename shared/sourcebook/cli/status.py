@@ -26,15 +26,15 @@ def status(*, as_json: JsonOption = False) -> None:
         return
     out.print(f"home    {found['home']}\nbroker  {_describe_broker(found['broker'])}", markup=False)
     tables = (
-        (("source", "release", "documents", "state"), [_source_row(view) for view in found["sources"]]),
+        (("source", "version", "documents", "state"), [_source_row(view) for view in found["sources"]]),
         (("build", "documents", "configuration"), [(b.name, b.count, b.config) for b in found["builds"]]),
         (
             ("api", "release", "kept for rollback", "served by the gateway at"),
             [(a.name, a.release, ", ".join(a.history), found["urls"][a.name]) for a in found["apis"]],
         ),
         (
-            ("new for", "upload", "release", "built", "documents"),
-            [(n.config, u.upload, u.release, u.built or "-", u.count) for n in found["news"] for u in n.newer],
+            ("new for", "upload", "version", "built", "documents"),
+            [(n.config, u.upload, u.version, u.built or "-", u.count) for n in found["news"] for u in n.newer],
         ),
         (
             ("schedule", "of", "cron", "due (UTC)", "last error"),
@@ -76,7 +76,7 @@ def _describe_broker(broker: dict[str, Any]) -> str:
 
 def _source_row(view: source_answers.SourceView) -> tuple[object, ...]:
     documents = sum(upload.count for upload in view.uploads.values())
-    return view.name, view.dump.release if view.dump else "-", documents, view.error or _problem(view) or "ok"
+    return view.name, view.dump.version if view.dump else "-", documents, view.error or _problem(view) or "ok"
 
 
 def _problem(view: source_answers.SourceView) -> str:
@@ -92,7 +92,7 @@ def _problem(view: source_answers.SourceView) -> str:
     if not missing or view.active_jobs:
         return ""
     which = "" if len(view.uploaders) == 1 else f" by {', '.join(missing)}"
-    return f"release {view.dump.release} is not uploaded{which}: sourcebook upload {view.name}"
+    return f"version {view.dump.version} is not uploaded{which}: sourcebook upload {view.name}"
 
 
 def _when(seconds: float) -> str:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from sourcebook.hub.builds.model import BuildInput
+from sourcebook.hub.sources.model import VersionName
 
 
 class Message(BaseModel):
@@ -15,7 +16,7 @@ class Message(BaseModel):
 
 
 class DumpSource(Message):
-    """Download the newest release of a source; `force` downloads it even if it is not new."""
+    """Download the newest version of a source; `force` downloads it even if it is not new."""
 
     source: str
     force: bool = False
@@ -27,7 +28,7 @@ class DumpReady(Message):
 
     source: str
     dump: str
-    release: str
+    version: VersionName
     unchanged: bool = False
     files: int = 0
     size: int = 0

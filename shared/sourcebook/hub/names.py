@@ -7,7 +7,7 @@ from sourcebook.errors import InvalidName
 
 # What BioThings accepts for a source, and safe in a URL, a file name, a collection and an index name. Dots may not lead.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}\Z")
-_RELEASE_UNSAFE = re.compile(r"[^A-Za-z0-9_.+-]+")
+_VERSION_UNSAFE = re.compile(r"[^A-Za-z0-9_.+-]+")
 
 
 def check_name(kind: str, name: str) -> str:
@@ -30,9 +30,9 @@ def is_upload_id(name: str) -> bool:
     return "/" in name and "@" in name
 
 
-def build_release_folder_name(release: str, copy: int = 1) -> str:
-    """Return the folder name of a downloaded release; `copy` > 1 for a forced second download of the same release."""
-    safe = _RELEASE_UNSAFE.sub("_", release).strip(".") or "_"
+def build_version_folder_name(version: str, copy: int = 1) -> str:
+    """Return the folder name of a downloaded version; `copy` > 1 for a forced second download of the same version."""
+    safe = _VERSION_UNSAFE.sub("_", version).strip(".") or "_"
     return safe[:120] if copy == 1 else f"{safe[:120]}~{copy}"
 
 

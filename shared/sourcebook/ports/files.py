@@ -1,4 +1,4 @@
-"""File stores: the folders of downloaded releases, each published in one step."""
+"""File stores: the folders of downloaded versions, each published in one step."""
 
 from pathlib import Path
 from typing import Protocol

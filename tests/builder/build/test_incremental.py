@@ -53,7 +53,7 @@ async def add_upload(context: Context, source: str, documents: Documents, *, mer
         id=f"{source}/{source}@{number}",
         source=source,
         uploader=source,
-        release=f"v{number}",
+        version=f"v{number}",
         collection=collection,
         count=info.count,
         digest=info.digest,

@@ -47,7 +47,7 @@ async def add_upload(context: Context, source: str, documents: Documents, *, mer
         id=f"{source}/{source}@{turn}",
         source=source,
         uploader=source,
-        release=str(turn),
+        version=str(turn),
         collection=name,
         count=info.count,
         digest=info.digest,

@@ -55,7 +55,7 @@ def test_a_job_that_could_not_be_sent_does_not(
 
 
 ENDS = {
-    "dump": "release text",
+    "dump": "version text",
     "upload": "7 documents",
     "parse": "7 documents",
     "inspect": "7 fields, 7 not as committed",

@@ -21,13 +21,13 @@ def test_a_source_whose_newest_dump_is_not_uploaded_is_not_ok(
     assert served("status").out.splitlines()[4].split()[-1] == "ok"
 
     async def dump_again(context: Context) -> None:  # as a dump leaves it whose upload was cancelled
-        dump = Dump(id="fruit@new", source="fruit", release="new", folder="archive/fruit/new", files=[])
+        dump = Dump(id="fruit@new", source="fruit", version="new", folder="archive/fruit/new", files=[])
         await context.state.put(dump.id, dump)
         await context.state.update(SourceState, "fruit", lambda state: state.model_copy(update={"dump": dump.id}))
 
     run_in_context(home, dump_again)
     line = served("status").out.splitlines()[4]
-    assert line.endswith("release new is not uploaded: sourcebook upload fruit")
+    assert line.endswith("version new is not uploaded: sourcebook upload fruit")
     folder = tmp_path / "other"
     folder.mkdir()
     (folder / "manifest.json").write_text('{"dumper": {"data_url": "data.txt"}}')

@@ -7,8 +7,8 @@ from sourcebook.hub.names import (
     build_changes_key,
     build_collection_name,
     build_part_collection_name,
-    build_release_folder_name,
     build_upload_name,
+    build_version_folder_name,
     check_name,
     parse_changes_key,
     parse_collection_name,
@@ -57,4 +57,4 @@ def test_names_are_built_and_parsed_inversely() -> None:
     ],
 )
 def test_the_folder_of_a_release_stays_in_its_folder(release: str, copy: int, folder: str) -> None:
-    assert build_release_folder_name(release, copy) == folder
+    assert build_version_folder_name(release, copy) == folder

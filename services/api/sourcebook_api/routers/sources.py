@@ -56,7 +56,7 @@ async def get(context: Engines, name: str) -> SourceView:
 
 @router.post("/{name}/dump", status_code=202)
 async def dump(context: Engines, name: str, response: Response, options: DumpOptions | None = None) -> Job:
-    """Download the newest release, if there is a new one; its uploads follow."""
+    """Download the newest version, if there is a new one; its uploads follow."""
     chosen = options or DumpOptions()
     return accept_job(response, await start_dump(context, name, force=chosen.force, then_upload=chosen.then_upload))
 

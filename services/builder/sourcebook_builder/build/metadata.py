@@ -26,7 +26,7 @@ def describe_build(
     src: dict[str, Any] = {}
     root_keys: dict[str, list[str]] = {}
     for upload, dump in sources:
-        entry = src.setdefault(upload.source, {"version": upload.release, "stats": {}})
+        entry = src.setdefault(upload.source, {"version": upload.version, "stats": {}})
         entry["stats"][upload.uploader] = upload.count
         entry |= {key: upload.metadata[key] for key in _SHOWN if upload.metadata.get(key)}
         if dump is not None:

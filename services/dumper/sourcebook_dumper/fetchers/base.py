@@ -20,11 +20,11 @@ class RemoteFile:
     """What a server says of a file without sending it.
 
     Args:
-        release: names the present version: its date as YYYY-MM-DD, else a tag; None if nothing does.
+        version: the present version: its date as YYYY-MM-DD, else a tag; None if nothing does.
         told: validators and size, as far as the server tells them.
     """
 
-    release: str | None
+    version: str | None
     told: Mapping[str, str]
 
     @property

@@ -12,10 +12,10 @@ from sourcebook.hub.sources.model import SourceState, Upload
 
 
 class NewUpload(BaseModel):
-    """An upload that is not in the last build; `built` is the release of this source that is, if any."""
+    """An upload that is not in the last build; `built` is the version of this source that is, if any."""
 
     upload: str
-    release: str
+    version: str
     count: int
     built: str | None = None
 
@@ -45,8 +45,8 @@ async def _compare(context: Context, config: BuildConfig, states: list[SourceSta
         upload = await context.state.get(Upload, upload_id)
         if upload is None or (before is not None and (before.count, before.digest) == (upload.count, upload.digest)):
             continue
-        release = before.release if before is not None else None
-        newer.append(NewUpload(upload=name, release=upload.release, count=upload.count, built=release))
+        built_version = before.version if before is not None else None
+        newer.append(NewUpload(upload=name, version=upload.version, count=upload.count, built=built_version))
     return ConfigNews(config=config.name, build=last.name if last else None, newer=newer)
 
 

@@ -171,7 +171,7 @@ async def _source_versions(context: Context, build: Build) -> dict[str, SourceVe
         upload = await context.state.get(Upload, upload_id)
         if upload is not None:
             count = versions[upload.source].count if upload.source in versions else 0
-            versions[upload.source] = SourceVersion(version=upload.release, count=count + upload.count)
+            versions[upload.source] = SourceVersion(version=upload.version, count=count + upload.count)
     return versions
 
 
@@ -195,14 +195,14 @@ def draft_upload_changes(old: Upload, new: Upload) -> ChangesMetadata:
     sides = [
         ComparedSide(
             build=upload.id,
-            version=upload.release,
+            version=upload.version,
             collection=upload.collection,
             count=upload.count,
             digest=upload.digest,
         )
         for upload in (old, new)
     ]
-    versions = [SourceVersion(version=upload.release, count=upload.count) for upload in (old, new)]
+    versions = [SourceVersion(version=upload.version, count=upload.count) for upload in (old, new)]
     return ChangesMetadata(
         config=f"{new.source}/{new.uploader}",
         doc_type="",

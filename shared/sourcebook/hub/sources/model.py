@@ -1,11 +1,14 @@
 """What is known of a source: its plugin, its dumps (downloaded versions), and its uploads (collections of documents)."""
 
 import time
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import AliasChoices, BaseModel, Field
 
 from sourcebook.hub.changes.model import ChangeCounts
+
+# Records of Sourcebook 0.1 call it `release`.
+VersionName = Annotated[str, Field(validation_alias=AliasChoices("version", "release"))]
 
 
 class Plugin(BaseModel):
@@ -42,15 +45,15 @@ class DumpFile(BaseModel):
 
 
 class Dump(BaseModel):
-    """One downloaded release; `folder` is a key of the files port.
+    """One downloaded version of a source; `folder` is a key of the files port.
 
-    `base` is the name of the release without the number that tells it from others of that name; `recipe` names what the
+    `base` is the name of the version without the number that tells it from others of that name; `recipe` names what the
     manifest said of which files there are.
     """
 
     id: str
     source: str
-    release: str
+    version: VersionName
     base: str = ""
     recipe: str = ""
     folder: str
@@ -66,7 +69,7 @@ class Upload(BaseModel):
     source: str
     uploader: str
     dump: str | None = None
-    release: str
+    version: VersionName
     code: str = ""
     """Names the plugin's code that made it; empty where it is not known."""
     collection: str

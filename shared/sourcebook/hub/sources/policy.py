@@ -27,8 +27,8 @@ async def why_behind(context: Context, source: str, uploader: UploaderManifest, 
     last_try = f"; the last upload failed: {failed['message']}" if failed else ""
     if upload.dump != state.dump:
         dump = await context.state.get(Dump, state.dump) if state.dump else None
-        release = dump.release if dump else state.dump
-        return f"release {release} is downloaded, its documents are of release {upload.release}{last_try}"
+        version = dump.version if dump else state.dump
+        return f"version {version} is downloaded, its documents are of version {upload.version}{last_try}"
     if upload.code and upload.code != await asyncio.to_thread(digest_code, folder, uploader):
         return f"its plugin was edited since its documents were made{last_try}"
     return f"its documents are those of an earlier upload{last_try}" if failed else None

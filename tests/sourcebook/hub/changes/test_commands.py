@@ -162,7 +162,7 @@ def test_ten_documents_are_named_for_a_key_and_all_are_counted(tmp_path: Path) -
 def test_the_uploads_of_one_source_are_counted_together(tmp_path: Path) -> None:
     async def scenario(context: Context) -> None:
         for name, count in (("a", 3), ("b", 4)):
-            values = {"source": "s", "release": "7", "collection": "x", "digest": "0"}
+            values = {"source": "s", "version": "7", "collection": "x", "digest": "0"}
             upload = Upload.model_validate({"id": f"s/{name}@1", "uploader": name, "count": count, **values})
             await context.state.put(upload.id, upload)
         first = await add_build(context, 1, ALL, uploads=["s/a@1"])

@@ -43,7 +43,7 @@ def run(home: Path, work: Callable[[Context], Awaitable[None]], *, documents: li
             async with context.documents.create("upload~one.one~1") as writer:
                 await writer.write(sorted(make_record(document) for document in documents))
                 info = await writer.commit()
-            fields = {"source": "one", "uploader": "one", "release": "1", "collection": info.name}
+            fields = {"source": "one", "uploader": "one", "version": "1", "collection": info.name}
             upload = Upload(id="one/one@1", count=info.count, digest=info.digest, **fields)
             await context.state.put(upload.id, upload)
             await context.state.put("one", SourceState(name="one", uploads={"one": upload.id}))

@@ -37,7 +37,7 @@ async def upload(context: Context, source: str, number: int, digest: str = "") -
         id=f"{source}/{source}@{number}",
         source=source,
         uploader=source,
-        release=str(number),
+        version=str(number),
         collection=f"upload~{source}.{source}~{number}",
         count=1,
         digest=digest or str(number),
@@ -115,7 +115,7 @@ def test_what_is_new_is_listed(tmp_path: Path) -> None:
         await put_config(context, sources=["a", "b/b"])
         await upload(context, "a", 1)
         (news,) = await find_news(context)
-        assert (news.build, [(item.upload, item.release, item.built) for item in news.newer]) == (
+        assert (news.build, [(item.upload, item.version, item.built) for item in news.newer]) == (
             None,
             [("a/a", "1", None)],
         )
@@ -124,7 +124,7 @@ def test_what_is_new_is_listed(tmp_path: Path) -> None:
         await upload(context, "b", 7)
         (news,) = await find_news(context, "c")
         assert news.build == "c_1"
-        assert [(item.upload, item.release, item.built) for item in news.newer] == [
+        assert [(item.upload, item.version, item.built) for item in news.newer] == [
             ("a/a", "2", "1"),
             ("b/b", "7", None),
         ]

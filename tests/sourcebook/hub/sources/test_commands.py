@@ -119,13 +119,13 @@ def test_a_removed_source_leaves_nothing_but_what_a_build_links_to(tmp_path: Pat
             collection = f"upload~one.one~{generation}"
             async with context.documents.create(collection) as writer:
                 info = await writer.commit()
-            fields = {"source": "one", "uploader": "one", "release": "1", "collection": collection}
+            fields = {"source": "one", "uploader": "one", "version": "1", "collection": collection}
             upload = Upload(id=f"one/one@{generation}", count=0, digest=info.digest, **fields)
             await context.state.put(upload.id, upload)
         key = "archive/one/1"
         ((await context.files.staging(key)) / "data.txt").write_text("x")
         await context.files.publish(key)
-        await context.state.put("one@1", Dump(id="one@1", source="one", release="1", folder=key, files=[]))
+        await context.state.put("one@1", Dump(id="one@1", source="one", version="1", folder=key, files=[]))
         linked = {"name": "b", "config": "c", "doc_type": "d", "count": 0, "digest": "0", "uploads": [], "linked": True}
         await context.state.put("b", Build.model_validate({**linked, "collection": "upload~one.one~2"}))
         await source_commands.remove_plugin(context, "one")

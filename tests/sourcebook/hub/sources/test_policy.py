@@ -26,10 +26,10 @@ async def prepare(context: Context, folder: Path, **upload: Any) -> Upload:
     (folder / "parser.py").write_text("def load(folder): ...")
     await context.state.put("one", Plugin(name="one", folder=str(folder)))
     for number in (1, 2):
-        dump = Dump(id=f"one@{number}", source="one", release=f"r{number}", folder="x", files=[])
+        dump = Dump(id=f"one@{number}", source="one", version=f"r{number}", folder="x", files=[])
         await context.state.put(dump.id, dump)
     await context.state.put("one", SourceState(name="one", dump="one@2", uploads={"one": "one/one@x"}))
-    known = {"dump": "one@2", "release": "r2", "code": digest(folder), "collection": "c", "count": 1, "digest": "d"}
+    known = {"dump": "one@2", "version": "r2", "code": digest(folder), "collection": "c", "count": 1, "digest": "d"}
     made = Upload.model_validate({"id": "one/one@x", "source": "one", "uploader": "one", **known, **upload})
     await context.state.put(made.id, made)
     return made
@@ -40,7 +40,7 @@ async def prepare(context: Context, folder: Path, **upload: Any) -> Upload:
     [
         ({}, None),
         ({"code": ""}, None),  # made by a version that did not note it
-        ({"dump": "one@1", "release": "r1"}, "release r2 is downloaded, its documents are of release r1"),
+        ({"dump": "one@1", "version": "r1"}, "version r2 is downloaded, its documents are of version r1"),
         ({"code": "another"}, "its plugin was edited since its documents were made"),
     ],
 )
@@ -54,14 +54,14 @@ def test_an_upload_is_behind(tmp_path: Path, upload: dict[str, str], why: str | 
 
 def test_an_upload_that_failed_is_behind_and_says_of_what(tmp_path: Path) -> None:
     async def scenario(context: Context) -> None:
-        made = await prepare(context, tmp_path / "one", dump="one@1", release="r1")
+        made = await prepare(context, tmp_path / "one", dump="one@1", version="r1")
         await context.state.update(
             SourceState,
             "one",
             lambda state: state.model_copy(update={"last_upload_errors": {"one": {"message": "KeyError: 'gene'"}}}),
         )
         (why,) = (await find_behind(context, [made])).values()
-        assert why.endswith("of release r1; the last upload failed: KeyError: 'gene'")
+        assert why.endswith("of version r1; the last upload failed: KeyError: 'gene'")
 
     run_in_context(tmp_path / "home", scenario)
 

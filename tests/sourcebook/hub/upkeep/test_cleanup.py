@@ -166,7 +166,7 @@ def make_upload(number: int, **fields: Any) -> Upload:
         "id": f"a/a@{number}",
         "source": "a",
         "uploader": "a",
-        "release": str(number),
+        "version": str(number),
         "collection": f"upload~a.a~{number}",
         "count": 1,
         "digest": "0",

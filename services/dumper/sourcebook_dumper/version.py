@@ -1,4 +1,4 @@
-"""Decides which release of a source is the newest, without downloading it."""
+"""Decides which version of a source is the newest, without downloading it."""
 
 import asyncio
 import datetime as dt
@@ -22,7 +22,7 @@ from sourcebook_dumper.fetchers import Fetchers, choose_fetcher
 from sourcebook_dumper.fetchers.base import RemoteFile, tells_changes
 from sourcebook_dumper.retry import Backoff, most_telling, retry
 
-_RELEASE_MAX = 200  # characters
+_VERSION_MAX = 200  # characters
 _VALIDATORS = ("etag", "last-modified", "mdtm", "commit")
 _FUNCTION_TIMEOUT = dt.timedelta(minutes=10)
 
@@ -58,7 +58,7 @@ class News:
     """What there is to download.
 
     Args:
-        base: the name of the release; two releases of one name are told apart by a number behind it.
+        base: the name of the version; two versions of one name are told apart by a number behind it.
         told: what the servers say of each file, in the order of the URLs.
     """
 
@@ -70,26 +70,26 @@ class News:
 async def find_news(run: JobRun, plan: DumpPlan, fetchers: Fetchers, last: Dump | None) -> News:
     """Compare what the plugin's function, or else every server, says now with what the last dump noted.
 
-    The release is what the function says, else the date (else the tag) of the last file, else today.
+    The version is what the function says, else the date (else the tag) of the last file, else today.
 
     Raises:
-        ParserError: the plugin's function raised or gave no release.
+        ParserError: the plugin's function raised or gave no version.
         DownloadRefused: a server does not give a file.
         DownloadInterrupted: it does not answer, after all retries.
     """
     if plan.manifest.dumper.release is not None:
-        base = await _ask_plugin(plan, plan.manifest.dumper.release, last.release if last else None)
+        base = await _ask_plugin(plan, plan.manifest.dumper.release, last.version if last else None)
         told: list[dict[str, str]] = [{} for _ in plan.urls]
-        if last is None or (last.base or last.release) != base:
+        if last is None or (last.base or last.version) != base:
             return News(base, told, Novelty.NEW)
         return News(base, told, Novelty.SAME if _is_same_recipe(plan, last) else Novelty.AGAIN)
     files = await _look_at_files(plan, fetchers)
     silent = [url for url, file in zip(plan.urls, files, strict=True) if not file.tells_changes]
     if silent:
-        run.warn(_describe_silent(silent, dates=files[-1].release is None))
-    base = _clean_release(files[-1].release or "") or dt.datetime.now(dt.UTC).date().isoformat()
+        run.warn(_describe_silent(silent, dates=files[-1].version is None))
+    base = _clean_version(files[-1].version or "") or dt.datetime.now(dt.UTC).date().isoformat()
     told = [{name: strip_controls(value) for name, value in file.told.items()} for file in files]
-    if last is None or ((last.base or last.release) != base and files[-1].release is not None):
+    if last is None or ((last.base or last.version) != base and files[-1].version is not None):
         return News(base, told, Novelty.NEW)
     if not _is_same_recipe(plan, last):
         return News(base, told, Novelty.AGAIN)
@@ -99,10 +99,10 @@ async def find_news(run: JobRun, plan: DumpPlan, fetchers: Fetchers, last: Dump 
 
 def _describe_silent(urls: list[str], *, dates: bool) -> str:
     shown = hide_secrets(", ".join(urls[:3])) + (f" and {len(urls) - 3} more" if len(urls) > 3 else "")  # noqa: PLR2004
-    release = " The release is today's date." if dates else ""
+    version = " The version is today's date." if dates else ""
     return (
-        f"The server tells neither date nor ETag of {shown}: each dump downloads all files again, to compare them.{release} A "
-        "function named as dumper.release in the manifest can tell the release."
+        f"The server tells neither date nor ETag of {shown}: each dump downloads all files again, to compare them.{version} A "
+        "function named as dumper.release in the manifest can tell the version."
     )
 
 
@@ -141,17 +141,17 @@ def has_bytes_of(dump: Dump, files: Sequence[DumpFile]) -> bool:
     return [(file.name, file.sha256) for file in dump.files] == [(file.name, file.sha256) for file in files]
 
 
-def name_release(base: str, dumps: Iterable[Dump], files: Sequence[DumpFile] | None = None) -> str:
-    """Return `base` for the first release of that name, with a number behind it for the next; the same for the same `files`.
+def name_version(base: str, dumps: Iterable[Dump], files: Sequence[DumpFile] | None = None) -> str:
+    """Return `base` for the first version of that name, with a number behind it for the next; the same for the same `files`.
 
-    >>> name_release("2026-05-01", [])
+    >>> name_version("2026-05-01", [])
     '2026-05-01'
     """
-    same = [dump for dump in dumps if (dump.base or dump.release) == base]
+    same = [dump for dump in dumps if (dump.base or dump.version) == base]
     known = next((dump for dump in same if files is not None and has_bytes_of(dump, files)), None)
     if known is not None:
-        return known.release
-    numbers = [int(dump.release[len(base) + 1 :]) for dump in same if dump.release[len(base) + 1 :].isdecimal()]
+        return known.version
+    numbers = [int(dump.version[len(base) + 1 :]) for dump in same if dump.version[len(base) + 1 :].isdecimal()]
     return f"{base}-{max(numbers, default=1) + 1}" if same else base
 
 
@@ -170,8 +170,8 @@ async def _look_at_files(plan: DumpPlan, fetchers: Fetchers) -> list[RemoteFile]
     return [task.result() for task in tasks]
 
 
-def _clean_release(text: str) -> str:
-    return strip_controls(text, "_").strip()[:_RELEASE_MAX]
+def _clean_version(text: str) -> str:
+    return strip_controls(text, "_").strip()[:_VERSION_MAX]
 
 
 async def _ask_plugin(plan: DumpPlan, function: str, current: str | None) -> str:
@@ -196,11 +196,11 @@ async def _ask_plugin(plan: DumpPlan, function: str, current: str | None) -> str
         timeout=_FUNCTION_TIMEOUT,
         or_attribute="release",
     )
-    release = _clean_release(str(value)) if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
-    if not release:
+    version = _clean_version(str(value)) if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
+    if not version:
         raise ParserError(
-            f"{function!r} of plugin {plan.folder.name!r} gave {value!r}; it must return the release, or set self.release, "
+            f"{function!r} of plugin {plan.folder.name!r} gave {value!r}; it must return the version, or set self.release, "
             "as a text that is not empty.",
             function=function,
         )
-    return release
+    return version
