@@ -10,7 +10,10 @@ from pydantic.fields import FieldInfo
 
 from sourcebook.cli.app import make_command
 from sourcebook.errors import SourcebookError, TransientError
+from sourcebook.flow.messages import Message
+from sourcebook.flow.stages import STAGES
 from sourcebook.hub.builds.model import BuildConfig, IndexSettings, KeepRules
+from sourcebook.hub.schedules.rules import AFTER_CHANGE, AFTER_JOB, AFTER_LOSS, ON_TIME, RULES, Rule
 from sourcebook.settings import Settings
 from sourcebook_api.query.reference import write_reference
 
@@ -228,6 +231,59 @@ def _show_plain(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def render_flow() -> str:
+    """Return the picture and the table of what follows what, for ARCHITECTURE.md."""
+    lines = [_draw_chain(rule) for rule in RULES if rule.follows and not _rules_before(rule)]
+    timed = ", ".join(_name_commands(rule.commands) for rule in ON_TIME)
+    actors = {AFTER_JOB: "the worker", AFTER_CHANGE: "beat", ON_TIME: "beat", AFTER_LOSS: "beat"}
+    rows = [
+        (
+            rule.trigger,
+            rule.condition,
+            f"`{_name_function(rule)}`",
+            _name_commands(rule.commands) or rule.outcome,
+            actor,
+        )
+        for rules, actor in actors.items()
+        for rule in rules
+    ]
+    return f"""```
+{chr(10).join(lines)}
+(clock) ....> {timed}
+
+---->  the worker starts it when the job ends      ....>  beat starts it when it sees that it is due
+```
+
+Nothing of this starts while a job works on the same thing: what follows a job waits, what beat starts is looked at again later.
+
+{_table(("trigger", "condition", "decided by", "what starts", "started by"), rows)}"""
+
+
+def _rules_before(rule: Rule) -> list[Rule]:
+    return [other for other in RULES if other.follows and other.commands == rule.follows]
+
+
+def _draw_chain(rule: Rule) -> str:
+    """Return a line with a rule and those that follow it."""
+    line = _name_commands(rule.follows)
+    while True:
+        line += f" {'---->' if rule in AFTER_JOB else '....>'} {_name_commands(rule.commands)}"
+        following = [other for other in RULES if other.follows == rule.commands]
+        if not following:
+            return line
+        (rule,) = following
+
+
+def _name_commands(commands: tuple[type[Message], ...]) -> str:
+    names = {stage.command: stage.name for stage in STAGES.values()}
+    return " or ".join(names[command] for command in commands)
+
+
+def _name_function(rule: Rule) -> str:
+    module = rule.decided_by.__module__.removeprefix("sourcebook.").replace(".", "/")
+    return f"{module}.py: {rule.decided_by.__name__}"
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "settings.md": render_settings,
     "errors.md": render_errors,
@@ -236,6 +292,8 @@ PAGES: dict[str, Callable[[], str]] = {
     "build-configurations.md": render_build_configurations,
     "../deploy/.env.example": render_env_example,
 }
+# Parts of pages that people write: between the marks of a name stands what its function returns.
+BLOCKS: dict[str, dict[str, Callable[[], str]]] = {"../ARCHITECTURE.md": {"what follows what": render_flow}}
 # Classes that only group others; nobody meets them.
 ABSTRACT = {"TransientError", "TerminalError"}
 
@@ -297,6 +355,25 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
+def fill_blocks(text: str, blocks: dict[str, Callable[[], str]]) -> str:
+    """Return a page with its generated blocks as they are now.
+
+    Raises:
+        ValueError: the page does not have the marks of a block, in their order.
+    """
+    for name, render in blocks.items():
+        begin, end = f"<!-- {name}: written by docs/generate.py -->\n", f"<!-- end of {name} -->"
+        before, found, rest = text.partition(begin)
+        _, closed, after = rest.partition(end)
+        if not found or not closed:
+            msg = f"the marks of {name!r} are missing: {begin.strip()} and {end}"
+            raise ValueError(msg)
+        text = f"{before}{begin}{render()}\n{end}{after}"
+    return text
+
+
 if __name__ == "__main__":
     for page, render in PAGES.items():
         (FOLDER / page).write_text(render())
+    for page, blocks in BLOCKS.items():
+        (FOLDER / page).write_text(fill_blocks((FOLDER / page).read_text(), blocks))

@@ -28,8 +28,7 @@ from sourcebook.backends import broker_transport_options
 from sourcebook.context import Context, open_context
 from sourcebook.flow.stages import BEAT_QUEUE, STAGES
 from sourcebook.home import own_temporary_folder, prepare_home
-from sourcebook.hub.jobs.recovery import recover_jobs
-from sourcebook.hub.schedules.commands import run_schedules
+from sourcebook.hub.schedules.commands import recover_jobs, run_schedules
 from sourcebook.logging import configure_logging, get_logger
 from sourcebook.probes import BEAT_SECONDS, serve_probes
 from sourcebook.sdk.sandbox import die_with_parent

@@ -21,12 +21,13 @@ from sourcebook.errors import (
     TransientError,
 )
 from sourcebook.flow.messages import Message
-from sourcebook.flow.stages import STAGES, next_commands
+from sourcebook.flow.stages import STAGES
 from sourcebook.hub.jobs.answers import is_wanted
 from sourcebook.hub.jobs.commands import end_parts, remove_made, remove_scratch, submit_children
 from sourcebook.hub.jobs.lease import keep_lock
 from sourcebook.hub.jobs.model import Job, JobError, JobState, Progress
 from sourcebook.hub.jobs.recovery import remove_left_scratch
+from sourcebook.hub.schedules.rules import next_commands
 from sourcebook.logging import bind_log_context, get_logger, hide_secrets, hide_secrets_in
 from sourcebook.metrics import DOCUMENTS, JOB_SECONDS
 from sourcebook.references import load_reference

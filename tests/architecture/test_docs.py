@@ -63,6 +63,17 @@ def test_generated_page_is_up_to_date(page: str) -> None:
     assert (DOCS / page).read_text() == expected, "run: python docs/generate.py"
 
 
+@pytest.mark.parametrize("page", sorted(GENERATOR.BLOCKS))
+def test_generated_blocks_are_up_to_date(page: str) -> None:
+    text = (DOCS / page).read_text()
+    assert text == GENERATOR.fill_blocks(text, GENERATOR.BLOCKS[page]), "run: python docs/generate.py"
+
+
+def test_a_page_without_the_marks_of_its_block_is_refused() -> None:
+    with pytest.raises(ValueError, match="marks of 'b' are missing"):
+        GENERATOR.fill_blocks("<!-- end of b -->", {"b": str})
+
+
 def test_settings_page_names_every_setting() -> None:
     text = (DOCS / "settings.md").read_text()
     assert [name for name in Settings.model_fields if f"`SOURCEBOOK_{name.upper()}`" not in text] == []

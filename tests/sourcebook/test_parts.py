@@ -16,9 +16,9 @@ from sourcebook.flow.messages import BuildDocuments, BuildReady, MergeRange, Mes
 from sourcebook.hub.documents.record import make_record
 from sourcebook.hub.jobs import answers as job_answers
 from sourcebook.hub.jobs import commands as job_commands
-from sourcebook.hub.jobs import recovery as job_recovery
 from sourcebook.hub.jobs.model import Job, JobError, JobState
 from sourcebook.hub.names import build_part_collection_name, build_part_files_key
+from sourcebook.hub.schedules.commands import recover_jobs
 from sourcebook.parts import run_parts
 from sourcebook.worker import JobRun, Outcome, StopSign, execute_job
 
@@ -246,7 +246,7 @@ def test_cancelling_ends_the_job_and_all_its_parts(tmp_path: Path, monkeypatch: 
         await job_commands.cancel_job(context, job.id if whom == "the job" else first.id)
         await asyncio.wait_for(running, 15)
         assert await asyncio.wait_for(elsewhere, 15) is Outcome.DONE
-        await job_recovery.recover_jobs(context)
+        await recover_jobs(context)
         await check_end(context, job, JobState.CANCELLED)
         assert {part.state for part in await parts_of(context, job)} == {JobState.CANCELLED}
         assert split.numbers == [1, 2]
@@ -357,7 +357,7 @@ def test_a_job_that_is_given_up_takes_its_parts_along(tmp_path: Path, monkeypatc
     async def scenario(context: Context) -> None:
         job = await start(context)
         await die_in_the_middle(context, job, split, 3)
-        await job_recovery.recover_jobs(context)
+        await recover_jobs(context)
         ended = await check_end(context, job, JobState.FAILED)
         assert ended.error
         assert ended.error.code == "worker_lost"
@@ -381,12 +381,12 @@ def test_beat_removes_what_could_not_be_removed_when_the_job_ended(
             await execute_job(context, job.id)
             lost = await job_commands.submit(context, BuildDocuments(config="other", build="b"))
             await context.state.update(Job, lost.id, lambda found: found.model_copy(update={"sent_at": 0}))
-            assert await job_recovery.recover_jobs(context) == [lost.id]  # nothing else waits for the store
+            assert await recover_jobs(context) == [lost.id, job.id]  # nothing else waits for the store
             await job_commands.cancel_job(context, lost.id)
         ended = await job_answers.get_job(context, job.id)
         assert (ended.state, ended.parts_open, ended.warnings) == (JobState.SUCCEEDED, True, [])
         assert len(await context.documents.names()) == PARTS
-        await job_recovery.recover_jobs(context)
+        await recover_jobs(context)
         await check_end(context, job)
 
     split = Split(work)
@@ -402,7 +402,7 @@ def test_a_part_that_ends_after_its_job_leaves_nothing(tmp_path: Path, monkeypat
     async def scenario(context: Context) -> None:
         job = await start(context)
         await execute_job(context, job.id)
-        await job_recovery.recover_jobs(context)
+        await recover_jobs(context)
         await check_end(context, job, JobState.FAILED)
 
     play(tmp_path, monkeypatch, Split(outlive), scenario)

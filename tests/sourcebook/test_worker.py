@@ -30,9 +30,9 @@ from sourcebook.errors import (
 from sourcebook.flow.messages import DumpReady, DumpSource, Message, UploadDump
 from sourcebook.hub.jobs import answers as job_answers
 from sourcebook.hub.jobs import commands as job_commands
-from sourcebook.hub.jobs import recovery as job_recovery
 from sourcebook.hub.jobs.model import Job, JobState
 from sourcebook.hub.jobs.queues import read_queues
+from sourcebook.hub.schedules.commands import recover_jobs
 from sourcebook.worker import JobRun, Outcome, StopSign, execute_job
 
 Handler = Callable[[Context, JobRun, Any], Awaitable[Message]]
@@ -114,7 +114,7 @@ def test_a_broker_that_is_away_at_the_end_of_a_job_repeats_nothing(
         ended = await job_answers.get_job(context, job.id)
         assert (ended.state, ended.attempt, ended.children) == (JobState.SUCCEEDED, 1, [f"{job.id}.1"])
         monkeypatch.undo()
-        assert await job_recovery.recover_jobs(context) == ended.children
+        assert await recover_jobs(context) == ended.children
 
     play(tmp_path, monkeypatch, dump, scenario)
 
@@ -283,14 +283,14 @@ def test_a_job_whose_worker_died_is_sent_again_and_finally_given_up(
         job = await job_commands.submit(context, DumpSource(source="s"))
         context.bus.queue.get_nowait()  # type: ignore[attr-defined] # the message is gone with its worker
         await die_while_running(context, job.id)
-        assert await job_recovery.recover_jobs(context) == [job.id]
-        assert await job_recovery.recover_jobs(context) == []
+        assert await recover_jobs(context) == [job.id]
+        assert await recover_jobs(context) == []
         await worker.run_queued_jobs(context, cast("Any", context.bus))
         assert (await job_answers.get_job(context, job.id)).state is JobState.SUCCEEDED
         again = await job_commands.submit(context, DumpSource(source="s"))
         for _ in range(context.settings.job_attempts):
             await die_while_running(context, again.id)
-        await job_recovery.recover_jobs(context)
+        await recover_jobs(context)
         ended = await job_answers.get_job(context, again.id)
         assert ended.state is JobState.FAILED
         assert ended.error
@@ -310,9 +310,9 @@ def test_a_queued_job_whose_message_was_lost_is_sent_again(tmp_path: Path, monke
     async def scenario(context: Context) -> None:
         job = await job_commands.submit(context, DumpSource(source="s"))
         context.bus.queue.get_nowait()  # type: ignore[attr-defined]
-        assert await job_recovery.recover_jobs(context) == []
+        assert await recover_jobs(context) == []
         await context.state.update(Job, job.id, lambda j: j.model_copy(update={"sent_at": time.time() - 100}))
-        assert await job_recovery.recover_jobs(context) == [job.id]
+        assert await recover_jobs(context) == [job.id]
         await worker.run_queued_jobs(context, cast("Any", context.bus))
         assert (await job_answers.get_job(context, job.id)).state is JobState.SUCCEEDED
 
@@ -326,7 +326,7 @@ def test_a_lost_message_is_sent_again_though_its_queue_is_busy(tmp_path: Path, m
         await context.locks.acquire(busy.lock, f"{busy.id}/worker", timedelta(seconds=60))
         lost = await job_commands.submit(context, DumpSource(source="lost"))
         await age(context, lost.id, queued=100, sent=100)
-        assert await job_recovery.recover_jobs(context) == [lost.id]
+        assert await recover_jobs(context) == [lost.id]
 
     play(tmp_path, monkeypatch, succeed, scenario)
 
@@ -337,9 +337,9 @@ def test_a_job_that_waits_behind_others_is_sent_again_ever_more_seldom(
     async def scenario(context: Context) -> None:
         job = await job_commands.submit(context, DumpSource(source="s"))
         await age(context, job.id, queued=1900, sent=900)
-        assert await job_recovery.recover_jobs(context) == []
+        assert await recover_jobs(context) == []
         await age(context, job.id, queued=1900, sent=1000)
-        assert await job_recovery.recover_jobs(context) == [job.id]
+        assert await recover_jobs(context) == [job.id]
 
     play(tmp_path, monkeypatch, succeed, scenario)
 
@@ -358,7 +358,7 @@ def test_a_kind_of_job_that_this_version_does_not_know_stops_nothing(
             await context.state.put(unknown.id, unknown)
         lost = await job_commands.submit(context, DumpSource(source="s"))
         await age(context, lost.id, queued=100, sent=100)
-        assert await job_recovery.recover_jobs(context) == [lost.id]
+        assert await recover_jobs(context) == [lost.id]
         loads = await read_queues(context)
         assert (loads["dump"].active, sum(load.active for load in loads.values())) == (1, 1)
         assert await job_answers.is_wanted(context, "new-running")
@@ -395,7 +395,7 @@ def test_a_job_that_the_broker_did_not_take_is_sent_with_the_next_look(
             with pytest.raises(EngineUnavailable):
                 await job_commands.submit(context, DumpSource(source="s"))
         (job,) = await job_answers.list_jobs(context)
-        assert await job_recovery.recover_jobs(context) == [job.id]
+        assert await recover_jobs(context) == [job.id]
         await worker.run_queued_jobs(context, cast("Any", context.bus))
         assert (await job_answers.get_job(context, job.id)).state is JobState.SUCCEEDED
 
@@ -412,7 +412,7 @@ def test_a_cancelled_job_whose_worker_died_ends_cancelled(tmp_path: Path, monkey
         assert ended.error
         assert ended.error.code == "worker_lost"
         assert not (context.settings.home / "scratch" / job.id).exists()
-        assert await job_recovery.recover_jobs(context) == []
+        assert await recover_jobs(context) == []
 
     play(tmp_path, monkeypatch, succeed, scenario)
 
@@ -455,7 +455,7 @@ def test_what_a_killed_worker_left_of_a_job_that_ended_elsewhere_is_removed(
         for job_id in (ended.id, running.id, "forgotten"):
             context.scratch_folder(job_id).joinpath("run.1").write_text("temporary")
         if who == "beat":
-            await job_recovery.recover_jobs(context)
+            await recover_jobs(context)
         else:
             await execute_job(context, again.id)
         assert [path.name for path in (tmp_path / "scratch").iterdir()] == [running.id]

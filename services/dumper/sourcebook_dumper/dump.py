@@ -11,7 +11,7 @@ from sourcebook.errors import Conflict, DownloadPostponed, EngineUnavailable, No
 from sourcebook.flow.messages import DumpReady, DumpSource
 from sourcebook.hub.names import build_version_folder_name
 from sourcebook.hub.sources.model import Dump, DumpFile, Plugin, SourceState
-from sourcebook.hub.sources.policy import is_being_uploaded, why_behind
+from sourcebook.hub.sources.policy import find_uploads_to_start
 from sourcebook.logging import hide_secrets
 from sourcebook.sdk.manifest import load_manifest
 from sourcebook.worker import JobRun
@@ -104,23 +104,17 @@ async def _dump(context: Context, run: JobRun, command: DumpSource, folder: Path
     await context.state.put(dump.id, dump)
     await _make_current(context, dump)
     await _delete_old_dumps(context, dump)
-    return _ready(dump, await _find_behind(context, command, plan))
+    return _ready(dump, await _find_uploaders(context, command, plan))
 
 
 def _may_keep(news: News, last: Dump | None) -> Dump | None:
     return last if news.novelty is Novelty.MAYBE else None
 
 
-async def _find_behind(context: Context, command: DumpSource, plan: DumpPlan) -> tuple[str, ...]:
-    """Return the uploaders whose current upload is not what the current dump and their present code would make."""
+async def _find_uploaders(context: Context, command: DumpSource, plan: DumpPlan) -> tuple[str, ...]:
     if not command.then_upload:
         return ()
-    names = []
-    for uploader in plan.manifest.uploader_list:
-        behind = await why_behind(context, command.source, uploader, plan.folder)
-        if behind and not await is_being_uploaded(context, command.source, uploader.name):
-            names.append(uploader.name)
-    return tuple(names)
+    return await find_uploads_to_start(context, command.source, plan.manifest.uploader_list, plan.folder)
 
 
 async def _last_dump(context: Context, dumps: list[Dump]) -> Dump | None:
@@ -133,7 +127,7 @@ async def _keep_dump(context: Context, command: DumpSource, plan: DumpPlan, last
     before = await context.state.get(SourceState, command.source)
     unchanged = before is not None and before.dump == last.id
     await _make_current(context, last)
-    uploaders = await _find_behind(context, command, plan)
+    uploaders = await _find_uploaders(context, command, plan)
     return _ready(last, uploaders).model_copy(update={"unchanged": unchanged})
 
 

@@ -1,4 +1,4 @@
-"""The one table of stages: which queue and function runs a command, and what follows."""
+"""The one table of stages: which queue and function runs a command. What follows is in `hub/schedules/rules.py`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,6 @@ from sourcebook.flow.messages import (
     BuildDocuments,
     CleanUp,
     DiffBuilds,
-    DumpReady,
     DumpSource,
     IndexBuild,
     InspectUpload,
@@ -20,7 +19,6 @@ from sourcebook.flow.messages import (
     ParseArguments,
     PartCommand,
     PublishRelease,
-    ReleaseInstalled,
     UploadDump,
     VerifyStored,
 )
@@ -155,14 +153,3 @@ def stage_of(command: Message) -> Stage:
 def is_part(kind: str) -> bool:
     """Whether jobs of a kind are parts of other jobs; a kind that a newer version of Sourcebook left in the state is none."""
     return kind in STAGES and STAGES[kind].is_part
-
-
-def next_commands(message: Message) -> list[Message]:
-    """Return the commands that follow a message by themselves. Builds and releases are started by people (or a schedule)."""
-    match message:
-        case DumpReady(uploaders=uploaders):
-            return [UploadDump(source=message.source, uploader=name) for name in uploaders]
-        case ReleaseInstalled(release=True):
-            return [ApplyChanges(build=message.build, api=message.api)]
-        case _:
-            return []

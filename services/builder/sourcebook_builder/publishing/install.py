@@ -29,7 +29,7 @@ from sourcebook.hub.publishing.model import (
     find_path,
 )
 from sourcebook.hub.publishing.remotes import Remote
-from sourcebook.hub.releases.model import Api, Release
+from sourcebook.hub.releases.policy import is_to_be_released
 from sourcebook.ports.documents import BATCH_BYTES, CollectionInfo, CollectionPatcher, CollectionWriter
 from sourcebook.worker import JobRun
 from sourcebook_builder.publishing.address import OpenAddress, fetch_file, open_address
@@ -343,8 +343,6 @@ def _copy_changes(folder: Path, target: Path, metadata: ChangesMetadata) -> None
 
 
 async def _answer(job: _Job, build: Build, *, steps: int) -> ReleaseInstalled:
-    api = await job.context.state.get(Api, job.command.api)
-    served = await job.context.state.get(Release, api.release) if api and api.release else None
     return ReleaseInstalled(
         config=build.config,
         build=build.name,
@@ -352,5 +350,5 @@ async def _answer(job: _Job, build: Build, *, steps: int) -> ReleaseInstalled:
         count=build.count,
         steps=steps,
         unchanged=steps == 0,
-        release=served is None or served.build != build.name,
+        release=await is_to_be_released(job.context, job.command.api, build.name),
     )

@@ -15,43 +15,57 @@ log = get_logger(__name__)
 _RESEND_SECONDS = 30.0
 
 
-async def recover_jobs(context: Context) -> list[str]:
-    """Send again what was lost with a worker or the broker, give up what failed too often; return the ids touched.
+async def recover_running(context: Context) -> list[str]:
+    """Send again the running jobs that lost their worker: nobody holds their lock. End those that failed too often.
 
-    A running job whose lock nobody holds has lost its worker. A queued job that waits may have lost its message, or wait behind
-    others: it is sent again after it waited 30 seconds, and then each time that it waited twice as long. Sending twice does no
-    harm: a job is claimed by its lock. Parts whose job has ended end too. A kind of job that this version does not know is left
-    alone.
+    Return the ids of both. Sending twice does no harm: a job is claimed by its lock. A kind of job that this version does not
+    know is left alone.
     """
-    touched = [
+    return [
         job.id
         for job in await context.state.find(Job, {"state": JobState.RUNNING})
-        if job.kind in STAGES and await context.locks.holder(job.lock) is None and await _recover_running(context, job)
+        if job.kind in STAGES and await context.locks.holder(job.lock) is None and await _recover(context, job)
     ]
+
+
+async def resend_queued(context: Context) -> list[str]:
+    """Send again the queued jobs that may have lost their message; return their ids.
+
+    A job that waits may also wait behind others: it is sent again after it waited 30 seconds, and then each time that it waited
+    twice as long.
+    """
+    sent = []
     for job in await context.state.find(Job, {"state": JobState.QUEUED}):
         if job.kind in STAGES and _is_overdue(context, job, _seconds_waited(job)):
             await send(context, job)
-            touched.append(job.id)
-    for job in await context.state.find(Job, {"parts_open": True}):
-        if job.is_finished:
-            await end_parts_if_possible(context, job)
-    await remove_left_scratch(context)
-    return touched
+            sent.append(job.id)
+    return sent
 
 
-async def remove_left_scratch(context: Context) -> None:
-    """Remove what jobs have left in the scratch folder of this machine.
+async def end_open_parts(context: Context) -> list[str]:
+    """End the parts of jobs that have ended; return the ids of those jobs."""
+    ended = [job for job in await context.state.find(Job, {"parts_open": True}) if job.is_finished]
+    for job in ended:
+        await end_parts_if_possible(context, job)
+    return [job.id for job in ended]
+
+
+async def remove_left_scratch(context: Context) -> list[str]:
+    """Remove what jobs have left in the scratch folder of this machine; return their ids.
 
     A worker that is killed cannot remove what it wrote; when another machine ends its job, only this one can.
     """
     folder = context.settings.home / "scratch"
+    removed = []
     for job_id in await asyncio.to_thread(os.listdir, folder) if folder.is_dir() else ():
         job = await context.state.get(Job, job_id)
         if job is None or job.is_finished:
             await remove_scratch(context, job_id)
+            removed.append(job_id)
+    return removed
 
 
-async def _recover_running(context: Context, job: Job) -> bool:
+async def _recover(context: Context, job: Job) -> bool:
     if job.cancel_requested:
         await finish_lost(context, job, JobState.CANCELLED, "the job was cancelled and its worker is gone")
     elif job.attempt >= context.settings.job_attempts:

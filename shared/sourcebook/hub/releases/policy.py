@@ -27,6 +27,12 @@ async def find_base(context: Context, api: str) -> Release | None:
     return None if known is None or known.release is None else await context.state.get(Release, known.release)
 
 
+async def is_to_be_released(context: Context, api: str, build: str) -> bool:
+    """Whether an API serves another build than this one, or none."""
+    served = await find_base(context, api)
+    return served is None or served.build != build
+
+
 async def choose_release_mode(
     context: Context, build: Build, api: str, mode: ReleaseMode, changes: ChangesMetadata | None = None
 ) -> ReleaseChoice:

@@ -1,54 +1,42 @@
-"""Start what is due by a schedule: downloads, builds, installations and the cleaning-up. Beat calls it every few seconds.
+"""What beat does every few seconds: it acts on the rows of `rules` for changes, for the clock and for what was lost.
 
-Schedules are read anew each time, from manifests and records, so that a change needs no restart. A job that a schedule starts
-has an id made from the schedule and the time it was due: whoever dies between starting it and noting that starts it once.
-What was due while nothing ran is started once, when beat is back.
+A job that a schedule starts has an id made from the schedule and the time it was due: whoever dies between starting it and noting
+that starts it once. What was due while nothing ran is started once, when beat is back.
 """
 
-import asyncio
 import hashlib
 import time
-from collections.abc import Awaitable, Callable
-from functools import lru_cache
-from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import BaseModel
 
 from sourcebook.context import Context
-from sourcebook.errors import Busy, EngineUnavailable, ManifestError, SourcebookError
-from sourcebook.hub.builds.answers import list_build_configs
-from sourcebook.hub.builds.commands import start_build
+from sourcebook.errors import Busy, EngineUnavailable, SourcebookError
+from sourcebook.hub.builds.model import BuildConfig
 from sourcebook.hub.jobs.model import Job
-from sourcebook.hub.publishing.commands import start_subscribed_install
-from sourcebook.hub.publishing.remotes import Subscription
-from sourcebook.hub.schedules.chain import follow_chains
+from sourcebook.hub.schedules.chain import Step, note_chain
 from sourcebook.hub.schedules.cron import next_time
-from sourcebook.hub.schedules.model import ScheduleState
-from sourcebook.hub.sources.answers import list_plugins
-from sourcebook.hub.sources.commands import start_dump
-from sourcebook.hub.sources.model import Plugin
-from sourcebook.hub.upkeep.cleanup import start_clean_up_if_needed
-from sourcebook.hub.upkeep.verify import find_stored, start_verify
+from sourcebook.hub.schedules.model import ChainState, ScheduleState
+from sourcebook.hub.schedules.rules import AFTER_CHANGE, AFTER_LOSS, ON_TIME, OnTime
 from sourcebook.logging import get_logger, hide_secrets
-from sourcebook.sdk.manifest import load_manifest
-from sourcebook.sdk.plugins import find_manifest
 
 log = get_logger(__name__)
 
-_CLEAN_UP = "20 * * * *"
-_VERIFY = "40 2 * * 0"  # all that is stored is read once a week
-BUILT_IN = frozenset({"clean", "verify"})
+BUILT_IN = frozenset(rule.kind for rule in ON_TIME if rule.is_built_in)
 """Kinds that nobody asked for."""
-Start = Callable[[Context, str, str], Awaitable[Job | None]]
 
 
 class Schedule(NamedTuple):
-    """Something that is to be done by itself: its kind, what to, and when."""
+    """Something that is to be done by itself: by which rule, what to, and when."""
 
-    kind: str
+    rule: OnTime
     target: str
     cron: str
+
+    @property
+    def kind(self) -> str:
+        """The kind of its rule."""
+        return self.rule.kind
 
     @property
     def key(self) -> str:
@@ -70,18 +58,7 @@ class ScheduleView(BaseModel):
 
 async def find_schedules(context: Context) -> list[Schedule]:
     """Return every schedule there is now; that of a manifest that cannot be read is left out."""
-    found = [Schedule("clean", "home", _CLEAN_UP), Schedule("verify", "home", _VERIFY)]
-    for plugin in await list_plugins(context):
-        cron = await asyncio.to_thread(_read_schedule, plugin)
-        if cron:
-            found.append(Schedule("dump", plugin.name, cron))
-    found += [
-        Schedule("build", config.name, config.schedule)
-        for config in await list_build_configs(context)
-        if config.schedule
-    ]
-    found += [Schedule("subscribe", item.name, item.cron) for item in await context.state.find(Subscription)]
-    return found
+    return [Schedule(rule, target, cron) for rule in ON_TIME for target, cron in await rule.find(context)]
 
 
 async def list_schedules(context: Context) -> list[ScheduleView]:
@@ -122,7 +99,7 @@ async def _run(context: Context, item: Schedule, state: ScheduleState, now: floa
     job_id = f"{int(state.due_at * 1000):011x}{hashlib.sha256(item.key.encode()).hexdigest()[:8]}"
     job, error = None, None
     try:
-        job = await _STARTS[item.kind](context, item.target, job_id)
+        job = await item.rule.start(context, item.target, job_id)
     except Busy:
         pass  # somebody is at it
     except EngineUnavailable as problem:
@@ -138,44 +115,35 @@ async def _run(context: Context, item: Schedule, state: ScheduleState, now: floa
     return job.id if job else None
 
 
-async def _dump(context: Context, target: str, job_id: str) -> Job:
-    return await start_dump(context, target, job_id=job_id)
+async def follow_chains(context: Context) -> list[str]:
+    """Start the next jobs of every build configuration that has some; return their ids."""
+    started: list[str] = []
+    for config in await context.state.find(BuildConfig):
+        state = await context.state.get(ChainState, config.name) or ChainState(config=config.name)
+        steps = [await rule.decided_by(context, config, state) for rule in AFTER_CHANGE]
+        for step in steps:
+            if step is not None:
+                started += await _take(context, config, step)
+    return started
 
 
-async def _build(context: Context, target: str, job_id: str) -> Job:
-    return await start_build(context, target, job_id=job_id)
-
-
-async def _install(context: Context, target: str, job_id: str) -> Job:
-    return await start_subscribed_install(context, target, job_id=job_id)
-
-
-async def _clean(context: Context, _target: str, job_id: str) -> Job | None:
-    return await start_clean_up_if_needed(context, job_id=job_id)
-
-
-async def _verify(context: Context, _target: str, job_id: str) -> Job | None:
-    return await start_verify(context, job_id=job_id) if await find_stored(context) else None
-
-
-_STARTS: dict[str, Start] = {"dump": _dump, "build": _build, "subscribe": _install, "clean": _clean, "verify": _verify}
-
-
-def _read_schedule(plugin: Plugin) -> str | None:
-    folder = Path(plugin.folder)
-    path = find_manifest(folder)
+async def _take(context: Context, config: BuildConfig, step: Step) -> list[str]:
+    jobs: list[Job] = []
+    error = None
     try:
-        status = path.stat() if path else None
-    except OSError:
-        return None
-    return _parse_schedule(folder, status.st_mtime_ns, status.st_size) if status else None
+        jobs = await step.start()
+    except Busy:
+        return []  # the next look comes in a few seconds
+    except EngineUnavailable as problem:
+        log.warning("chain_waits", config=config.name, error=problem.message)
+        return []
+    except SourcebookError as problem:
+        error = hide_secrets(problem.message)
+        log.warning("chain_failed", config=config.name, error=error)
+    await note_chain(context, config.name, **step.done, last_error=error)
+    return [job.id for job in jobs]
 
 
-@lru_cache(maxsize=4096)
-def _parse_schedule(folder: Path, _written_at: int, _size: int) -> str | None:
-    """Return the schedule of a manifest; one that was not written since is not read again."""
-    try:
-        dumper = load_manifest(folder).manifest.dumper
-    except ManifestError:
-        return None
-    return None if dumper.disabled else dumper.schedule
+async def recover_jobs(context: Context) -> list[str]:
+    """Put right what was lost with a worker or the broker; return the ids of the jobs that were touched."""
+    return [job_id for rule in AFTER_LOSS for job_id in await rule.decided_by(context)]

@@ -45,6 +45,18 @@ async def is_being_uploaded(context: Context, source: str, uploader: str) -> boo
     return any(not job.cancel_requested and (job.started_at is None or job.started_at > since) for job in jobs)
 
 
+async def find_uploads_to_start(
+    context: Context, source: str, uploaders: Iterable[UploaderManifest], folder: Path
+) -> tuple[str, ...]:
+    """Return the uploaders whose current upload is not of the current dump and code, unless a job is at it."""
+    names = []
+    for uploader in uploaders:
+        behind = await why_behind(context, source, uploader, folder)
+        if behind and not await is_being_uploaded(context, source, uploader.name):
+            names.append(uploader.name)
+    return tuple(names)
+
+
 async def find_behind(context: Context, uploads: Iterable[Upload]) -> dict[str, str]:
     """Return those of the given uploads that are behind their source, as `source/uploader` -> why.
 

@@ -16,8 +16,7 @@ from sourcebook.hub.jobs.answers import get_job
 from sourcebook.hub.publishing.answers import list_subscriptions
 from sourcebook.hub.publishing.commands import start_install, start_publish, subscribe, unsubscribe
 from sourcebook.hub.releases.answers import get_api
-from sourcebook.hub.schedules.chain import follow_chains
-from sourcebook.hub.schedules.commands import list_schedules, run_schedules
+from sourcebook.hub.schedules.commands import follow_chains, list_schedules, run_schedules
 from sourcebook.hub.sources.model import Plugin
 from sourcebook.hub.upkeep.cleanup import clean_up, plan_clean_up
 

@@ -13,7 +13,7 @@ from sourcebook.hub.builds.news import find_news
 from sourcebook.hub.documents.record import make_record
 from sourcebook.hub.jobs.model import Job, JobState
 from sourcebook.hub.releases.model import Api, Release
-from sourcebook.hub.schedules.chain import follow_chains
+from sourcebook.hub.schedules.commands import follow_chains
 from sourcebook.hub.schedules.model import ChainState
 from sourcebook.hub.sources.model import Plugin, SourceState, Upload
 

@@ -14,7 +14,7 @@ from sourcebook.hub.builds import commands as build_commands
 from sourcebook.hub.builds.model import BuildConfig
 from sourcebook.hub.jobs import answers as job_answers
 from sourcebook.hub.jobs.model import Job, JobState
-from sourcebook.hub.schedules import commands as schedules
+from sourcebook.hub.schedules import clock
 from sourcebook.hub.schedules.commands import list_schedules, run_schedules
 from sourcebook.hub.schedules.model import ScheduleState
 from sourcebook.hub.sources import commands as source_commands
@@ -122,10 +122,10 @@ def test_a_schedule_waits_for_the_broker_and_remembers_other_errors(
         assert (await job_answers.get_job(context, job_id)).kind == "build"
         await finish_jobs(context)
 
-        async def fail(*_: object) -> Job:
+        async def fail(*_: object, **_named: object) -> Job:
             return await source_commands.start_dump(context, "nothing")
 
-        monkeypatch.setitem(schedules._STARTS, "build", fail)
+        monkeypatch.setattr(clock, "start_build", fail)
         assert await run_schedules(context, now=NOW + 3 * DAY) == []
         (view,) = [item for item in await list_schedules(context) if item.kind == "build"]
         assert "There is no source 'nothing'" in (view.last_error or "")
