@@ -363,10 +363,10 @@ def test_section_4_licenses(genes: Genes) -> None:
 
 def test_section_4_a_broken_engine_is_503_and_a_surprise_is_500_without_internals(genes: Genes) -> None:
     async def work(gateway: Any) -> None:
-        async def down(*_: Any) -> Any:
+        async def down(*_: Any, **__: Any) -> Any:
             raise EngineUnavailable("opensearch at 10.0.0.7 does not answer")
 
-        async def surprise(*_: Any) -> Any:
+        async def surprise(*_: Any, **__: Any) -> Any:
             raise RuntimeError("secret inside")
 
         gateway.context.search.search = down
@@ -387,7 +387,7 @@ def test_section_4_a_broken_engine_is_503_and_a_surprise_is_500_without_internal
 
 def test_section_4_a_slow_batch_ends(genes: Genes) -> None:
     async def work(gateway: Any) -> None:
-        async def slow(*_: Any) -> Any:
+        async def slow(*_: Any, **__: Any) -> Any:
             await asyncio.sleep(30)
 
         gateway.context.search.search = slow

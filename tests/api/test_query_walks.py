@@ -5,9 +5,11 @@ import re
 import time
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
+import msgspec
 import pytest
 
 from sourcebook.errors import EngineUnavailable
@@ -257,7 +259,7 @@ def test_section_1_every_example_of_the_console_works(genes: Genes) -> None:
 
 def test_section_1_the_console_of_an_empty_or_silent_release_has_fewer_examples(genes: Genes) -> None:
     async def work(gateway: Any) -> None:
-        async def silent(*_: Any) -> Any:
+        async def silent(*_: Any, **__: Any) -> Any:
             raise EngineUnavailable("The engine does not answer.")
 
         gateway.context.search.search = silent
@@ -324,3 +326,36 @@ def _forgetful(by_name: Callable[..., Any]) -> Callable[..., Any]:
         return await by_name(self, name, max_age)
 
     return read
+
+
+@pytest.mark.parametrize("kind", ["scroll_id", "search_after"])
+@pytest.mark.parametrize("format_name", ["json", "msgpack"])
+def test_a_walk_over_large_documents_has_smaller_pages(
+    tmp_path: Path, serve_documents: Callable[..., Any], kind: str, format_name: str
+) -> None:
+    sizes = [20_000] * 30 + [250_000] + [10] * 100 + [20_000] * 5
+    documents = [{"_id": f"d{number:03}", "n": 1, "text": "x" * size} for number, size in enumerate(sizes)]
+
+    async def work(gateway: Any) -> None:
+        first = {"fetch_all": "1"} if kind == "scroll_id" else {"search_after": "*", "size": "1000"}
+        common = {"q": "n:1", "format": format_name}
+        answer = await gateway.get("/query", **common, **first)
+        seen: list[str] = []
+        counts = []
+        while "hits" in (page := read_format(answer)):
+            assert (answer.status_code, page["total"]) == (200, len(documents)), answer.text[:300]
+            seen += ids(page)
+            counts.append(len(page["hits"]))
+            following = {kind: page[f"_{kind}"], **({"size": "1000"} if kind == "search_after" else {})}
+            answer = await gateway.get("/query", **common, **following)
+        assert page == {"success": False, "error": "No more results to return."}
+        assert seen == [document["_id"] for document in documents]
+        assert max(counts) > 30
+        assert 1 in counts
+
+    mapping = {"n": {"type": "integer"}}
+    asyncio.run(serve_documents(tmp_path / "home", documents, mapping, work, answer_max_bytes=200_000))
+
+
+def read_format(answer: Any) -> Any:
+    return msgspec.msgpack.decode(answer.content) if "msgpack" in answer.headers["content-type"] else answer.json()

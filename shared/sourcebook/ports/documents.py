@@ -157,6 +157,33 @@ class DocumentStore(Protocol):
         ...
 
 
+async def get_within(
+    documents: DocumentStore, name: str, ids: Sequence[str], max_bytes: int | None
+) -> list[bytes | None]:
+    """Return the canonical JSON of as many of the first ids as have `max_bytes` together, and of the first in any case.
+
+    Raises:
+        NotFound: there is no such collection.
+        StoreDamaged: a document is not what its hash says.
+    """
+    bodies = await documents.get_many(name, ids, max_bytes=max_bytes)
+    if max_bytes is None or len(bodies) == len(ids):
+        return bodies
+    left = max_bytes - _size(bodies)
+    while left > 0 and len(bodies) < len(ids):  # the store may have ended earlier than it had to
+        more = await documents.get_many(name, ids[len(bodies) :], max_bytes=left)
+        bodies += more
+        left -= _size(more)
+    while left < 0 and len(bodies) > 1:
+        left += _size(bodies[-1:])
+        bodies.pop()
+    return bodies
+
+
+def _size(bodies: Sequence[bytes | None]) -> int:
+    return sum([len(body) for body in bodies if body is not None])
+
+
 async def get_from_each(
     documents: DocumentStore, names: Sequence[str], ids: Sequence[str], *, max_bytes: int = BATCH_BYTES
 ) -> list[list[bytes | None]]:

@@ -6,11 +6,17 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel
 
+from sourcebook.errors import PayloadTooLarge
 from sourcebook.hub.documents.record import Record
 from sourcebook.hub.mappings.model import Properties
 from sourcebook.language.requests import SearchRequest, SearchResult
 
 MAX_EXAMPLES = 5
+
+
+def hits_too_large(max_bytes: int | None) -> PayloadTooLarge:
+    """Return the error for hits that have more bytes than a search may read."""
+    return PayloadTooLarge(f"The documents found have more than {max_bytes} bytes. Ask for fewer at a time.")
 
 
 class IndexWriter(Protocol):
@@ -148,11 +154,14 @@ class SearchEngine(Protocol):
         """
         ...
 
-    async def search(self, name: str, request: SearchRequest) -> SearchResult:
+    async def search(self, name: str, request: SearchRequest, *, max_bytes: int | None = None) -> SearchResult:
         """Find documents.
+
+        The hits have `max_bytes` at most: a page of a walk ends early, at the earliest after its first document.
 
         Raises:
             QuerySyntaxError: a query string, sort field or page token cannot be understood.
+            PayloadTooLarge: the hits of a search that is no walk have more than `max_bytes`.
             NotFound: there is no such index.
             EngineUnavailable: the engine does not answer, or not within the request's time.
         """

@@ -32,6 +32,11 @@ class Budget:
         """How long whatever comes next may take; never nothing, so that who is late says so itself."""
         return max(self._deadline - time.monotonic(), 0.001)
 
+    @property
+    def bytes_left(self) -> int:
+        """How many bytes of documents may still be read."""
+        return int(self._left["read"])
+
     def check_time(self) -> None:
         """Go on only if there is time left.
 
@@ -53,11 +58,15 @@ class Budget:
         """
         self._left[kind] -= size
         if self._left[kind] < 0:
-            raise QueryError(
-                _TOO_LARGE,
-                details=f"{_WHAT[kind]} more than {self.max_bytes:.0f} bytes (SOURCEBOOK_ANSWER_MAX_BYTES): ask for fewer "
-                "documents at a time, or for fewer fields.",
-            )
+            raise self.exceeded(kind)
+
+    def exceeded(self, kind: Kind) -> QueryError:
+        """Return the error for more bytes than there are."""
+        return QueryError(
+            _TOO_LARGE,
+            details=f"{_WHAT[kind]} more than {self.max_bytes:.0f} bytes (SOURCEBOOK_ANSWER_MAX_BYTES): ask for fewer "
+            "documents at a time, or for fewer fields.",
+        )
 
 
 UNLIMITED = Budget(math.inf, math.inf)

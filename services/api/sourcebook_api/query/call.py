@@ -9,10 +9,12 @@ from typing import TypeVar
 from starlette.types import Receive, Scope
 
 from sourcebook.context import Context
+from sourcebook.errors import PayloadTooLarge
 from sourcebook.language.requests import Hit, SearchRequest, SearchResult
+from sourcebook.ports.documents import BATCH_BYTES, get_within
 from sourcebook_api.query.answer import Answer
 from sourcebook_api.query.budget import Budget
-from sourcebook_api.query.encode import MEDIA_TYPES, check_size, encode_body, render_page
+from sourcebook_api.query.encode import MEDIA_TYPES, check_size, encode_body, max_bytes, render_page
 from sourcebook_api.query.params import Operation
 from sourcebook_api.query.releases import OpenRelease, Releases
 from sourcebook_api.query.shape import Shape
@@ -32,6 +34,7 @@ _ENCODE_THREAD_FROM = 4096  # YAML takes a millisecond for a few hundred bytes
 _PATH_COST = 100  # bytes of a document that take as long as one path of always_list or allow_null
 _SHAPED_AT_ONCE = 2
 _READ_TOGETHER = 250  # documents
+_PAGE_PART = 4  # a page of a walk is that part of what an answer may have
 
 T = TypeVar("T")
 
@@ -80,11 +83,12 @@ class Call:
         client = self.scope.get("client")
         return client[0] if client else ""
 
-    async def search(self, request: SearchRequest) -> SearchResult:
-        """Search when it is this request's turn.
+    async def search(self, request: SearchRequest, page_bytes: int | None = None, *, among: int = 1) -> SearchResult:
+        """Search when it is this request's turn; a page of a walk has about `page_bytes` of documents.
 
         Raises:
             QueryError: too many others want the same, or the documents found have more bytes than the request may take.
+            PayloadTooLarge: they have more than the share of one of several searches, if it is `among` them.
             QuerySyntaxError, NotFound, EngineUnavailable: as the engine says.
         """
         turns, client, budget = self.lanes.searches, self.client, self.budget
@@ -93,10 +97,15 @@ class Call:
             await turns.wait(client, self, budget.seconds_left)
             request = replace(request, timeout_seconds=min(request.timeout_seconds, budget.seconds_left))
         try:
-            result = await self.context.search.search(self.opened.release.index, request)
+            result = await self.context.search.search(
+                self.opened.release.index, request, max_bytes=page_bytes or budget.bytes_left // among
+            )
+        except PayloadTooLarge as error:
+            raise error if among > 1 else budget.exceeded("read") from error
         finally:
             turns.end(client)
-        budget.spend("read", sum([len(hit.body) for hit in result.hits]))
+        if page_bytes is None:  # one document that is larger than a page comes all the same: nobody could walk past it
+            budget.spend("read", sum([len(hit.body) for hit in result.hits]))
         return result
 
     async def get_many(self, ids: Sequence[str]) -> list[bytes | None]:
@@ -107,12 +116,14 @@ class Call:
         """
         if len(ids) == 1:  # nearly all requests
             return await self.context.documents.get_many(self.opened.release.collection, ids)
+        documents, collection, budget = self.context.documents, self.opened.release.collection, self.budget
         bodies: list[bytes | None] = []
         for start in range(0, len(ids), _READ_TOGETHER):
-            part = await self.context.documents.get_many(
-                self.opened.release.collection, ids[start : start + _READ_TOGETHER]
-            )
-            self.budget.spend("read", sum([len(body) for body in part if body is not None]))
+            wanted = ids[start : start + _READ_TOGETHER]
+            part = await get_within(documents, collection, wanted, budget.bytes_left)
+            if len(part) < len(wanted):
+                raise budget.exceeded("read")
+            budget.spend("read", sum([len(body) for body in part if body is not None]))
             bodies += part
         return bodies
 
@@ -156,13 +167,22 @@ class Call:
             if not message.get("more_body", False):
                 return b"".join(chunks)
 
+    def _choose_format(self, options: Options) -> str:
+        return options["format"] if "format" in options.given else self.accepts
+
+    def page_bytes(self, options: Options) -> int:
+        """How many bytes of documents one page of a walk has: few enough that options may add to them."""
+        limit = self.context.settings.answer_max_bytes
+        most = min(limit, max_bytes(self._choose_format(options)) or limit)
+        return min(most // _PAGE_PART, BATCH_BYTES)
+
     async def answer(self, body: bytes, options: Options) -> Answer:
         """Return an answer in the format that the request asks for.
 
         Raises:
             QueryError: it is too large for a format that takes long.
         """
-        format_name = options["format"] if "format" in options.given else self.accepts
+        format_name = self._choose_format(options)
         if format_name == "json":
             return Answer(body)
         media = MEDIA_TYPES[format_name]

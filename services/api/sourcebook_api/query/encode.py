@@ -74,6 +74,11 @@ def _read_quality(text: str) -> float:
     return float(text) if _QUALITY.match(text) else 0.0
 
 
+def max_bytes(format_name: str) -> int | None:
+    """Return how many bytes of JSON may be turned into a format; None: any number."""
+    return _MAX_BYTES.get(format_name)
+
+
 def check_size(body: bytes, format_name: str) -> None:
     """Refuse what would take too long in another format than JSON.
 

@@ -124,7 +124,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "fetch_all",
         "bool",
         _QUERY_GET,
-        "Return all hits in pages of 1000; each page has a `_scroll_id`.",
+        "Return all hits in pages of up to 1000; each page has a `_scroll_id`.",
         default=False,
     ),
     Parameter("scroll_id", "str", _QUERY_GET, "The `_scroll_id` of the page before."),

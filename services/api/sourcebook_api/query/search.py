@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from sourcebook.errors import EngineUnavailable, NotFound
+from sourcebook.errors import EngineUnavailable, NotFound, PayloadTooLarge
 from sourcebook.hub.builds.model import BuildConfig
 from sourcebook.language.requests import Facet, Hit, MatchQuery, SearchRequest, SearchResult
 from sourcebook.logging import get_logger
@@ -101,7 +101,7 @@ async def _answer_page(call: Call, options: Options, token: Token | None, *, kin
     started = time.monotonic()
     release = call.opened.release
     try:
-        result = await call.search(request)
+        result = await call.search(request, call.page_bytes(options))
     except NotFound as error:
         raise stale_token(kind) from error
     if token is not None and not result.hits:
@@ -236,15 +236,21 @@ async def search_all(call: Call, requests: list[SearchRequest]) -> list[SearchRe
     """
     waiting = iter(enumerate(requests))
     results: list[SearchResult | None] = [None] * len(requests)
+    at_once = min(_SEARCHES_AT_ONCE, len(requests))
+    alone = asyncio.Lock()
 
     async def search_next() -> None:
         for position, request in waiting:
-            results[position] = await call.search(request)
+            try:
+                results[position] = await call.search(request, among=at_once)
+            except PayloadTooLarge:  # more than its share: one at a time may have whatever is left
+                async with alone:
+                    results[position] = await call.search(request)
             await asyncio.sleep(0)  # an engine may answer without waiting; others want their turn
 
     try:
         async with asyncio.timeout(call.timeout_seconds), asyncio.TaskGroup() as group:
-            for _ in range(min(_SEARCHES_AT_ONCE, len(requests))):
+            for _ in range(at_once):
                 group.create_task(search_next())
     except TimeoutError as error:
         raise EngineUnavailable(f"{len(requests)} searches took longer than {call.budget.seconds:g} s.") from error

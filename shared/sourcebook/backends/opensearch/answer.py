@@ -1,5 +1,6 @@
 """From OpenSearch's answer to a search result. Documents are not decoded: their bytes are cut out of the answer."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -84,9 +85,17 @@ def read_result(state: IndexState, request: SearchRequest, answer: Answer) -> Se
     return SearchResult(total, hits, max_score, facets, searched=searched)
 
 
-def read_page(answer: Answer, size: int) -> list[Hit]:
-    """Return the hits of a page of a walk."""
-    return [_read_hit(hit, None, with_explanation=False) for hit in answer.hits.hits[:size]]
+def read_page(answer: Answer, size: int, max_bytes: int | None) -> list[Hit]:
+    """Return the hits of a page of a walk: as many as have `max_bytes`, and the first in any case."""
+    hits: list[Hit] = []
+    left = math.inf if max_bytes is None else max_bytes
+    for found in answer.hits.hits[:size]:
+        hit = _read_hit(found, None, with_explanation=False)
+        left -= len(hit.body)
+        if left < 0 and hits:
+            break
+        hits.append(hit)
+    return hits
 
 
 def _read_hit(hit: _Hit, score: float | None, with_explanation: bool) -> Hit:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import msgspec
 import orjson
 
-from sourcebook.backends.opensearch.server import OpenSearchServer
+from sourcebook.backends.opensearch.server import AnswerTooLarge, OpenSearchServer
 from sourcebook.errors import EngineUnavailable
 
 _OK = 200
@@ -16,6 +16,7 @@ class _Waiting(NamedTuple):
     engine_name: str
     body: dict[str, Any]
     seconds: float
+    max_bytes: int | None
     answer: "asyncio.Future[str]"
 
 
@@ -36,14 +37,15 @@ class SearchBatcher:
         self._waiting: list[_Waiting] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def search(self, engine_name: str, body: dict[str, Any], seconds: float) -> str:
+    async def search(self, engine_name: str, body: dict[str, Any], seconds: float, max_bytes: int | None) -> str:
         """Return the JSON of the answer to one search.
 
         Raises:
+            AnswerTooLarge: it has more than `max_bytes`.
             EngineUnavailable, RefusedRequest: as `OpenSearchServer.ask`.
         """
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(engine_name, body, seconds, loop.create_future())
+        waiting = _Waiting(engine_name, body, seconds, max_bytes, loop.create_future())
         self._waiting.append(waiting)
         if len(self._waiting) == 1:
             loop.call_soon(self._start)
@@ -58,6 +60,9 @@ class SearchBatcher:
     async def _send(self, group: list[_Waiting]) -> None:
         try:
             texts = await self._ask(group)
+        except AnswerTooLarge as error:
+            await self._send_each(group, error)
+            return
         # Whoever waits for an answer gets what went wrong instead.
         except Exception as error:  # noqa: BLE001
             for waiting in group:
@@ -67,13 +72,25 @@ class SearchBatcher:
         for waiting, text in zip(group, texts, strict=True):
             self._give(waiting, text)
 
+    async def _send_each(self, group: list[_Waiting], error: AnswerTooLarge) -> None:
+        """Ask one by one: together the answers are larger than one may be, and nobody is refused for another's."""
+        if len(group) == 1:
+            if not group[0].answer.done():
+                group[0].answer.set_exception(error)
+            return
+        for waiting in group:
+            if not waiting.answer.done():  # whoever had too much already has given up the others
+                await self._send([waiting])
+
     async def _ask(self, group: list[_Waiting]) -> list[str]:
         lines = []
         for waiting in group:
             lines.append(orjson.dumps({"index": waiting.engine_name, "allow_partial_search_results": False}))
             lines.append(orjson.dumps(waiting.body))
         seconds = max(waiting.seconds for waiting in group)
-        text = await self._server.ask("POST", "/_msearch", b"\n".join([*lines, b""]), seconds=seconds)
+        limits = [waiting.max_bytes for waiting in group if waiting.max_bytes is not None]
+        most = max(limits) if len(limits) == len(group) else None
+        text = await self._server.ask("POST", "/_msearch", b"\n".join([*lines, b""]), seconds=seconds, max_bytes=most)
         try:
             answers = [bytes(answer).decode() for answer in msgspec.json.decode(text, type=_Many).responses]
         except ValueError as error:

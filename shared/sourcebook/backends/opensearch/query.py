@@ -7,8 +7,9 @@ for too much, is refused in the same words on every engine, and never reaches th
 import base64
 import binascii
 import hashlib
+import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -23,12 +24,13 @@ from sourcebook.language.query_string import (
     parse_query_string,
     rename_field,
 )
-from sourcebook.language.requests import ALL_FIELD, FacetRequest, MatchQuery, SearchRequest, SortKey
+from sourcebook.language.requests import ALL_FIELD, FacetRequest, Hit, MatchQuery, SearchRequest, SortKey
 
 ID_FIELD = "_id"
 SCORE = "_score"
 MAX_INNER_DEPTH = 4
 _DIGEST_BYTES = 12
+_GROWTH = 8  # from page to page of a walk
 
 Json = dict[str, Any]
 
@@ -64,15 +66,15 @@ def build_search(state: IndexState, request: SearchRequest, *, shard_size: int) 
     return body
 
 
-def build_walk(state: IndexState, request: SearchRequest, last_id: str | None) -> Json:
-    """Return the body of one page of a walk in `_id` order, with one hit more than the page: is there another one?
+def build_walk(state: IndexState, request: SearchRequest, last_id: str | None, size: int) -> Json:
+    """Return the body of `size` hits of a walk in `_id` order.
 
     Raises:
         QuerySyntaxError: a query string cannot be understood, or the request has a sort.
     """
     if request.sort:
         raise QuerySyntaxError("A walk over all hits has no sort.")
-    body: Json = {"query": build_query(state, request), "size": request.size + 1, "sort": [_BY_ID]}
+    body: Json = {"query": build_query(state, request), "size": size, "sort": [_BY_ID]}
     body["track_total_hits"] = last_id is None
     if request.post_filter is not None:
         body["post_filter"] = _query_string(state, request.post_filter)
@@ -193,13 +195,32 @@ def token_digest(state: IndexState, request: SearchRequest) -> str:
     return hashlib.blake2b(orjson.dumps(parts), digest_size=_DIGEST_BYTES).hexdigest()
 
 
-def write_token(digest: str, last_id: str, total: int) -> str:
-    """Return the token of the page that follows the document `last_id`."""
-    return base64.urlsafe_b64encode(orjson.dumps([digest, last_id, total])).decode().rstrip("=")
+class Walked(NamedTuple):
+    """Where a walk stands."""
+
+    last_id: str | None = None
+    """The last document of the page before."""
+    total: int = 0
+    """The number of all hits."""
+    page_size: int = sys.maxsize
+    """Documents that a page can have, as far as it is known: large ones are asked for a few at a time."""
 
 
-def read_token(token: str, digest: str) -> tuple[str, int]:
-    """Return the last document of the page before, and the number of all hits.
+def guess_page_size(hits: Sequence[Hit], max_bytes: int | None) -> int:
+    """Return how many documents the page after one is asked for: as many as fit if they are like those, give or take."""
+    if max_bytes is None:
+        return sys.maxsize
+    size = max(sum([len(hit.body) for hit in hits]), 1)
+    return max(min(len(hits) * max_bytes // size, _GROWTH * len(hits)), 1)
+
+
+def write_token(digest: str, walked: Walked) -> str:
+    """Return the token of the page that follows."""
+    return base64.urlsafe_b64encode(orjson.dumps([digest, *walked])).decode().rstrip("=")
+
+
+def read_token(token: str, digest: str) -> Walked:
+    """Return where a walk stands.
 
     Raises:
         QuerySyntaxError: it is no token, or that of another query or index.
@@ -209,9 +230,10 @@ def read_token(token: str, digest: str) -> tuple[str, int]:
     )
     try:
         content = orjson.loads(base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True))
-        known, last_id, total = content
+        known, last_id, total, page_size = content
     except (binascii.Error, ValueError, TypeError) as error:
         raise stale from error
-    if known != digest or not isinstance(last_id, str) or not isinstance(total, int) or total < 0:
+    is_whole = isinstance(total, int) and isinstance(page_size, int) and total >= 0 and page_size > 0
+    if known != digest or not isinstance(last_id, str) or not is_whole:
         raise stale
-    return last_id, total
+    return Walked(last_id, total, page_size)

@@ -20,8 +20,16 @@ from sourcebook.backends.opensearch.answer import Answer, is_exact, read_answer,
 from sourcebook.backends.opensearch.batch import SearchBatcher
 from sourcebook.backends.opensearch.mapping import META, IndexState, build_engine_name, build_index_body, read_note
 from sourcebook.backends.opensearch.patcher import OpenSearchIndexPatcher, check_untouched
-from sourcebook.backends.opensearch.query import build_search, build_walk, read_token, token_digest, write_token
-from sourcebook.backends.opensearch.server import OpenSearchServer, RefusedRequest
+from sourcebook.backends.opensearch.query import (
+    Walked,
+    build_search,
+    build_walk,
+    guess_page_size,
+    read_token,
+    token_digest,
+    write_token,
+)
+from sourcebook.backends.opensearch.server import AnswerTooLarge, OpenSearchServer, RefusedRequest
 from sourcebook.backends.opensearch.writer import OpenSearchIndexWriter, remove_index
 from sourcebook.errors import Conflict, EngineUnavailable, MappingError, NotFound, QuerySyntaxError
 from sourcebook.hub.documents.record import Record
@@ -29,7 +37,7 @@ from sourcebook.hub.mappings.model import Properties
 from sourcebook.language.field_hints import searched_in_vain
 from sourcebook.language.requests import SearchRequest, SearchResult
 from sourcebook.ports.documents import DocumentStore
-from sourcebook.ports.search import FieldTrial, IndexInfo, IndexPatcher, IndexWriter
+from sourcebook.ports.search import FieldTrial, IndexInfo, IndexPatcher, IndexWriter, hits_too_large
 from sourcebook.settings import Settings
 
 _NOT_FOUND = 404
@@ -37,6 +45,9 @@ _KNOWN_SECONDS = 5.0
 _FIRST_SHARD_SIZE = 1000
 _SHARD_SIZE_GROWTH = 20
 _LARGEST_SHARD_SIZE = 1_000_000
+_HIT_BYTES = 2048  # of an answer, for a hit besides its document: ids are up to 512 bytes, and stand there three times
+_OVERHEAD_BYTES = 16 * 1024 * 1024  # of an answer, besides documents: facets, explanations
+_SHRINK = 4  # a page that is too large is asked for again with a part of its documents
 
 
 async def open_opensearch(settings: Settings, documents: DocumentStore) -> "OpenSearchEngine":  # noqa: ARG001 - hits carry their documents
@@ -110,13 +121,13 @@ class OpenSearchEngine:
         await check_untouched(self._server, self._engine_name(name), state)
         return IndexInfo(count=state.count or 0, digest=state.digest, properties=state.properties)
 
-    async def search(self, name: str, request: SearchRequest) -> SearchResult:
+    async def search(self, name: str, request: SearchRequest, *, max_bytes: int | None = None) -> SearchResult:
         try:
             async with asyncio.timeout(request.timeout_seconds):
                 state = await self._state(name)
                 if request.in_id_order or request.after is not None:
-                    return await self._walk(state, request)
-                return await self._search(state, request)
+                    return await self._walk(state, request, max_bytes)
+                return await self._search(state, request, max_bytes)
         except TimeoutError as error:
             raise _too_slow(request) from error
 
@@ -143,30 +154,50 @@ class OpenSearchEngine:
 
     # Searching
 
-    async def _search(self, state: IndexState, request: SearchRequest) -> SearchResult:
+    async def _search(self, state: IndexState, request: SearchRequest, max_bytes: int | None) -> SearchResult:
         shard_size = _FIRST_SHARD_SIZE
+        most = None if max_bytes is None else max_bytes + _OVERHEAD_BYTES
         while True:
-            answer = await self._ask(state, request, build_search(state, request, shard_size=shard_size))
+            try:
+                answer = await self._ask(state, request, build_search(state, request, shard_size=shard_size), most)
+            except AnswerTooLarge as error:
+                raise hits_too_large(max_bytes) from error
             if is_exact(answer) or shard_size >= _LARGEST_SHARD_SIZE:
-                return read_result(state, request, answer)
+                break
             shard_size *= _SHARD_SIZE_GROWTH
+        result = read_result(state, request, answer)
+        if max_bytes is not None and sum([len(hit.body) for hit in result.hits]) > max_bytes:
+            raise hits_too_large(max_bytes)
+        return result
 
-    async def _walk(self, state: IndexState, request: SearchRequest) -> SearchResult:
+    async def _walk(self, state: IndexState, request: SearchRequest, max_bytes: int | None) -> SearchResult:
         digest = token_digest(state, request)
-        last_id, total = read_token(request.after, digest) if request.after else (None, 0)
-        answer = await self._ask(state, request, build_walk(state, request, last_id))
-        if answer.hits.total is not None:
-            total = answer.hits.total.value
-        hits = read_page(answer, request.size)
-        has_more = bool(hits) and len(answer.hits.hits) > request.size
-        following = write_token(digest, hits[-1].id, total) if has_more else None
+        before = read_token(request.after, digest) if request.after else Walked()
+        size = min(request.size, before.page_size)
+        answer = None
+        while answer is None:
+            # One hit more than the page: is there another one? What is larger alone comes alone.
+            body = build_walk(state, request, before.last_id, size + 1)
+            most = None if max_bytes is None or size == 1 else max_bytes + size * _HIT_BYTES
+            try:
+                answer = await self._ask(state, request, body, most)
+            except AnswerTooLarge:
+                size = max(size // _SHRINK, 1)
+        total = before.total if answer.hits.total is None else answer.hits.total.value
+        hits = read_page(answer, size, max_bytes)
+        following = None
+        if len(answer.hits.hits) > len(hits):
+            page_size = guess_page_size(hits, max_bytes)
+            following = write_token(digest, Walked(hits[-1].id, total, page_size))
         searched = searched_in_vain(request, total, state.properties)
         return SearchResult(total, hits, next_page=following, searched=searched)
 
-    async def _ask(self, state: IndexState, request: SearchRequest, body: dict[str, Any]) -> Answer:
+    async def _ask(
+        self, state: IndexState, request: SearchRequest, body: dict[str, Any], max_bytes: int | None
+    ) -> Answer:
         body["timeout"] = f"{max(int(request.timeout_seconds * 1000), 1)}ms"
         try:
-            answer = read_answer(await self._send(state, request, body))
+            answer = read_answer(await self._send(state, request, body, max_bytes))
         except RefusedRequest as error:
             if error.status == _NOT_FOUND:
                 self._known.pop(state.name, None)
@@ -178,13 +209,17 @@ class OpenSearchEngine:
             raise _too_slow(request)
         return answer
 
-    async def _send(self, state: IndexState, request: SearchRequest, body: dict[str, Any]) -> str:
+    async def _send(
+        self, state: IndexState, request: SearchRequest, body: dict[str, Any], max_bytes: int | None
+    ) -> str:
         engine_name, seconds = self._engine_name(state.name), request.timeout_seconds
         if isinstance(request.query, tuple) and not request.facets:
             # Terms are looked up in batches of up to thousands; none of them takes long.
-            return await self._batcher.search(engine_name, body, seconds)
+            return await self._batcher.search(engine_name, body, seconds, max_bytes)
         path = f"/{engine_name}/_search"
-        return await self._server.ask("POST", path, body, seconds=seconds, allow_partial_search_results="false")
+        return await self._server.ask(
+            "POST", path, body, seconds=seconds, max_bytes=max_bytes, allow_partial_search_results="false"
+        )
 
     # What is there
 

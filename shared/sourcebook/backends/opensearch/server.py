@@ -10,13 +10,15 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import orjson
-from opensearchpy import AsyncOpenSearch
+from opensearchpy import AIOHttpConnection, AsyncOpenSearch
+from opensearchpy._async.http_aiohttp import OpenSearchClientResponse
 from opensearchpy.exceptions import ConnectionError as NoConnection
 from opensearchpy.exceptions import ConnectionTimeout, SerializationError, TransportError
 from opensearchpy.serializer import Serializer
@@ -60,6 +62,41 @@ class RefusedRequest(Exception):
         self.reason = reason
 
 
+class AnswerTooLarge(Exception):
+    """The answer has more bytes than whoever asked wants to read."""
+
+
+_TOO_MANY_BYTES = "too many bytes"
+_max_bytes: ContextVar[int | None] = ContextVar("max_bytes", default=None)
+
+
+class _BoundedResponse(OpenSearchClientResponse):
+    """Stops reading where the answer is larger than is wanted: nobody knows how large documents are before they come."""
+
+    async def read(self) -> bytes:
+        most = _max_bytes.get()
+        if most is None:
+            return bytes(await super().read())
+        chunks, size = [], 0
+        async for chunk in self.content.iter_any():
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > most:
+                self.close()
+                chunks = [_TOO_MANY_BYTES.encode()]
+                break
+        body = self._body = b"".join(chunks)
+        return body
+
+
+class _BoundedConnection(AIOHttpConnection):
+    """Reads bounded answers. The client has no other way to say so: an exception would mark the node as dead."""
+
+    async def _create_aiohttp_session(self) -> None:
+        await super()._create_aiohttp_session()
+        self.session._response_class = _BoundedResponse  # noqa: SLF001
+
+
 class ServerAddress(NamedTuple):
     """What a URL says."""
 
@@ -98,6 +135,7 @@ class OpenSearchServer:
         self._is_known = False
         address = self.address
         self._client: Any = AsyncOpenSearch(
+            connection_class=_BoundedConnection,
             hosts=[{"host": host, "port": port, "url_prefix": address.path} for host, port in address.hosts],
             http_auth=address.login,
             use_ssl=address.is_tls,
@@ -111,17 +149,34 @@ class OpenSearchServer:
         )
 
     async def ask(
-        self, method: str, path: str, body: Any = None, *, seconds: float = _REQUEST_SECONDS, **params: Any
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        seconds: float = _REQUEST_SECONDS,
+        max_bytes: int | None = None,
+        **params: Any,
     ) -> str:
         """Return the JSON of an answer; `body` is bytes or what becomes JSON.
 
         Raises:
+            AnswerTooLarge: it has more than `max_bytes`; no more than that was read.
             EngineUnavailable: the cluster does not answer, or cannot do its work.
             RefusedRequest: the request is wrong, or what it names is not there.
         """
         if not self._is_known:
             await self._meet()
-        return await self._send(method, path, body, seconds, params)
+        if max_bytes is None:
+            return await self._send(method, path, body, seconds, params)
+        token = _max_bytes.set(max_bytes)
+        try:
+            text = await self._send(method, path, body, seconds, params)
+        finally:
+            _max_bytes.reset(token)
+        if text == _TOO_MANY_BYTES:
+            raise AnswerTooLarge
+        return text
 
     async def insist(self, call: Callable[[], Awaitable[T]]) -> T:
         """Await `call()`, again and again while the cluster is away or overloaded, as long as `engine_patience` says.

@@ -32,8 +32,17 @@ class Found:
     scores: list[float] | None = None
     max_score: float | None = None
     facets: dict[str, Facet] = field(default_factory=dict)
-    next_page: str | None = None
     explanations: list[dict[str, Any]] | None = None
+    digest: str = ""
+    """What ties the tokens of a walk to it; empty for other searches."""
+    has_more: bool = False
+    """Whether a walk goes on after `numbers`."""
+
+    def next_page(self, shown: int) -> str | None:
+        """Return the token of what follows the first `shown` documents of a walk; None if nothing does."""
+        if not shown or not (self.has_more or shown < len(self.numbers)):
+            return None
+        return _write_token(self.digest, self.numbers[shown - 1] + 1, self.total)
 
 
 def run_search(index: OpenIndex, request: SearchRequest) -> Found:
@@ -151,16 +160,13 @@ def _search_in_id_order(index: OpenIndex, query: Query | None, request: SearchRe
     digest = _digest(index, request)
     start, total = _read_token(request.after, digest) if request.after else (0, _count(index, query))
     if query is None:
-        found = Found(total, index.ids.numbers_from(start, request.size))
-        remaining = index.ids.count_from(start)
+        numbers, remaining = index.ids.numbers_from(start, request.size), index.ids.count_from(start)
     else:
         rest = Query.range_query(index.schema, NUMBER_FIELD, FieldType.Unsigned, start, None)
         both = Query.boolean_query([(Occur.Must, query), (Occur.Must, rest)])
         numbers, remaining = index.first_numbers(both, max(request.size, 1))
-        found = Found(total, numbers[: request.size])
-    if found.numbers and remaining > len(found.numbers):
-        found.next_page = _write_token(digest, found.numbers[-1] + 1, total)
-    return found
+        numbers = numbers[: request.size]
+    return Found(total, numbers, digest=digest, has_more=remaining > len(numbers))
 
 
 def _digest(index: OpenIndex, request: SearchRequest) -> str:

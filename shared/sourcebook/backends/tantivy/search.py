@@ -35,8 +35,8 @@ from sourcebook.hub.documents.record import Record, read_document, record_key
 from sourcebook.hub.mappings.model import Properties
 from sourcebook.language.field_hints import searched_in_vain
 from sourcebook.language.requests import Hit, SearchRequest, SearchResult
-from sourcebook.ports.documents import BATCH_BYTES, DocumentStore
-from sourcebook.ports.search import FieldTrial, IndexInfo
+from sourcebook.ports.documents import BATCH_BYTES, DocumentStore, get_within
+from sourcebook.ports.search import FieldTrial, IndexInfo, hits_too_large
 from sourcebook.settings import Settings
 
 _MAX_OPEN = 64
@@ -107,15 +107,16 @@ class TantivySearchEngine:
     async def info(self, name: str) -> IndexInfo | None:
         return await asyncio.to_thread(_read_info, self._folder(name))
 
-    async def search(self, name: str, request: SearchRequest) -> SearchResult:
+    async def search(self, name: str, request: SearchRequest, *, max_bytes: int | None = None) -> SearchResult:
         known = self._open.get(name)
         if known is not None and is_quick(request, known[1].count):
             index, found = self._search(name, request, Deadline(request.timeout_seconds))
         else:
             index, found = await self._run(name, request)
-        hits = await self._read_hits(index, found)
+        hits = await self._read_hits(index, found, max_bytes)
         searched = searched_in_vain(request, found.total, index.properties)
-        return SearchResult(found.total, hits, found.max_score, found.facets, found.next_page, searched)
+        following = found.next_page(len(hits)) if found.digest else None
+        return SearchResult(found.total, hits, found.max_score, found.facets, following, searched)
 
     async def verify(self, name: str) -> list[str]:
         folder = self._folder(name)
@@ -164,13 +165,16 @@ class TantivySearchEngine:
         except (ValueError, OSError) as error:
             raise EngineUnavailable(f"tantivy cannot search {name}: {error}") from error
 
-    async def _read_hits(self, index: OpenIndex, found: Found) -> list[Hit]:
+    async def _read_hits(self, index: OpenIndex, found: Found, max_bytes: int | None) -> list[Hit]:
+        """Return the documents found; of a walk only as many as have `max_bytes`."""
         if not found.numbers:
             return []
         ids = [index.ids.get(number) for number in found.numbers]
-        bodies = await self._documents.get_many(index.collection, ids)
+        bodies = await get_within(self._documents, index.collection, ids, max_bytes)
+        if len(bodies) < len(ids) and not found.digest:
+            raise hits_too_large(max_bytes)
         hits = []
-        for position, (document_id, body) in enumerate(zip(ids, bodies, strict=True)):
+        for position, (document_id, body) in enumerate(zip(ids, bodies, strict=False)):
             if body is None:
                 raise EngineUnavailable(f"The collection {index.collection} has no document {document_id!r} any more.")
             score = None if found.scores is None else found.scores[position]
