@@ -62,7 +62,7 @@ def test_a_mapping_that_nobody_edited_follows_the_data(
     assert outcome.mapping.committed == {"v": after, "new": {"type": "integer"}}
     assert not outcome.mapping.edited
     (moved,) = [text for text in outcome.warnings if "indexes all documents anew" in text]
-    assert "field 'v'" in moved
+    assert "Field 'v'" in moved
     assert "in 'b'" in moved or before["type"] == "text"
     # Back as it was, the type is too.
     assert upload(bench, {"_id": "a", "v": first}).mapping.committed == {"v": before}
@@ -73,7 +73,7 @@ def test_the_reason_of_a_new_type_names_both_types_and_documents(bench: SourceBe
     outcome = upload(bench, *NUMBERS, {"_id": "odd", "n": 3.7})
     (warning,) = outcome.warnings
     assert warning == (
-        "bench/bench: field 'n' was integer and is float now (an integer in 'd0', a float in 'odd'); the next release "
+        "Field 'n' was integer and is float now (an integer in 'd0', a float in 'odd'); the next release "
         "indexes all documents anew."
     )
 
@@ -89,6 +89,26 @@ def test_a_mapping_that_was_edited_stays_and_what_does_not_fit_is_said(bench: So
     assert "sourcebook mapping commit --new-fields" in added
     assert "'n' is long in the committed mapping, but documents have keyword" in changed
     assert "`_ignored:n`" in changed
+
+
+@pytest.mark.parametrize(
+    ("spec", "values"),
+    [
+        ({"type": "keyword"}, ["plain", {"key": 1}]),
+        ({"type": "keyword"}, [1, "two words"]),
+        ({"type": "text"}, ["MKV", "M" * 34_350]),
+    ],
+)
+def test_types_that_the_mapping_decides_are_not_said_to_become_others(
+    bench: SourceBench, spec: dict[str, Any], values: list[Any]
+) -> None:
+    documents = [{"_id": str(number), "v": value} for number, value in enumerate(values)]
+    upload(bench, *documents)
+    edit(bench, {"v": spec})
+    assert not [
+        text for text in upload(bench, *documents).warnings if "cannot be searched" in text or "mapped as" in text
+    ]
+    assert not [text for text in upload(bench, *documents).warnings if "too long" in text]
 
 
 def test_an_edit_that_is_committed_over_follows_the_data_again(bench: SourceBench) -> None:

@@ -171,7 +171,7 @@ def test_an_exception_in_a_part_fails_the_upload_with_the_plugins_traceback(benc
     (bench.plugin / "parser.py").write_text(text + "    if number == 1:\n        raise KeyError('gene')\n")
     bench.overrides["parts"] = 2
     error = bench.upload_fails(ParserError)
-    assert "KeyError: 'gene' after 1 documents" in error.message
+    assert "KeyError: 'gene' after 1 document " in error.message
     assert "parser.py" in error.details["traceback"]
     assert bench.state().last_upload_errors["bench"]["code"] == "parser"
 

@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 
 from sourcebook.context import Context
+from sourcebook.hub.documents.record import say_documents
 from sourcebook.hub.mappings.model import Properties, iterate_fields
 from sourcebook.language.requests import MatchQuery, SearchRequest
 from sourcebook.worker import JobRun
 
 _IGNORED = "_ignored"
-_WARNINGS = 20
+_NAMES = 20
 
 
 async def count_ignored(context: Context, index: str, properties: Properties) -> dict[str, int]:
@@ -32,11 +33,14 @@ def _list_paths(properties: Properties) -> Iterator[str]:
 
 def warn_of_ignored(run: JobRun, counts: dict[str, int]) -> None:
     """Say in a job which fields have values that cannot be found."""
-    for path, count in list(counts.items())[:_WARNINGS]:
-        documents = "1 document has" if count == 1 else f"{count:,} documents have"
-        run.warn(
-            f"Field {path!r}: {documents} a value that does not fit into the mapping; it is stored, but not indexed. The query "
-            f"`{_IGNORED}:{path}` finds them."
-        )
-    if len(counts) > _WARNINGS:
-        run.warn(f"... and {len(counts) - _WARNINGS:,} more fields have values that are not indexed.")
+    if not counts:
+        return
+    (path, count), *others = counts.items()
+    verb, them = ("has", "it") if count == 1 else ("have", "them")
+    names = ", ".join(f"{other!r} ({number:,})" for other, number in others[: _NAMES - 1])
+    more = f" and {len(counts) - _NAMES:,} more" if len(counts) > _NAMES else ""
+    same = f" The same goes for {names}{more}." if others else ""
+    run.warn(
+        f"Field {path!r}: {say_documents(count)} {verb} a value that does not fit into the mapping; it is stored, but not "
+        f"indexed. The query `{_IGNORED}:{path}` finds {them}.{same}"
+    )

@@ -1,7 +1,7 @@
 """Describes an inference as a mapping: its properties, how often each field is there, and what authors should look at."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from sourcebook.hub.mappings.model import EXACT, KEYWORD_NORMALIZER, Properties
@@ -100,11 +100,17 @@ def count_fields(inference: Inference) -> dict[str, int]:
     return {field.path: field.count for field in _iterate(_expand_dots(inference))}
 
 
-def list_warnings(inference: Inference) -> list[str]:
-    """Return what authors should look at: objects with too many keys, odd keys, several types."""
+def list_warnings(inference: Inference, decided: Collection[str] = ()) -> list[str]:
+    """Return what authors should look at: objects with too many keys, odd keys, several types.
+
+    Args:
+        inference: the types of the documents.
+        decided: paths of fields that have another type in the mapping, so that what the types lead to is not said of them.
+    """
     kinds: dict[str, list[tuple[str, str]]] = {}
     for field in _iterate(_expand_dots(inference)):
-        for kind, text in _field_warnings(field):
+        warnings = _key_warnings(field) if field.path in decided else _field_warnings(field)
+        for kind, text in warnings:
             kinds.setdefault(kind, []).append((field.path, text))
     return [*inference.notes, *(_join_warnings(found) for found in kinds.values())]
 
@@ -124,8 +130,7 @@ def describe_kinds(field: Field) -> str:
     return ", ".join(f"{name} in {field.examples[kind]!r}" for kind, name in TYPE_NAMES.items() if field.seen & kind)
 
 
-def _field_warnings(field: Field) -> Iterator[tuple[str, str]]:
-    """Yield kind and text of each warning."""
+def _key_warnings(field: Field) -> Iterator[tuple[str, str]]:
     key = field.key
     if not _GOOD_KEY.match(key):
         problems = (
@@ -135,6 +140,11 @@ def _field_warnings(field: Field) -> Iterator[tuple[str, str]]:
         )
         named = " and ".join(name for name, is_there in problems if is_there)
         yield named, f"Field {field.path!r} has {named} in its key."
+
+
+def _field_warnings(field: Field) -> Iterator[tuple[str, str]]:
+    """Yield kind and text of each warning."""
+    yield from _key_warnings(field)
     kinds = describe_kinds(field)
     if field.seen & OBJECT and field.seen & SCALARS:
         text = (

@@ -65,7 +65,7 @@ async def save_inferred_mapping(
         from_plugin: the mapping that the plugin itself gives, which is committed instead.
         anew: commit what was inferred even if a person edited the committed mapping.
     """
-    inferred, counts, warnings = describe_properties(inference), count_fields(inference), list_warnings(inference)
+    inferred, counts = describe_properties(inference), count_fields(inference)
     before = Mapping(name=name)
 
     def change(mapping: Mapping) -> Mapping:
@@ -81,7 +81,7 @@ async def save_inferred_mapping(
             update={
                 "inferred": inferred,
                 "counts": counts,
-                "warnings": warnings,
+                "warnings": list_warnings(inference, _list_decided(inferred, committed)),
                 "committed": committed,
                 "edited": is_kept and from_plugin is None,
                 "replaced": mapping.committed
@@ -92,28 +92,37 @@ async def save_inferred_mapping(
         )
 
     mapping = await context.state.update(Mapping, name, change, default=before)
-    for warning in warnings:
+    for warning in mapping.warnings:
         run.warn(warning)
     if before.edited and anew and before.committed != mapping.committed:
         run.warn(
-            f"{name}: the mapping was inferred anew, in place of the one that was edited (`mapping show {name} --json` still has "
-            "it, as `replaced`). `sourcebook run --keep-mapping` leaves an edited mapping as it is."
+            f"The mapping of {name} was inferred anew, in place of the one that was edited (`mapping show {name} --json` still "
+            "has it, as `replaced`). `sourcebook run --keep-mapping` leaves an edited mapping as it is."
         )
     elif before.committed is not None and not mapping.edited and from_plugin is None:
-        _warn_of_new_types(run, name, diff_properties(before.committed, mapping.committed or {}), inference)
+        _warn_of_new_types(run, diff_properties(before.committed, mapping.committed or {}), inference)
     if mapping.committed is not None:
         _warn_of_differences(run, mapping, compare_mappings(mapping.committed, inferred))
     return mapping
 
 
-def _warn_of_new_types(run: JobRun, name: str, changes: MappingChanges, inference: Inference) -> None:
+def _list_decided(inferred: Properties, committed: Properties | None) -> set[str]:
+    """Return the fields whose type is not the inferred one: what the data suggest does not become of them."""
+    if committed is None:
+        return set()
+    changes = diff_properties(inferred, committed)
+    moved = {path for path, change in changes.changed.items() if change.old.get("type") != change.new.get("type")}
+    return moved.union(changes.removed)
+
+
+def _warn_of_new_types(run: JobRun, changes: MappingChanges, inference: Inference) -> None:
     """Say which types moved and in which documents: the next release has to index everything anew for it."""
     fields = {field.path: field for field in inference.fields()}
     for path, change in list(changes.changed.items())[:_SHOWN_FIELDS]:
         before, after = (spec.get("type", "object") for spec in (change.old, change.new))
         moved = f"was {before} and is {after} now" if before != after else f"is {after} as before, indexed otherwise"
         seen = f" ({describe_kinds(fields[path])})" if path in fields else ""
-        run.warn(f"{name}: field {path!r} {moved}{seen}; the next release indexes all documents anew.")
+        run.warn(f"Field {path!r} {moved}{seen}; the next release indexes all documents anew.")
 
 
 def _warn_of_differences(run: JobRun, mapping: Mapping, differences: MappingDifferences) -> None:
@@ -122,10 +131,10 @@ def _warn_of_differences(run: JobRun, mapping: Mapping, differences: MappingDiff
     if differences.added:
         advice = "" if mapping.from_plugin else f"; add them with `sourcebook mapping commit --new-fields {name}`"
         fields = _list_fields(differences.added, mapping.counts)
-        run.warn(f"{name}: {fields} not in {whose}, so they cannot be searched{advice}.")
+        run.warn(f"{fields} not in {whose}, so they cannot be searched{advice}.")
     for path, (committed, inferred) in list(differences.changed.items())[:_SHOWN_FIELDS]:
         run.warn(
-            f"{name}: field {path!r} is {committed} in {whose}, but documents have {inferred}: values that do not fit are not "
+            f"Field {path!r} is {committed} in {whose}, but documents have {inferred}: values that do not fit are not "
             f"indexed. Once released, the query `_ignored:{path}` finds them."
         )
 
@@ -133,4 +142,4 @@ def _warn_of_differences(run: JobRun, mapping: Mapping, differences: MappingDiff
 def _list_fields(paths: list[str], counts: dict[str, int]) -> str:
     shown = ", ".join(f"{path!r} (values: {counts.get(path, 0):,})" for path in paths[:_SHOWN_FIELDS])
     more = f" and {len(paths) - _SHOWN_FIELDS} more" if len(paths) > _SHOWN_FIELDS else ""
-    return f"new field{'s' if len(paths) > 1 else ''} {shown}{more}"
+    return f"New field{'s' if len(paths) > 1 else ''} {shown}{more}"

@@ -25,7 +25,7 @@ from sourcebook.errors import (
     ParserError,
     SourcebookError,
 )
-from sourcebook.hub.documents.record import Json, Record, make_value, record_key
+from sourcebook.hub.documents.record import Json, Record, make_value, record_key, say_documents
 from sourcebook.sdk.plugins import check_arguments, format_plugin_traceback, load_function
 from sourcebook.sdk.sandbox import enter_sandbox
 from sourcebook_uploader.infer import Inference
@@ -247,7 +247,11 @@ class Parser:
 
     def describe_position(self) -> str:
         """Return how far the parser came, for an error message."""
-        return f"after {self.documents} documents (the last _id was {self._last_id!r})" if self.documents else "at once"
+        return (
+            f"after {say_documents(self.documents)} (the last _id was {self._last_id!r})"
+            if self.documents
+            else "at once"
+        )
 
 
 def warn_of_padding(identifier: str) -> str:

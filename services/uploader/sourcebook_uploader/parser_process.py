@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from sourcebook.errors import ManifestError, ParserError, PluginKilled, SourcebookError
-from sourcebook.hub.documents.record import Json
+from sourcebook.hub.documents.record import Json, say_documents
 from sourcebook.logging import get_logger
 from sourcebook.sdk.process import describe_exit, kill_group, plugin_environment, tell_output, was_killed
 from sourcebook_uploader.parse import REPORTED_ERRORS, ParserSpec
@@ -185,7 +185,7 @@ def _judge(spec: ParserSpec, result: ParserResult, exit_code: int, output: str) 
         else " Did it call os._exit?"
     )
     result.error = ParserError(
-        f"The process of {spec.parser!r} ended with {describe_exit(exit_code)} after {result.documents} documents or a few "
+        f"The process of {spec.parser!r} ended with {describe_exit(exit_code)} after {say_documents(result.documents)} or a few "
         f"more.{hint}",
         exit=exit_code,
         documents=result.documents,

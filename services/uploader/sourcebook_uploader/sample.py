@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from sourcebook.errors import ParserError
-from sourcebook.hub.documents.record import read_document
+from sourcebook.hub.documents.record import read_document, say_documents
 from sourcebook.sdk.checks import describe_failure
 from sourcebook.sdk.plugins import check_arguments, load_function
 from sourcebook_uploader.describe import list_warnings
@@ -31,7 +31,7 @@ def parse_sample(folder: str, uploader: dict[str, Any], args: list[Any], limit: 
         _parse(folder, uploader, args, limit, told)
     except BaseException as error:  # noqa: BLE001
         failure = describe_failure(error, Path(folder), uploader["parser"])
-        failure["problem"] += f" (after {told['documents']} documents)" if failure["traceback"] else ""
+        failure["problem"] += f" (after {say_documents(told['documents'])})" if failure["traceback"] else ""
         return told | failure
     return told
 

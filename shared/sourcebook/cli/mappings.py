@@ -90,7 +90,14 @@ def mapping_edit(
         return saved
 
     mapping = run_command(work, inline=True)
-    show(mapping, as_json=as_json, table=lambda: f"The mapping of {mapping.name} is committed.")
+    show(mapping, as_json=as_json, table=lambda: _tell_saved(mapping))
+
+
+def _tell_saved(mapping: SavedMapping) -> str:
+    if mapping.edited:
+        return f"The mapping of {mapping.name} is committed."
+    done = "is committed" if mapping.edit else "is as it was"
+    return f"The mapping of {mapping.name} {done}. It is the inferred one, so it goes on following the data."
 
 
 def _tell_kept(upload_name: str, edited: Path, file: Path | None) -> str:

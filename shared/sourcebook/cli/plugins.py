@@ -10,6 +10,7 @@ from sourcebook.cli.completion import complete_source
 from sourcebook.cli.terminal import JsonOption, err, make_table, out, run_command, show, show_output, show_warning
 from sourcebook.context import Context
 from sourcebook.errors import PluginError
+from sourcebook.hub.documents.record import say_documents
 from sourcebook.hub.sources import answers as source_answers
 from sourcebook.hub.sources import commands as source_commands
 from sourcebook.hub.sources.check import PluginCheck, check_plugin
@@ -101,7 +102,7 @@ def _show_check(found: PluginCheck, loaded: LoadedManifest) -> None:
         return
     out.print(f"{loaded.path} is a valid manifest, and its functions can be called.", markup=False)
     for sample in found.samples:
-        out.print(f"{sample.uploader}: {sample.documents:,} documents parsed; the first:", markup=False)
+        out.print(f"{sample.uploader}: {say_documents(sample.documents)} parsed; the first:", markup=False)
         for document in sample.examples[:1]:
             out.print_json(data=document)
     if found.data is None and loaded.manifest.uploader_list:

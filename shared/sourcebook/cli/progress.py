@@ -14,6 +14,7 @@ from rich.progress import Progress as Bars
 from sourcebook.cli.terminal import api_url, err, out, run_command, show, show_output, show_warning
 from sourcebook.context import Context
 from sourcebook.errors import Cancelled, Conflict, EngineUnavailable, NotFound, rebuild_error
+from sourcebook.hub.documents.record import say_documents
 from sourcebook.hub.jobs.answers import watch_job
 from sourcebook.hub.jobs.commands import cancel_job
 from sourcebook.hub.jobs.model import Job, JobState, Progress
@@ -144,17 +145,17 @@ def raise_if_failed(job: Job) -> None:
 # How the result of a job is told: by the keys that it has. The first that says something counts.
 _ENDS: tuple[tuple[set[str], Callable[[dict[str, Any]], str]], ...] = (
     ({"unchanged"}, lambda r: "unchanged" if r["unchanged"] else ""),
-    ({"count", "kind", "reason"}, lambda r: r["reason"] and f"{r['count']:,} documents, {r['kind']}: {r['reason']}"),
+    ({"count", "kind", "reason"}, lambda r: r["reason"] and f"{say_documents(r['count'])}, {r['kind']}: {r['reason']}"),
     ({"add", "update", "delete"}, lambda r: f"{r['add']:,} added, {r['update']:,} updated, {r['delete']:,} deleted"),
     ({"builds", "uploads", "jobs", "changes"}, lambda r: f"removed {_list_amounts(r)}"),
-    ({"archived"}, lambda r: f"removed {r['archived']:,} documents"),
+    ({"archived"}, lambda r: f"removed {say_documents(r['archived'])}"),
     (
         {"checked", "documents"},
-        lambda r: f"nothing is damaged: {r['documents']:,} documents of {r['checked']:,} collections and indices",
+        lambda r: f"nothing is damaged: {say_documents(r['documents'])} of {r['checked']:,} collections and indices",
     ),
-    ({"count"}, lambda r: f"{r['count']:,} documents"),
+    ({"count"}, lambda r: say_documents(r["count"])),
     ({"checked", "documents"}, lambda r: f"nothing is damaged in {r['checked']:,} collections and indices"),
-    ({"documents"}, lambda r: f"{r['documents']:,} documents"),
+    ({"documents"}, lambda r: say_documents(r["documents"])),
     ({"fields", "differences"}, lambda r: f"{r['fields']:,} fields, {r['differences']:,} not as committed"),
     ({"dump", "version"}, lambda r: f"version {r['version']}"),
     ({"dump", "release"}, lambda r: f"version {r['release']}"),  # of Sourcebook 0.1

@@ -299,12 +299,13 @@ def test_a_source_whose_newest_download_is_not_uploaded_is_warned_of_or_refused(
         await context.state.put("a", Plugin(name="a", folder=str(plugin)))
         newer = Dump(id="a@2025", source="a", version="2025", folder="x", files=[])
         await context.state.put(newer.id, newer)
-        await context.state.update(SourceState, "a", lambda state: state.model_copy(update={"dump": newer.id}))
+        news = {"dump": newer.id, "last_upload_errors": {"a": {"code": "parser", "message": "a bug."}}}
+        await context.state.update(SourceState, "a", lambda state: state.model_copy(update=news))
         await context.state.put("c", BuildConfig(name="c", doc_type="t", sources=["a"]))
         job = Job(kind="build", target="c", lock="build:c")
         await context.state.put(job.id, job)
         run = JobRun(context, job)
-        told = "version 2025 is downloaded, its documents are of version 2024"
+        told = "version 2025 is downloaded, its documents are of version 2024; the last upload failed: a bug"
         if behind == "refuse":
             with pytest.raises(MissingUpload, match=f"a/a: {told}"):
                 await build_documents(context, run, BuildDocuments(config="c", build="c_1"))

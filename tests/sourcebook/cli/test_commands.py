@@ -235,6 +235,8 @@ def test_a_mapping_is_shown_edited_and_committed(
     assert served("mapping", "show", "fruit", "--json").json["committed"] == {"grams": {"type": "text"}}
     assert served("mapping", "commit", "fruit").status == 0
     assert served("mapping", "show", "fruit", "--json").json["committed"] == {"grams": {"type": "integer"}}
+    monkeypatch.setenv("VISUAL", "true")  # saves nothing: the inferred mapping, which follows the data
+    assert "is as it was. It is the inferred one" in served("mapping", "edit", "fruit").out
 
 
 def test_an_edit_that_cannot_be_taken_is_not_lost(

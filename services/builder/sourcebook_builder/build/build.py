@@ -19,6 +19,7 @@ from sourcebook.flow.messages import BuildDocuments, BuildReady
 from sourcebook.hub.builds.model import Build, BuildConfig
 from sourcebook.hub.changes.commands import record_build_changes
 from sourcebook.hub.changes.folder import ChangesFolder
+from sourcebook.hub.documents.record import say_documents
 from sourcebook.hub.mappings.default_search import choose_default_fields
 from sourcebook.hub.mappings.model import Mapping, Properties, merge_properties
 from sourcebook.hub.names import build_collection_name, parse_collection_name
@@ -232,5 +233,4 @@ async def _drop_unfinished(context: Context, config: BuildConfig) -> None:
 def _report_dropped(run: JobRun, build: Build) -> None:
     for name, count in build.dropped.items():
         examples = ", ".join(build.dropped_examples[name])
-        documents = "document" if count == 1 else "documents"
-        run.warn(f"{name}: {count} {documents} dropped because no root source has the id ({examples}).")
+        run.warn(f"{name}: {say_documents(count)} dropped because no root source has the id ({examples}).")

@@ -27,6 +27,11 @@ _ID_HEAD_BYTES = len(_ID_HEAD)
 _dumps, _SORTED = orjson.dumps, orjson.OPT_SORT_KEYS
 
 
+def say_documents(count: int) -> str:
+    """Return how many documents there are, for people: "1 document", "44,997 documents"."""
+    return "1 document" if count == 1 else f"{count:,} documents"
+
+
 def record_key(document_id: str) -> bytes:
     """Return the key that an `_id` is stored and sorted under: its UTF-8 bytes.
 

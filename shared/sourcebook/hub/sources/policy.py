@@ -24,7 +24,7 @@ async def why_behind(context: Context, source: str, uploader: UploaderManifest, 
     if upload is None:
         return "it has no documents yet"
     failed = state.last_upload_errors.get(uploader.name)
-    last_try = f"; the last upload failed: {failed['message']}" if failed else ""
+    last_try = f"; the last upload failed: {failed['message'].rstrip('.')}" if failed else ""
     if upload.dump != state.dump:
         dump = await context.state.get(Dump, state.dump) if state.dump else None
         version = dump.version if dump else state.dump

@@ -3,6 +3,7 @@
 from typing import Any
 
 import orjson
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +16,7 @@ from sourcebook.hub.documents.record import (
     record_body,
     record_hash,
     record_key,
+    say_documents,
 )
 
 values = st.recursive(
@@ -74,3 +76,10 @@ def digest_of(values: list[bytes]) -> str:
     digest = Digest()
     digest.add(values)
     return digest.hex()
+
+
+@pytest.mark.parametrize(
+    ("count", "told"), [(0, "0 documents"), (1, "1 document"), (2, "2 documents"), (44_997, "44,997 documents")]
+)
+def test_how_many_documents_there_are_is_said_as_people_say_it(count: int, told: str) -> None:
+    assert say_documents(count) == told
