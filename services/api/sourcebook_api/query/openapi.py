@@ -3,6 +3,7 @@
 from typing import Any
 from urllib.parse import unquote_plus
 
+from sourcebook.hub.documents.record import say_documents
 from sourcebook.hub.mappings.model import Properties
 from sourcebook.hub.releases.model import Release
 from sourcebook_api.query.encode import MEDIA_TYPES
@@ -51,7 +52,7 @@ def describe_api(release: Release, *, api: str, server: str, examples: Examples)
     }
 
 
-_DESCRIPTION = """{count} documents of type `{kind}`.
+_DESCRIPTION = """{documents} of type `{kind}`.
 
 Parameters may stand in the query string, and for POST in a form or a JSON body as well; unknown ones are ignored. Every path
 also answers under `/v1`. A list is written with commas; POST bodies may hold real lists. Errors are JSON:
@@ -66,7 +67,7 @@ Try:
 def _describe_release(release: Release, server: str, examples: Examples) -> str:
     shown = ((title, unquote_plus(path), f"{server}{path}") for title, path in examples.requests)
     links = "\n".join(f"- {title}: [`{text}`]({link})" for title, text, link in shown)
-    return _DESCRIPTION.format(count=f"{release.count:,}", kind=release.doc_type, links=links)
+    return _DESCRIPTION.format(documents=say_documents(release.count), kind=release.doc_type, links=links)
 
 
 def _describe_paths(doc_type: str, examples: Examples) -> dict[str, Any]:
