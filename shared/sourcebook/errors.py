@@ -95,6 +95,12 @@ class EngineUnavailable(TransientError):
     exit_code = 4
 
 
+class IndexOutdated(EngineUnavailable):
+    """An earlier version wrote the search index, in a format that this one does not read: a new one is made from the build."""
+
+    code = "index_outdated"
+
+
 class LeaseLost(TransientError):
     """Another process took over what this one worked on."""
 

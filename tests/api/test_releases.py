@@ -143,7 +143,8 @@ def test_the_mode_of_a_release_is_chosen_or_said(hub: Hub) -> None:
         await add_releases(gateway.context)
         url = "/hub/builds/two/release"
         chosen = await gateway.ask("POST", url, json={"api": "new"})
-        assert chosen.json()["command"] == {"build": "two", "api": "new", "reason": "API 'new' serves nothing yet"}
+        command = {"build": "two", "api": "new", "reason": "API 'new' serves nothing yet", "renews": None}
+        assert chosen.json()["command"] == command
         refused = await gateway.ask("POST", url, json={"api": "other", "mode": "incremental"})
         assert (refused.status_code, refused.json()["code"]) == (409, "cannot_derive")
         assert (await gateway.ask("POST", url, json={"mode": "some"})).status_code == 422

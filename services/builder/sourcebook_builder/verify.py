@@ -1,7 +1,7 @@
 """Verify: read everything that is stored, and say what is damaged."""
 
 from sourcebook.context import Context
-from sourcebook.errors import IndexDamaged, NotFound, StoreDamaged
+from sourcebook.errors import IndexDamaged, IndexOutdated, NotFound, StoreDamaged
 from sourcebook.flow.messages import StoredVerified, VerifyStored
 from sourcebook.hub.upkeep.verify import Stored, find_stored
 from sourcebook.logging import get_logger
@@ -23,7 +23,7 @@ async def verify_stored(context: Context, run: JobRun, command: VerifyStored) ->
     total, done = sum(item.documents for item in stored), 0
     damaged: dict[str, list[str]] = {}
     for item in stored:
-        problems = await _verify(context, item)
+        problems = await _verify(context, run, item)
         if problems:
             log.error("store_damaged", what=item.shown, collection=item.name, problems=problems)
             damaged[f"{item.shown} ({item.name})"] = problems
@@ -39,10 +39,13 @@ async def verify_stored(context: Context, run: JobRun, command: VerifyStored) ->
     return StoredVerified(checked=len(stored), documents=total)
 
 
-async def _verify(context: Context, item: Stored) -> list[str]:
+async def _verify(context: Context, run: JobRun, item: Stored) -> list[str]:
     try:
         engine = context.search if item.is_index else context.documents
         return await engine.verify(item.name)
+    except IndexOutdated as error:
+        run.warn(f"{item.shown} was not verified. {error.message}")
+        return []
     except NotFound as error:
         # What was found may have been replaced meanwhile; what the state still names must be there.
         still = [stored.name for stored in await find_stored(context)]

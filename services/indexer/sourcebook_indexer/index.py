@@ -18,13 +18,15 @@ async def index_build(context: Context, run: JobRun, command: IndexBuild) -> Ind
     """Index the documents of a build under a new name; when it is verified, the API serves it.
 
     Raises:
-        NotFound: there is no such build.
+        NotFound: there is no such build, or the release to renew is gone.
         Conflict: it is archived.
         MappingError: the engine cannot index a field as the mapping says.
         VerificationFailed: the index is not complete; the API keeps its release.
         StoreDamaged: the documents of the build are not what was written.
     """
     build = await find_build(context, command.build)
+    if command.renews is not None:
+        return await _renew_index(context, run, command, build, command.renews)
     base = await find_base(context, command.api)
     return await release_in_full(context, run, command.api, build, ReleaseChoice("full", command.reason, base))
 
@@ -59,6 +61,29 @@ async def verify_and_switch(
     Raises:
         VerificationFailed: the index is not that of the build; the API keeps its release.
     """
+    ignored = await _verify_or_drop(context, run, index, build)
+    release = await make_release(context, api, index, build, choice, ignored=ignored)
+    await switch_api(context, api, release)
+    await drop_unused_indices(context)
+    return describe_release(release, api)
+
+
+async def _renew_index(context: Context, run: JobRun, command: IndexBuild, build: Build, name: str) -> IndexReady:
+    """Index a build again for a release that has it, and point the release at the new index in one write."""
+    release = await context.state.get(Release, name)
+    if release is None:
+        raise NotFound(f"There is no release {name!r} any more.", release=name)
+    index = build_index_name(command.api, build.name, run.id)
+    if release.index != index:  # else this job ran before and died after its switch
+        if await context.search.count(index) is None:
+            await _write_index(context, run, index, build)
+        changes = {"ignored": await _verify_or_drop(context, run, index, build), "index": index}
+        release = await context.state.update(Release, name, lambda known: known.model_copy(update=changes))
+    await drop_unused_indices(context)
+    return describe_release(release, command.api).model_copy(update={"kind": "full", "reason": command.reason})
+
+
+async def _verify_or_drop(context: Context, run: JobRun, index: str, build: Build) -> dict[str, int]:
     try:
         await verify_index(context, index, build)
     except VerificationFailed:
@@ -66,10 +91,7 @@ async def verify_and_switch(
         raise
     ignored = await count_ignored(context, index, build.mapping)
     warn_of_ignored(run, ignored)
-    release = await make_release(context, api, index, build, choice, ignored=ignored)
-    await switch_api(context, api, release)
-    await drop_unused_indices(context)
-    return describe_release(release, api)
+    return ignored
 
 
 def describe_release(release: Release, api: str) -> IndexReady:

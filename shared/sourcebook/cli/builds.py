@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 
 from sourcebook.cli.completion import complete_api, complete_build, complete_config
 from sourcebook.cli.progress import NoWaitOption, run_jobs, run_jobs_here
-from sourcebook.cli.terminal import JsonOption, err, make_table, run_command, show
+from sourcebook.cli.terminal import JsonOption, err, make_table, run_command, show, show_warning
 from sourcebook.context import Context
 from sourcebook.errors import InvalidRequest
 from sourcebook.hub.builds import commands as build_commands
@@ -18,7 +18,8 @@ from sourcebook.hub.builds.model import BuildConfig, BuildMode
 from sourcebook.hub.builds.news import find_news
 from sourcebook.hub.jobs.model import Job
 from sourcebook.hub.releases import commands as release_commands
-from sourcebook.hub.releases.model import Api
+from sourcebook.hub.releases.model import Api, Release
+from sourcebook.hub.releases.renewal import find_outdated
 from sourcebook.hub.upkeep import cleanup
 from sourcebook.hub.upkeep import verify as verifying
 
@@ -141,10 +142,16 @@ def rollback(
 ) -> None:
     """Serve an earlier release again, at once."""
 
-    async def work(context: Context) -> Api:
-        return await release_commands.rollback(context, api, to)
+    async def work(context: Context) -> tuple[Api, Release | None]:
+        moved = await release_commands.rollback(context, api, to)
+        return moved, await find_outdated(context, moved)
 
-    moved = run_command(work, inline=True)
+    moved, outdated = run_command(work, inline=True)
+    if outdated is not None:
+        show_warning(
+            f"An earlier version wrote the index of release {outdated.name}: documents are answered by id, and searches once "
+            "there is a new one, which `sourcebook up` makes by itself."
+        )
     show(moved, as_json=as_json, table=lambda: f"API {moved.name} serves release {moved.release} now.")
 
 

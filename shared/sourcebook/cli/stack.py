@@ -10,15 +10,18 @@ from typing import Annotated, Any
 import typer
 
 from sourcebook.cli.completion import complete_api
+from sourcebook.cli.progress import follow_here
 from sourcebook.cli.terminal import err, make_table, open_home, out, run_command, show_warning
+from sourcebook.context import Context
 from sourcebook.errors import InvalidRequest
 from sourcebook.flow.stages import BEAT_QUEUE, QUEUES
 from sourcebook.hub.releases import answers as release_answers
+from sourcebook.hub.releases.renewal import find_outdated, start_renewal
 from sourcebook.logging import configure_logging
 from sourcebook.redirects import is_loopback
 from sourcebook.references import load_reference
 from sourcebook.settings import Settings
-from sourcebook.supervisor import check_port, run_stack
+from sourcebook.supervisor import broker_answers, check_port, run_stack
 
 _GRACEFUL_SECONDS = 3  # an open event stream must not hold up Ctrl-C
 PortOption = Annotated[
@@ -79,8 +82,23 @@ def serve(
 ) -> None:
     """Serve one API at the root of its own port; the gateway need not run."""
     settings = with_port(port)
-    run_command(lambda context: release_answers.get_api(context, name), inline=True)
+    run_command(lambda context: _renew_index(context, name), inline=True)
     serve_api(name, settings, workers=workers)
+
+
+async def _renew_index(context: Context, name: str) -> None:
+    """Make a new index here where an earlier version wrote the one that is served, unless a stack is there to do so."""
+    served = await release_answers.get_api(context, name)
+    if await broker_answers(context.settings):
+        return
+    if (job := await start_renewal(context, served)) is not None:
+        err.print(f"An earlier version wrote the index of API {name}: making a new one.", markup=False)
+        await follow_here(context, [job])
+    elif (release := await find_outdated(context, served)) is not None:
+        show_warning(
+            f"An earlier version wrote the index of API {name}, and a job that was to make a new one did not succeed: documents "
+            f"are answered by id alone. Release its build again: sourcebook release apply {release.build} --mode full"
+        )
 
 
 def serve_api(name: str, settings: Settings, *, workers: int = 1) -> None:

@@ -249,11 +249,15 @@ class DiffReady(Message):
 
 
 class IndexBuild(Message):
-    """Index a build, verify it, and point an API at it; `reason` says why it is indexed whole."""
+    """Index a build, verify it, and point an API at it; `reason` says why it is indexed whole.
+
+    With `renews` the index takes the place of that release's own, which no API is moved by.
+    """
 
     build: str
     api: str
     reason: str = ""
+    renews: str | None = None
 
 
 class ApplyChanges(Message):

@@ -179,6 +179,13 @@ class SearchEngine(Protocol):
         """Return the number of documents of an index, or None if there is no complete index of that name."""
         ...
 
+    async def is_outdated(self, name: str) -> bool:
+        """Return whether an earlier version wrote the index in a format that is not read any more.
+
+        Then all but `names` and `drop` raise `IndexOutdated`.
+        """
+        ...
+
     async def names(self) -> list[str]:
         """Return the names of all complete indices, sorted."""
         ...

@@ -9,7 +9,7 @@ from typing import TypeVar
 from starlette.types import Receive, Scope
 
 from sourcebook.context import Context
-from sourcebook.errors import PayloadTooLarge
+from sourcebook.errors import IndexOutdated, NotFound, PayloadTooLarge
 from sourcebook.language.requests import Hit, SearchRequest, SearchResult
 from sourcebook.ports.documents import BATCH_BYTES, get_within
 from sourcebook_api.query.answer import Answer
@@ -96,10 +96,14 @@ class Call:
         if not turns.try_begin(client, self):
             await turns.wait(client, self, budget.seconds_left)
             request = replace(request, timeout_seconds=min(request.timeout_seconds, budget.seconds_left))
+        limit = page_bytes or budget.bytes_left // among
         try:
-            result = await self.context.search.search(
-                self.opened.release.index, request, max_bytes=page_bytes or budget.bytes_left // among
-            )
+            try:
+                result = await self.context.search.search(self.opened.release.index, request, max_bytes=limit)
+            except (IndexOutdated, NotFound):
+                if not await self.find_new_index():
+                    raise
+                result = await self.context.search.search(self.opened.release.index, request, max_bytes=limit)
         except PayloadTooLarge as error:
             raise error if among > 1 else budget.exceeded("read") from error
         finally:
@@ -107,6 +111,16 @@ class Call:
         if page_bytes is None:  # one document that is larger than a page comes all the same: nobody could walk past it
             budget.spend("read", sum([len(hit.body) for hit in result.hits]))
         return result
+
+    async def find_new_index(self) -> bool:
+        """Read the release again, and return whether it has another index by now.
+
+        Raises:
+            NotFound: it is gone.
+        """
+        before = self.opened.release.index
+        self.opened = await self.releases.reread(self.opened)
+        return self.opened.release.index != before
 
     async def get_many(self, ids: Sequence[str]) -> list[bytes | None]:
         """Return the stored JSON of documents by id, some at a time, so that a batch of large ones ends in time.

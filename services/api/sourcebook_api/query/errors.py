@@ -4,7 +4,14 @@ import traceback
 from collections.abc import Iterable
 from typing import Any
 
-from sourcebook.errors import EngineUnavailable, NotFound, QuerySyntaxError, SourcebookError, StoreDamaged
+from sourcebook.errors import (
+    EngineUnavailable,
+    IndexOutdated,
+    NotFound,
+    QuerySyntaxError,
+    SourcebookError,
+    StoreDamaged,
+)
 from sourcebook.logging import get_logger
 
 log = get_logger(__name__)
@@ -81,6 +88,13 @@ def translate_error(error: Exception, request_id: str) -> QueryError:
             return error
         case QuerySyntaxError():
             return QueryError(error="search_phase_execution_exception", root_cause_line_00=error.message)
+        case IndexOutdated():
+            return QueryError(
+                _UNAVAILABLE,
+                code=error.code,
+                details="An earlier version wrote the search index of this API, and a new one is being made. Documents are "
+                "answered by id meanwhile.",
+            )
         case EngineUnavailable():
             log.warning("engine_unavailable", request_id=request_id, message=error.message)
             # The error's own message may name hosts and folders.

@@ -23,6 +23,8 @@ async def get_status(call: Call) -> Answer:
     """
     release = call.opened.release
     count = await call.context.search.count(release.index)
+    if count is None and await call.find_new_index():
+        count = await call.context.search.count(call.opened.release.index)
     info = await call.context.documents.info(release.collection)
     if count is None or info is None:
         raise EngineUnavailable(f"Release {release.name} cannot be read.", release=release.name)

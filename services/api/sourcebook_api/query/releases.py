@@ -1,4 +1,4 @@
-"""Which release an API serves right now. Releases never change, so all but the name is kept."""
+"""Which release an API serves right now. Releases never change but for the index that stands for theirs, so they are kept."""
 
 import asyncio
 import time
@@ -147,3 +147,12 @@ class Releases:
             self._opened.clear()
         opened = self._opened[name, max_age] = open_release(release, max_age)
         return opened
+
+    async def reread(self, opened: OpenRelease) -> OpenRelease:
+        """Return a release as it is now: its index may have been made anew.
+
+        Raises:
+            NotFound: it is gone.
+        """
+        self._opened.pop((opened.release.name, opened.max_age), None)
+        return await self.by_name(opened.release.name, opened.max_age)

@@ -141,6 +141,9 @@ class OpenSearchEngine:
         state = await self._read_state(name)
         return None if state is None else state.count
 
+    async def is_outdated(self, name: str) -> bool:  # noqa: ARG002 - all versions wrote the format that this one reads
+        return False
+
     async def names(self) -> list[str]:
         found = await self._mappings(f"{self._server.address.prefix}~*")
         return sorted(state.name for state in found.values() if state is not None)

@@ -13,7 +13,7 @@ from sourcebook.backends.checksums import describe_file
 from sourcebook.backends.tantivy.fields import NUMBER_FIELD, FieldTable, Leaf
 from sourcebook.backends.tantivy.ids import IdTable
 from sourcebook.backends.tantivy.query import QueryTranslator
-from sourcebook.errors import EngineUnavailable, IndexDamaged, StoreDamaged
+from sourcebook.errors import EngineUnavailable, IndexDamaged, IndexOutdated, StoreDamaged
 from sourcebook.hub.documents.record import content_hash
 from sourcebook.hub.mappings.model import Properties
 from sourcebook.language.query_string import IGNORED_FIELD
@@ -29,18 +29,37 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     """Return what stands beside an index, or None if there is no complete index.
 
     Raises:
-        EngineUnavailable: another version of Sourcebook wrote it.
+        IndexOutdated: an earlier version of Sourcebook wrote it.
+        EngineUnavailable: a newer one did.
     """
+    manifest = _read_any_manifest(folder)
+    if manifest is None or manifest["format"] == FORMAT:
+        return manifest
+    formats = f"(format {manifest['format']}; this one reads {FORMAT})"
+    if manifest["format"] < FORMAT:
+        raise IndexOutdated(
+            f"The index {folder.name} was written by an earlier version of Sourcebook {formats}. A new one is made by itself "
+            "when an API serves it; by hand: `sourcebook release apply BUILD --mode full`.",
+            index=folder.name,
+        )
+    raise EngineUnavailable(
+        f"The index {folder.name} was written by a newer version of Sourcebook {formats}. Use that version, or release its build "
+        "again: `sourcebook release apply BUILD --mode full`.",
+        index=folder.name,
+    )
+
+
+def is_outdated(folder: Path) -> bool:
+    """Whether an earlier version wrote the index, so that `read_manifest` refuses it."""
+    manifest = _read_any_manifest(folder)
+    return manifest is not None and manifest["format"] < FORMAT
+
+
+def _read_any_manifest(folder: Path) -> dict[str, Any] | None:
     try:
         manifest: dict[str, Any] = orjson.loads((folder / MANIFEST_FILE).read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return None
-    if manifest["format"] != FORMAT:
-        raise EngineUnavailable(
-            f"The index {folder.name} has format {manifest['format']}; this version of Sourcebook reads {FORMAT}. Release its "
-            "build again: `sourcebook release apply BUILD --mode full`.",
-            index=folder.name,
-        )
     return manifest
 
 

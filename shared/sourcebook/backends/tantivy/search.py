@@ -25,6 +25,7 @@ from sourcebook.backends.tantivy.index import (
     Deadline,
     OpenIndex,
     check_index,
+    is_outdated,
     read_manifest,
     verify_index,
 )
@@ -128,6 +129,9 @@ class TantivySearchEngine:
     async def count(self, name: str) -> int | None:
         manifest = await asyncio.to_thread(read_manifest, self._folder(name))
         return None if manifest is None else int(manifest["count"])
+
+    async def is_outdated(self, name: str) -> bool:
+        return await asyncio.to_thread(is_outdated, self._folder(name))
 
     async def names(self) -> list[str]:
         return await asyncio.to_thread(self._names)

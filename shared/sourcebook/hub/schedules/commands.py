@@ -145,5 +145,5 @@ async def _take(context: Context, config: BuildConfig, step: Step) -> list[str]:
 
 
 async def recover_jobs(context: Context) -> list[str]:
-    """Put right what was lost with a worker or the broker; return the ids of the jobs that were touched."""
+    """Put right what was lost with a worker, the broker or an upgrade; return the ids of the jobs that were touched."""
     return [job_id for rule in AFTER_LOSS for job_id in await rule.decided_by(context)]

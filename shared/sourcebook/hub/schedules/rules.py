@@ -28,6 +28,7 @@ from sourcebook.hub.builds.model import BuildConfig
 from sourcebook.hub.jobs.model import Job
 from sourcebook.hub.jobs.recovery import end_open_parts, recover_running, remove_left_scratch, resend_queued
 from sourcebook.hub.releases.policy import is_to_be_released
+from sourcebook.hub.releases.renewal import renew_indices
 from sourcebook.hub.schedules.chain import Step, find_next_build, find_next_publication, find_next_release
 from sourcebook.hub.schedules.clock import (
     find_config_schedules,
@@ -93,7 +94,7 @@ class OnTime(Rule):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AfterLoss(Rule):
-    """What beat puts right once a worker, or a message, was lost; `decided_by` does it and returns their ids."""
+    """What beat puts right once a worker, a message or an index was lost; `decided_by` does it and returns the ids of jobs."""
 
     decided_by: Callable[[Context], Awaitable[list[str]]]
 
@@ -223,6 +224,12 @@ AFTER_LOSS = (
         condition="temporary files of it are left on this machine, whose worker was killed",
         decided_by=remove_left_scratch,
         outcome="they are removed",
+    ),
+    AfterLoss(
+        trigger="An API serves a release whose index an earlier version wrote",
+        condition="no job renews that index, or failed at it since the API moved",
+        decided_by=renew_indices,
+        commands=(IndexBuild,),
     ),
 )
 RULES: tuple[Rule, ...] = (*AFTER_JOB, *AFTER_CHANGE, *ON_TIME, *AFTER_LOSS)
