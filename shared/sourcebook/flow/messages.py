@@ -14,6 +14,11 @@ class Message(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    @property
+    def digest(self) -> str:
+        """Eight hexadecimal digits that stand for the values of this kind of message."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:8]
+
 
 class DumpSource(Message):
     """Download the newest version of a source; `force` downloads it even if it is not new."""
@@ -64,8 +69,7 @@ class PartCommand(Message):
     @property
     def part(self) -> str:
         """The id of the job that does it: the same command of the same job is the same part, another one is another."""
-        digest = hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:8]
-        return f"{self.job}.p{self.number}-{digest}"
+        return f"{self.job}.p{self.number}-{self.digest}"
 
 
 class ParseArguments(PartCommand):

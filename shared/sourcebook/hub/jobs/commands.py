@@ -57,13 +57,15 @@ async def submit(context: Context, command: Message, *, job_id: str | None = Non
 async def submit_children(context: Context, parent: Job, commands: list[Message]) -> list[str]:
     """Create and send the jobs that follow a job by themselves; return their ids.
 
-    The ids are made from the parent's, so a parent that ran twice has its children once. They wait for their lock.
+    The ids are made from the parent's and from what the children are to do, so a parent that ran twice has its children once,
+    and all of them, though it may find less to start the second time. They wait for their lock.
     """
-    ids = []
-    for number, command in enumerate(commands, start=1):
+    before = await context.state.find(Job, {"parent": parent.id})
+    ids = [job.id for job in before if not is_part(job.kind)]
+    for command in commands:
         stage = stage_of(command)
         job = Job(
-            id=f"{parent.id}.{number}",
+            id=f"{parent.id}.{command.digest}",
             kind=stage.name,
             target=stage.target(command),
             lock=stage.lock(command),
@@ -76,7 +78,7 @@ async def submit_children(context: Context, parent: Job, commands: list[Message]
                 await send(context, job)
             except EngineUnavailable as error:
                 log.warning("job_not_sent", job=job.id, error=error.message)
-        ids.append(job.id)
+            ids.append(job.id)
     return ids
 
 
