@@ -11,7 +11,7 @@ from sourcebook.hub.documents.record import canonical_json
 from sourcebook_api.query.errors import QueryError
 from sourcebook_api.query.expression import parse_expression
 from sourcebook_api.query.fields import Selection
-from sourcebook_api.query.shape import Shape, make_shape, mark_keys, render_document
+from sourcebook_api.query.shape import AnswerShape, make_shape, mark_keys, render_document
 from sourcebook_api.query.values import RequestValues, parse_parameters
 
 DOCUMENT: dict[str, Any] = {
@@ -181,7 +181,7 @@ def test_section_4_licenses_stand_in_the_object_of_their_source() -> None:
 
 def test_section_1_keys_are_sorted_at_every_level() -> None:
     document = {"_id": "1", "b": {"z": 1, "a": 2}, "A": 1, "a": 1}
-    body = render_document(canonical_json(document), "1", {"_id": "1", "_version": 1}, Shape(allow_null=("Z",)))
+    body = render_document(canonical_json(document), "1", {"_id": "1", "_version": 1}, AnswerShape(allow_null=("Z",)))
     assert body == b'{"_id":"1","_version":1,"A":1,"Z":null,"a":1,"b":{"a":2,"z":1}}'
 
 
@@ -198,7 +198,7 @@ documents = st.dictionaries(st.sampled_from(["a", "b", "B", "_x", "c.d"]), json_
 def test_section_7_stored_bytes_go_out_as_if_they_were_decoded(document_id: str, rest: dict[str, Any]) -> None:
     document = {"_id": document_id, **rest}
     head = {"query": 1, "_id": document_id, "_version": 1}
-    body = render_document(canonical_json(document), document_id, head, Shape())
+    body = render_document(canonical_json(document), document_id, head, AnswerShape())
     assert body is not None
     assert orjson.loads(body) == {**head, **document}
     assert body.startswith(b'{"query":1,"_id":')

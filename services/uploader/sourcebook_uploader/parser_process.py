@@ -27,7 +27,7 @@ _KEPT_BYTES = 4 * 1024
 _GRACE_SECONDS = 5.0  # for the last reports of a process that has ended
 _KINDS = {**REPORTED_ERRORS, ManifestError.code: ManifestError}
 
-ProgressListener = Callable[[int], Awaitable[None]]
+DocumentsListener = Callable[[int], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -44,7 +44,7 @@ class ParserResult:
     error: SourcebookError | None = None
 
 
-async def run_parsers(specs: Sequence[ParserSpec], progress: ProgressListener) -> list[ParserResult]:
+async def run_parsers(specs: Sequence[ParserSpec], progress: DocumentsListener) -> list[ParserResult]:
     """Run parser processes, as many side by side as there are processors, and return their results in the same order.
 
     The first that failed, in this order and not in time, is the last result: what comes after it is ended.
@@ -79,7 +79,7 @@ async def run_parsers(specs: Sequence[ParserSpec], progress: ProgressListener) -
     return results
 
 
-async def _run_parser(spec: ParserSpec, listen: ProgressListener) -> ParserResult:
+async def _run_parser(spec: ParserSpec, listen: DocumentsListener) -> ParserResult:
     result = ParserResult()
     spec_path = Path(spec.scratch) / f"spec-{spec.number}.json"
     spec_path.write_bytes(orjson.dumps(asdict(replace(spec, parent_pid=os.getpid()))))
@@ -142,7 +142,7 @@ async def _pipe() -> AsyncIterator[tuple[asyncio.StreamReader, int]]:
         transport.close()
 
 
-async def _read_reports(reports: asyncio.StreamReader, result: ParserResult, listen: ProgressListener) -> None:
+async def _read_reports(reports: asyncio.StreamReader, result: ParserResult, listen: DocumentsListener) -> None:
     async for line in reports:
         report = orjson.loads(line)
         match report["kind"]:

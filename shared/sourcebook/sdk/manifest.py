@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from sourcebook.errors import InvalidName, ManifestError
 from sourcebook.hub.names import check_name
-from sourcebook.hub.schedules.cron import check_cron
+from sourcebook.hub.schedules.cron import Cron
 from sourcebook.logging import hide_secrets
 from sourcebook.sdk.manifest_file import read_manifest_file
 from sourcebook.sdk.plugins import MANIFEST_NAMES, find_manifest
@@ -89,7 +89,6 @@ FunctionReference = Annotated[str, AfterValidator(_check_reference)]
 DataUrl = Annotated[str, AfterValidator(_check_data_url)]
 FileName = Annotated[str, AfterValidator(_check_file_name)]
 HeaderValue = Annotated[str, AfterValidator(_check_header_value)]
-Cron = Annotated[str, AfterValidator(check_cron)]
 
 
 class _Section(BaseModel):

@@ -10,7 +10,7 @@ from sourcebook_api.query.budget import Budget
 from sourcebook_api.query.call import Call
 from sourcebook_api.query.errors import not_found
 from sourcebook_api.query.search import read_documents, search_all
-from sourcebook_api.query.shape import Shape, make_shape, render_document
+from sourcebook_api.query.shape import AnswerShape, make_shape, render_document
 from sourcebook_api.query.values import Options
 
 
@@ -69,7 +69,7 @@ async def post_documents(call: Call) -> Answer:
     return await call.answer(b"[" + b",".join(rows) + b"]", options)
 
 
-def _render_batch(terms: list[Any], found: list[list[Hit]], shape: Shape, budget: Budget) -> list[bytes]:
+def _render_batch(terms: list[Any], found: list[list[Hit]], shape: AnswerShape, budget: Budget) -> list[bytes]:
     rows: list[bytes] = []
     for term, hits in zip(terms, found, strict=True):
         shown = [row for hit in hits if (row := _render(hit, shape, budget, query=term)) is not None]
@@ -77,7 +77,7 @@ def _render_batch(terms: list[Any], found: list[list[Hit]], shape: Shape, budget
     return rows
 
 
-def _render(hit: Hit, shape: Shape, budget: Budget, **head: Any) -> bytes | None:
+def _render(hit: Hit, shape: AnswerShape, budget: Budget, **head: Any) -> bytes | None:
     return render_document(hit.body, hit.id, {**head, "_id": hit.id, "_version": 1}, shape, budget)
 
 

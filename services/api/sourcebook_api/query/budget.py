@@ -6,7 +6,7 @@ from typing import Literal
 
 from sourcebook_api.query.errors import QueryError
 
-Kind = Literal["read", "built", "written"]
+Work = Literal["read", "built", "written"]
 
 _TOO_LARGE, _TOO_SLOW = 413, 503
 _WHAT = {
@@ -25,7 +25,7 @@ class Budget:
         self.seconds = seconds
         self.max_bytes = max_bytes
         self._deadline = time.monotonic() + seconds
-        self._left: dict[Kind, float] = {"read": max_bytes, "built": max_bytes, "written": max_bytes}
+        self._left: dict[Work, float] = {"read": max_bytes, "built": max_bytes, "written": max_bytes}
 
     @property
     def seconds_left(self) -> float:
@@ -50,7 +50,7 @@ class Budget:
                 "time, or for less to be done with each.",
             )
 
-    def spend(self, kind: Kind, size: int) -> None:
+    def spend(self, kind: Work, size: int) -> None:
         """Take bytes from what is left.
 
         Raises:
@@ -60,7 +60,7 @@ class Budget:
         if self._left[kind] < 0:
             raise self.exceeded(kind)
 
-    def exceeded(self, kind: Kind) -> QueryError:
+    def exceeded(self, kind: Work) -> QueryError:
         """Return the error for more bytes than there are."""
         return QueryError(
             _TOO_LARGE,

@@ -17,7 +17,7 @@ from sourcebook_api.query.budget import Budget
 from sourcebook_api.query.encode import MEDIA_TYPES, check_size, encode_body, max_bytes, render_page
 from sourcebook_api.query.params import Operation
 from sourcebook_api.query.releases import OpenRelease, Releases
-from sourcebook_api.query.shape import Shape
+from sourcebook_api.query.shape import AnswerShape
 from sourcebook_api.query.turns import Turns
 from sourcebook_api.query.values import (
     Options,
@@ -151,7 +151,7 @@ class Call:
             self.client, self, self.budget.seconds_left, lambda: asyncio.to_thread(work)
         )
 
-    async def render(self, hits: Sequence[Hit], shape: Shape, work: Callable[[], T]) -> T:
+    async def render(self, hits: Sequence[Hit], shape: AnswerShape, work: Callable[[], T]) -> T:
         """Put the answer of some documents together, here or, if that takes long, in a thread."""
         size = sum([len(hit.body) for hit in hits])
         if shape.expression is None:

@@ -14,7 +14,7 @@ from sourcebook_api.query.errors import QueryError, method_not_allowed, not_foun
 from sourcebook_api.query.releases import Releases
 from sourcebook_api.requests import request_id
 
-Handler = Callable[[Call], Awaitable[Answer]]
+QueryHandler = Callable[[Call], Awaitable[Answer]]
 
 _OK, _METHOD_NOT_ALLOWED = 200, 405
 _ANY = b"*"
@@ -47,7 +47,12 @@ class Endpoint:
     """Answers the requests of one route. A `type` in its path has to be the release's document type."""
 
     def __init__(
-        self, service: Service, *, get: Handler | None = None, post: Handler | None = None, has_etag: bool = True
+        self,
+        service: Service,
+        *,
+        get: QueryHandler | None = None,
+        post: QueryHandler | None = None,
+        has_etag: bool = True,
     ) -> None:
         self._service = service
         found = {"GET": get, "HEAD": get, "POST": post}
@@ -90,7 +95,7 @@ class Endpoint:
             # The release was removed between the look at the state and the look at its data.
             raise EngineUnavailable(error.message) from error
 
-    def _choose(self, scope: Scope, doc_type: str) -> Handler:
+    def _choose(self, scope: Scope, doc_type: str) -> QueryHandler:
         if scope["path_params"].get("type", doc_type) != doc_type:
             raise not_found()
         handler = self._handlers.get(scope["method"])

@@ -12,7 +12,7 @@ _NUMBERS = frozenset({"integer", "long", "short", "byte", "float", "double"})
 _MAX_TEXT = 60  # characters of a value; longer ones make no good example
 _SPECIAL = str.maketrans({'"': '\\"', "\\": "\\\\"})
 
-Json = dict[str, Any]
+JsonObject = dict[str, Any]
 
 
 class Example(NamedTuple):
@@ -37,7 +37,7 @@ class Sample(NamedTuple):
 class Examples:
     """The examples of a release. Without a document, those that need one are left out."""
 
-    def __init__(self, release: Release, document: Json | None) -> None:
+    def __init__(self, release: Release, document: JsonObject | None) -> None:
         self._type = release.doc_type
         self._document = document or {}
         self._keyword = next(self._samples(release, frozenset({"keyword"})), None)
@@ -49,12 +49,12 @@ class Examples:
         return self._document.get("_id")
 
     @property
-    def batch_of_ids(self) -> Json:
+    def batch_of_ids(self) -> JsonObject:
         """A body for POST /{type}."""
         return {"ids": [self.document_id or "some-id", "not-there"], "fields": self._some_fields}
 
     @property
-    def batch_of_terms(self) -> Json:
+    def batch_of_terms(self) -> JsonObject:
         """A body for POST /query."""
         if self._keyword is None:
             return {"q": [self.document_id or "some-id", "not-there"], "scopes": ["_id"]}

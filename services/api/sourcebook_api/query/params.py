@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 Operation = Literal["query_get", "query_post", "annotation_get", "annotation_post", "metadata", "fields"]
 OPERATIONS: tuple[Operation, ...] = get_args(Operation)
-Kind = Literal["str", "int", "bool", "list"]
+ParameterKind = Literal["str", "int", "bool", "list"]
 
 _QUERY_GET = frozenset[Operation]({"query_get"})
 _QUERY_POST = frozenset[Operation]({"query_post"})
@@ -26,7 +26,7 @@ class Parameter:
     """
 
     name: str
-    kind: Kind
+    kind: ParameterKind
     where: frozenset[Operation]
     effect: str
     aliases: tuple[str, ...] = ()

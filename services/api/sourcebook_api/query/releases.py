@@ -13,7 +13,7 @@ from sourcebook.hub.mappings.model import iterate_fields
 from sourcebook.hub.releases.model import Api, Release
 from sourcebook.logging import get_logger
 from sourcebook_api.query.errors import QueryError
-from sourcebook_api.query.shape import ROW_KEYS, Shape, mark_keys
+from sourcebook_api.query.shape import ROW_KEYS, AnswerShape, mark_keys
 
 log = get_logger(__name__)
 
@@ -34,9 +34,9 @@ class OpenRelease:
     """License URL by the name of the source that contributes the object."""
 
     @cached_property
-    def plain_shape(self) -> Shape:
+    def plain_shape(self) -> AnswerShape:
         """What changes a document when no option does: the licences."""
-        return Shape(licenses=self.licenses or None, marks=mark_keys(self.licenses))
+        return AnswerShape(licenses=self.licenses or None, marks=mark_keys(self.licenses))
 
     @cached_property
     def marks(self) -> tuple[bytes, ...]:

@@ -18,7 +18,7 @@ from sourcebook_api.query.errors import value_error
 from sourcebook_api.query.plan import is_id_lookup, plan_batch, plan_page, plan_query
 from sourcebook_api.query.releases import OpenRelease
 from sourcebook_api.query.scroll import Token, given_values, query_fingerprint, read_token, stale_token, write_token
-from sourcebook_api.query.shape import Shape, make_shape, render_document
+from sourcebook_api.query.shape import AnswerShape, make_shape, render_document
 from sourcebook_api.query.values import Options
 
 log = get_logger(__name__)
@@ -136,11 +136,11 @@ async def _answer_result(call: Call, options: Options, result: SearchResult, hea
     return await call.answer(orjson.dumps(data), options)
 
 
-def _render_hits(hits: list[Hit], shape: Shape, budget: Budget) -> list[bytes]:
+def _render_hits(hits: list[Hit], shape: AnswerShape, budget: Budget) -> list[bytes]:
     return [row for hit in hits if (row := _render_hit(hit, shape, {}, budget)) is not None]
 
 
-def _render_hit(hit: Hit, shape: Shape, head: dict[str, Any], budget: Budget) -> bytes | None:
+def _render_hit(hit: Hit, shape: AnswerShape, head: dict[str, Any], budget: Budget) -> bytes | None:
     head = {**head, "_id": hit.id, "_score": hit.score}
     if hit.explanation is not None:
         head["_explanation"] = hit.explanation
@@ -259,7 +259,7 @@ async def search_all(call: Call, requests: list[SearchRequest]) -> list[SearchRe
     return [result for result in results if result is not None]
 
 
-def _render_batch(terms: list[Any], results: list[SearchResult], shape: Shape, budget: Budget) -> list[bytes]:
+def _render_batch(terms: list[Any], results: list[SearchResult], shape: AnswerShape, budget: Budget) -> list[bytes]:
     rows: list[bytes] = []
     for term, result in zip(terms, results, strict=True):
         shown = [row for hit in result.hits if (row := _render_hit(hit, shape, {"query": term}, budget)) is not None]

@@ -14,11 +14,11 @@ from sourcebook_api.query.fields import Selection, select_fields
 _ID_HEAD = b'{"_id":'
 _ID_HEAD_BYTES = len(_ID_HEAD)
 ROW_KEYS = ("query", "notfound")
-"""What the rows of a batch say of a document, besides keys that start with `_`; see `Shape.marks`."""
+"""What the rows of a batch say of a document, besides keys that start with `_`; see `AnswerShape.marks`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class AnswerShape:
     """Everything that changes a document on its way out."""
 
     selection: Selection | None = None
@@ -38,14 +38,14 @@ class Shape:
         return not (self.selection or self.always_list or self.allow_null or self.expression or self.dotfield)
 
 
-def make_shape(options: Mapping[str, Any], licenses: Mapping[str, str], marks: tuple[bytes, ...] = ()) -> Shape:
-    """Return the shape that the options ask for; `marks` as in `Shape`.
+def make_shape(options: Mapping[str, Any], licenses: Mapping[str, str], marks: tuple[bytes, ...] = ()) -> AnswerShape:
+    """Return the shape that the options ask for; `marks` as in `AnswerShape`.
 
     Raises:
         QueryError: the jmespath expression cannot be compiled.
     """
     selection = select_fields(tuple(map(str, options["fields"]))) if options["fields"] else None
-    return Shape(
+    return AnswerShape(
         selection=None if selection is None or selection.keeps_everything else selection,
         licenses=licenses or None,
         marks=marks,
@@ -59,7 +59,7 @@ def make_shape(options: Mapping[str, Any], licenses: Mapping[str, str], marks: t
 
 
 def render_document(
-    body: bytes, document_id: str, head: Mapping[str, Any], shape: Shape, budget: Budget = UNLIMITED
+    body: bytes, document_id: str, head: Mapping[str, Any], shape: AnswerShape, budget: Budget = UNLIMITED
 ) -> bytes | None:
     """Return the JSON of one document: `head` first (it holds `_id`), then the shaped rest; None if it is to be dropped.
 
@@ -92,7 +92,7 @@ def mark_keys(keys: Iterable[str]) -> tuple[bytes, ...]:
     return tuple(orjson.dumps(name) + b":" for name in keys)
 
 
-def shape_document(document: dict[str, Any], shape: Shape, budget: Budget = UNLIMITED) -> dict[str, Any] | None:
+def shape_document(document: dict[str, Any], shape: AnswerShape, budget: Budget = UNLIMITED) -> dict[str, Any] | None:
     """Apply all options to a document, in the order of the contract; None if `jmespath_exclude_empty` drops it.
 
     Raises:
@@ -176,7 +176,7 @@ def _replace_root(document: dict[str, Any], result: Any) -> dict[str, Any]:
     return {"_id": document.get("_id"), **result}
 
 
-def _flatten(document: dict[str, Any], shape: Shape, budget: Budget) -> dict[str, Any]:
+def _flatten(document: dict[str, Any], shape: AnswerShape, budget: Budget) -> dict[str, Any]:
     found: dict[str, list[Any]] = {}
     for path, value in _leaves(document, ""):
         budget.spend("built", len(path))

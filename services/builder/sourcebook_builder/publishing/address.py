@@ -35,7 +35,7 @@ _WRITTEN_IN_PLACE = {"file", "local", "sftp", "ftp"}
 _PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "sftp": "paramiko"}
 _TRY_AGAIN = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
 _NO_PLACE = "the bucket or folder to write to does not exist"
-Count = Callable[[int], Awaitable[None]]
+ByteListener = Callable[[int], Awaitable[None]]
 
 
 class OpenAddress(Protocol):
@@ -223,7 +223,9 @@ async def read_file(address: OpenAddress, path: str, *, max_bytes: int) -> bytes
     return bytes(data)
 
 
-async def fetch_file(address: OpenAddress, path: str, target: Path, *, size: int, sha256: str, count: Count) -> None:
+async def fetch_file(
+    address: OpenAddress, path: str, target: Path, *, size: int, sha256: str, count: ByteListener
+) -> None:
     """Copy a file to `target` and check it; one that an earlier try left there complete is not fetched again.
 
     Raises:

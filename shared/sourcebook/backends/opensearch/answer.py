@@ -7,15 +7,13 @@ from typing import Any
 import msgspec
 
 from sourcebook.backends.opensearch.mapping import ID_KEY, IndexState
-from sourcebook.backends.opensearch.query import facet_type
+from sourcebook.backends.opensearch.query import Json, facet_type
 from sourcebook.language.field_hints import searched_in_vain
 from sourcebook.language.requests import Facet, FacetRequest, FacetTerm, Hit, SearchRequest, SearchResult
 
 STORED_HEAD = f'{{"{ID_KEY}":'.encode()
 HEAD = b'{"_id":'
 _WHOLE = {"integer", "long", "short", "byte", "unsigned_long"}
-
-Json = dict[str, Any]
 
 
 class _Hit(msgspec.Struct):

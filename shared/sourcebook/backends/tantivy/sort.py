@@ -22,7 +22,7 @@ _MAX_SCORE_TIES = (
     50_000  # documents with one score that are fetched to be put in order; more are asked for by the next keys
 )
 
-Value = Any
+SortValue = Any
 
 
 class _Key(NamedTuple):
@@ -37,7 +37,7 @@ _BY_POSITION = _Key(NUMBER_FIELD, None, is_descending=False)
 
 
 class _Row(NamedTuple):
-    value: Value
+    value: SortValue
     address: DocAddress
 
 
@@ -137,7 +137,7 @@ class Sorter:
                 return tied[:limit]
             wanted *= 8
 
-    def _with_value(self, query: Query, leaf: Leaf, value: Value, better: list[DocAddress]) -> Query:
+    def _with_value(self, query: Query, leaf: Leaf, value: SortValue, better: list[DocAddress]) -> Query:
         if value is None:
             return _without(query, Query.exists_query(leaf.name))
         schema = self._index.schema
@@ -169,20 +169,20 @@ class Sorter:
             ordered += [row.address for row in members]
         return ordered
 
-    def _values(self, query: Query, numbers: list[int], key: _Key) -> dict[int, Value]:
+    def _values(self, query: Query, numbers: list[int], key: _Key) -> dict[int, SortValue]:
         if not numbers:
             return {}
         if key.field == SCORE:
             return self._scores(query, numbers)
         return self._by_number(self._rows(self._among(numbers), key, len(numbers)))
 
-    def _scores(self, query: Query, numbers: list[int]) -> dict[int, Value]:
+    def _scores(self, query: Query, numbers: list[int]) -> dict[int, SortValue]:
         return self._by_number(self._rows_by_score(_both(query, self._among(numbers)), len(numbers)))
 
     def _among(self, numbers: list[int]) -> Query:
         return Query.term_set_query(self._index.schema, NUMBER_FIELD, numbers)
 
-    def _by_number(self, rows: list[_Row]) -> dict[int, Value]:
+    def _by_number(self, rows: list[_Row]) -> dict[int, SortValue]:
         return dict(zip(self._index.numbers([row.address for row in rows]), [row.value for row in rows], strict=True))
 
 

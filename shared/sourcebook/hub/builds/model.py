@@ -8,13 +8,12 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from sourcebook.hub.publishing.remotes import WritableAddress
-from sourcebook.hub.schedules.cron import check_cron
+from sourcebook.hub.schedules.cron import Cron
 
 # YAML reads a bare `off` as false.
 AutoRelease = Annotated[
     Literal["off", "auto", "full", "incremental"], BeforeValidator(lambda value: "off" if value is False else value)
 ]
-Cron = Annotated[str, AfterValidator(check_cron)]
 
 
 _API_PATHS = ("docs", "metadata", "query", "spec", "status", "v1")

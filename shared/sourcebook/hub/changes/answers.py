@@ -2,7 +2,7 @@
 
 from sourcebook.context import Context
 from sourcebook.errors import InvalidRequest, NotFound
-from sourcebook.hub.changes.commands import Progress, draft_upload_changes, record_changes
+from sourcebook.hub.changes.commands import ProgressListener, draft_upload_changes, record_changes
 from sourcebook.hub.changes.folder import ChangesFolder, open_changes
 from sourcebook.hub.names import build_upload_changes_key, parse_collection_name
 from sourcebook.hub.sources.model import Upload
@@ -20,7 +20,7 @@ async def get_upload(context: Context, upload_id: str) -> Upload:
     return upload
 
 
-async def find_upload_changes(context: Context, old: Upload, new: Upload, *, progress: Progress) -> str:
+async def find_upload_changes(context: Context, old: Upload, new: Upload, *, progress: ProgressListener) -> str:
     """Return the key of the changes from one upload to another; they are made if they are not there.
 
     Raises:

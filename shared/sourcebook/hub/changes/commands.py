@@ -44,7 +44,7 @@ from sourcebook.hub.jobs.model import Job
 from sourcebook.hub.names import build_changes_key, is_upload_id
 from sourcebook.hub.sources.model import Upload
 
-Progress = Callable[[str, int, int | None, str], Awaitable[None]]
+ProgressListener = Callable[[str, int, int | None, str], Awaitable[None]]
 _MAX_SAMPLES = 10
 _MAX_STEPS = 20  # incremental builds that are followed back; a full comparison is cheap enough beyond
 
@@ -81,7 +81,7 @@ def check_comparable(old: Build, new: Build) -> None:
 
 
 async def ensure_changes(
-    context: Context, old: Build, new: Build, *, progress: Progress, ignore_list_order: bool = False
+    context: Context, old: Build, new: Build, *, progress: ProgressListener, ignore_list_order: bool = False
 ) -> ChangesFolder:
     """Return the verified changes folder of two builds; it is made if it is not there, and made again if it is damaged.
 
@@ -107,7 +107,7 @@ async def ensure_changes(
 
 
 async def record_build_changes(
-    context: Context, old: Build, new: Build, *, candidates: Sequence[ChangesFolder], progress: Progress
+    context: Context, old: Build, new: Build, *, candidates: Sequence[ChangesFolder], progress: ProgressListener
 ) -> None:
     """Publish what an incremental build changed; cost follows the candidates.
 
@@ -218,7 +218,7 @@ async def record_changes(
     key: str,
     draft: ChangesMetadata,
     *,
-    progress: Progress,
+    progress: ProgressListener,
     candidates: Sequence[ChangesFolder] | None = None,
     max_changes: int | None = None,
 ) -> ChangesMetadata | None:

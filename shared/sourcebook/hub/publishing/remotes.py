@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, Field
 
-from sourcebook.hub.schedules.cron import check_cron
+from sourcebook.hub.schedules.cron import Cron
 
 READ_ONLY = ("http", "https")
 SCHEMES = ("file", "memory", "s3", "gs", "az", "abfs", "sftp", "ftp", *READ_ONLY)
@@ -67,7 +67,7 @@ class Subscription(BaseModel):
 
     name: str
     remote: str
-    cron: Annotated[str, AfterValidator(check_cron)]
+    cron: Cron
     api: str
     keep: int = Field(2, ge=1, description="Installed builds whose documents stay")
     created_at: float = Field(default_factory=time.time)

@@ -1,8 +1,10 @@
-"""Cron texts: when something is to be done again, in UTC."""
+"""Cron expressions: when something is to be done again, in UTC."""
 
 from datetime import UTC, datetime
+from typing import Annotated
 
 from cronsim import CronSim, CronSimError
+from pydantic import AfterValidator
 
 _FIELDS = 5
 _NAMED = {
@@ -17,7 +19,7 @@ _NAMED = {
 
 
 def check_cron(text: str) -> str:
-    """Return a cron text that can be used: minute, hour, day, month, weekday, and seconds as an optional sixth field.
+    """Return a cron expression that can be used: minute, hour, day, month, weekday, and seconds as an optional sixth field.
 
     Raises:
         ValueError: it cannot be read, or names a day that never comes.
@@ -26,13 +28,17 @@ def check_cron(text: str) -> str:
         next_time(text, 0.0)
     except (CronSimError, StopIteration) as error:
         why = f" ({error})" if str(error) else ""
-        msg = f"is no cron text{why}: use five fields, 'minute hour day month weekday' (UTC), and seconds as a sixth"
+        fields = "five fields, 'minute hour day month weekday' (UTC), and seconds as an optional sixth"
+        msg = f"is not a valid cron expression{why}: use {fields}"
         raise ValueError(msg) from error
     return text
 
 
+Cron = Annotated[str, AfterValidator(check_cron)]
+
+
 def next_time(text: str, after: float) -> float:
-    """Return the first time after `after` that a cron text names; both are seconds since 1970.
+    """Return the first time after `after` that a cron expression names; both are seconds since 1970.
 
     >>> next_time("30 2 * * *", 0)
     9000.0

@@ -72,7 +72,7 @@ def test_subscriptions_are_listed_without_secrets_changed_and_ended(tmp_path: Pa
 
 def test_what_cannot_be_subscribed_to_is_refused(tmp_path: Path) -> None:
     async def scenario(context: Context) -> None:
-        with pytest.raises(InvalidRequest, match="no cron text"):
+        with pytest.raises(InvalidRequest, match="not a valid cron expression"):
             await subscribe(context, "https://host/genes", "sometimes")
         with pytest.raises(InvalidRequest, match="allowed are"):
             await subscribe(context, "gopher://host/genes", "@daily")

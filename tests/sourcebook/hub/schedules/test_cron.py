@@ -1,4 +1,4 @@
-"""Cron texts as manifests and build configurations have them."""
+"""Cron expressions as manifests and build configurations have them."""
 
 from datetime import UTC, datetime
 
@@ -31,5 +31,5 @@ def test_next_time_is_the_first_after(text: str, expected: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "daily", "61 * * * *", "* * * *", "0 0 31 2 *", "1 2 3 4 5 6 7"])
 def test_what_is_no_cron_text_is_refused_with_an_explanation(text: str) -> None:
-    with pytest.raises(ValueError, match=r"is no cron text.*five fields"):
+    with pytest.raises(ValueError, match=r"is not a valid cron expression.*five fields"):
         check_cron(text)
