@@ -62,93 +62,54 @@ class ParserSpec:
     parent_pid: int = 0
 
 
-class RecordMaker:
-    """Turns what a parser yields into records, and infers the mapping on the way."""
+def main() -> None:
+    """Do what the specification says, and report how it ended."""
+    spec = ParserSpec(**orjson.loads(Path(sys.argv[1]).read_bytes()))
+    descriptor = int(sys.argv[2])
+    os.set_inheritable(descriptor, False)  # noqa: FBT003 - the standard library's own signature
+    enter_sandbox(spec.memory_bytes, parent_pid=spec.parent_pid)
+    faulthandler.enable()
+    gc.set_threshold(_GARBAGE_THRESHOLD, 20, 50)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
 
-    def __init__(self, inference: Inference, *, drop_nan: bool, warn: Callable[[str, str], None]) -> None:
-        self._inference = inference
-        self._drop_nan = drop_nan
-        self._warn = warn
-        self._warned_of_number = False
-        self._root_keys = 0  # how many are known
+    def send(report: dict[str, Any]) -> None:
+        line = memoryview(orjson.dumps(report, option=orjson.OPT_APPEND_NEWLINE, default=str))
+        while line:
+            line = line[os.write(descriptor, line) :]
 
-    def make(self, document: Any, number: int) -> Record:
-        """Return the record of a document; the author's object is neither changed nor kept.
-
-        Raises:
-            DocumentError: it breaks a rule; the message has its number, id and the path.
-        """
-        try:
-            # The short way, for most documents: what is like those before has an `_id`, and teaches nothing.
-            inference = self._inference
-            shape = (inference.only_shape or inference.find_shape(document)) if type(document) is dict else None
-            if shape is None or not shape.accepts(document):
-                document = self._take(document, number)
-                if not inference.learn_new(document["_id"], document):
-                    document = self._copy(document, number, document["_id"])
-                if len(inference.root.children) != self._root_keys or not inference.root.is_open:
-                    check_root_keys(document, number, document["_id"])
-                    self._root_keys = len(inference.root.children)
-            key = document["_id"].encode()
-            if not 0 < len(key) <= _MAX_PLAIN_KEY:
-                key = record_key(check_id(document["_id"], number))
-            return key, make_value(document)
-        except (InvalidValueError, TypeError, UnicodeEncodeError, RecursionError) as error:
-            document = self._take(document, number)
-            identifier = check_id(document["_id"], number)
-            return record_key(identifier), self._retry(document, number, identifier, error)
-
-    def _take(self, document: Any, number: int) -> dict[str, Json]:
-        """Return a document as a dict whose `_id` is a string."""
-        if type(document) is not dict:
-            if not isinstance(document, dict):
-                raise DocumentError(
-                    f"Document {number} is a {type(document).__name__}: a parser must yield dicts, one for each document.",
-                    number=number,
-                )
-            document = self._copy(document, number, document.get("_id"))
-        check_has_id(document, number)
-        taken: dict[str, Json] = document
-        given = taken["_id"]
-        if type(given) is str:
-            return taken
-        identifier = check_id(given, number)
-        if not isinstance(given, str) and not self._warned_of_number:
-            self._warned_of_number = True
-            self._warn(
-                "number_as_id",
-                f"Document {number} has the number {given!r} as _id: it became a string, as all others of this upload.",
-            )
-        return {**taken, "_id": identifier}
-
-    def _copy(self, document: dict[str, Json], number: int, identifier: Any) -> dict[str, Json]:
-        try:
-            plain: dict[str, Json] = to_plain(document, drop_nan=self._drop_nan)
-        except InvalidValueError as error:
-            raise _document_error(error, number, identifier) from error
-        return plain
-
-    def _retry(self, document: dict[str, Json], number: int, identifier: str, error: Exception) -> bytes:
-        """Find out what is wrong with a document that could not be written; some only need a plain copy."""
-        plain = self._copy(document, number, identifier)
-        if not isinstance(error, InvalidValueError):
-            try:
-                return make_value(plain)
-            except TypeError as again:
-                error = again
-        raise _document_error(error, number, identifier) from error
+    code = run_parser(spec, send)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # threads that the plugin left running do not keep us
 
 
-def _document_error(error: Exception, number: int, identifier: Any) -> DocumentError:
-    path = getattr(error, "path", "")
-    reason = getattr(error, "reason", None) or f"cannot be written as JSON: {error}"
-    where = f"{path} {reason}" if path else f"it {reason}"
-    return DocumentError(
-        f"Document {number} (_id {str(identifier)[:200]!r}): {where}.",
-        number=number,
-        id=str(identifier)[:600],
-        path=path,
-    )
+def run_parser(spec: ParserSpec, send: Callable[[dict[str, Any]], None]) -> int:
+    """Parse, and report every way in which that can end; return the exit code."""
+    parser = Parser(spec, send)
+    reserve = bytearray(_RESERVE_BYTES)
+    try:
+        parser.parse()
+    except SourcebookError as error:
+        send(_error_report(error, parser, None))
+    except MemoryError as error:
+        del reserve
+        limit = f"{spec.memory_bytes // 1024**2} MiB"
+        told = ParserError(
+            f"{spec.parser!r} needs more memory than the limit of {limit}, {parser.describe_position()}. Yield documents one "
+            "by one instead of collecting them, or raise SOURCEBOOK_PARSER_MEMORY_BYTES.",
+            exception="MemoryError",
+        )
+        send(_error_report(told, parser, format_plugin_traceback(error, Path(spec.folder))))
+    # Whatever a plugin raises, SystemExit included, is the answer: this process has nothing else to do.
+    except BaseException as error:  # noqa: BLE001
+        text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        told = ParserError(
+            f"{spec.parser!r} raised {text[:2000]} {parser.describe_position()}.", exception=type(error).__name__
+        )
+        send(_error_report(told, parser, format_plugin_traceback(error, Path(spec.folder))))
+    else:
+        return 0
+    return 1
 
 
 class Parser:
@@ -254,30 +215,16 @@ class Parser:
         )
 
 
-def warn_of_padding(identifier: str) -> str:
-    """Return the warning for an `_id` that begins or ends with white space."""
-    return f"_id {identifier!r} begins or ends with white space, so that nobody finds it: strip ids in the parser."
-
-
-def _find_first_repeated(records: list[Record]) -> bytes:
-    seen: set[bytes] = set()
-    for key, _ in records:
-        if key in seen:
-            break
-        seen.add(key)
-    return key
-
-
-def duplicate_error(key: bytes, numbers: list[int]) -> DuplicateId:
-    """Return the error for an `_id` that stands more than once; `numbers` are those of the documents, if known."""
-    identifier = key.decode(errors="replace")
-    shown = f" (documents {', '.join(map(str, numbers[:5]))}{', ...' if len(numbers) > 5 else ''})" if numbers else ""  # noqa: PLR2004 - enough to find them
-    return DuplicateId(
-        f"The parser yielded _id {identifier!r} more than once{shown}. Make it unique, or set "
-        '"on_duplicates": "ignore" (keep the first) or "merge" for the uploader in the manifest.',
-        id=identifier,
-        numbers=numbers[:100],
-    )
+def _error_report(error: SourcebookError, parser: Parser, traceback: str | None) -> dict[str, Any]:
+    details = {**error.details, **({"traceback": traceback} if traceback else {})}
+    # A path is as long as the document's keys are: a report must stay a line.
+    return {
+        "kind": "error",
+        "code": error.code,
+        "message": error.message[:_MAX_TEXT],
+        "details": {key: item[:_MAX_TEXT] if isinstance(item, str) else item for key, item in details.items()},
+        "documents": parser.documents,
+    }
 
 
 def iterate_documents(result: Any, parser: str) -> Iterable[Any]:
@@ -301,66 +248,119 @@ def _with_keys_as_ids(result: dict[Any, Any]) -> Iterator[Any]:
         yield {"_id": key, **document} if isinstance(document, dict) else document
 
 
-def main() -> None:
-    """Do what the specification says, and report how it ended."""
-    spec = ParserSpec(**orjson.loads(Path(sys.argv[1]).read_bytes()))
-    descriptor = int(sys.argv[2])
-    os.set_inheritable(descriptor, False)  # noqa: FBT003 - the standard library's own signature
-    enter_sandbox(spec.memory_bytes, parent_pid=spec.parent_pid)
-    faulthandler.enable()
-    gc.set_threshold(_GARBAGE_THRESHOLD, 20, 50)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+class RecordMaker:
+    """Turns what a parser yields into records, and infers the mapping on the way."""
 
-    def send(report: dict[str, Any]) -> None:
-        line = memoryview(orjson.dumps(report, option=orjson.OPT_APPEND_NEWLINE, default=str))
-        while line:
-            line = line[os.write(descriptor, line) :]
+    def __init__(self, inference: Inference, *, drop_nan: bool, warn: Callable[[str, str], None]) -> None:
+        self._inference = inference
+        self._drop_nan = drop_nan
+        self._warn = warn
+        self._warned_of_number = False
+        self._root_keys = 0  # how many are known
 
-    code = run_parser(spec, send)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)  # threads that the plugin left running do not keep us
+    def make(self, document: Any, number: int) -> Record:
+        """Return the record of a document; the author's object is neither changed nor kept.
+
+        Raises:
+            DocumentError: it breaks a rule; the message has its number, id and the path.
+        """
+        try:
+            # The short way, for most documents: what is like those before has an `_id`, and teaches nothing.
+            inference = self._inference
+            shape = (inference.only_shape or inference.find_shape(document)) if type(document) is dict else None
+            if shape is None or not shape.accepts(document):
+                document = self._take(document, number)
+                if not inference.learn_new(document["_id"], document):
+                    document = self._copy(document, number, document["_id"])
+                if len(inference.root.children) != self._root_keys or not inference.root.is_open:
+                    check_root_keys(document, number, document["_id"])
+                    self._root_keys = len(inference.root.children)
+            key = document["_id"].encode()
+            if not 0 < len(key) <= _MAX_PLAIN_KEY:
+                key = record_key(check_id(document["_id"], number))
+            return key, make_value(document)
+        except (InvalidValueError, TypeError, UnicodeEncodeError, RecursionError) as error:
+            document = self._take(document, number)
+            identifier = check_id(document["_id"], number)
+            return record_key(identifier), self._retry(document, number, identifier, error)
+
+    def _take(self, document: Any, number: int) -> dict[str, Json]:
+        """Return a document as a dict whose `_id` is a string."""
+        if type(document) is not dict:
+            if not isinstance(document, dict):
+                raise DocumentError(
+                    f"Document {number} is a {type(document).__name__}: a parser must yield dicts, one for each document.",
+                    number=number,
+                )
+            document = self._copy(document, number, document.get("_id"))
+        check_has_id(document, number)
+        taken: dict[str, Json] = document
+        given = taken["_id"]
+        if type(given) is str:
+            return taken
+        identifier = check_id(given, number)
+        if not isinstance(given, str) and not self._warned_of_number:
+            self._warned_of_number = True
+            self._warn(
+                "number_as_id",
+                f"Document {number} has the number {given!r} as _id: it became a string, as all others of this upload.",
+            )
+        return {**taken, "_id": identifier}
+
+    def _copy(self, document: dict[str, Json], number: int, identifier: Any) -> dict[str, Json]:
+        try:
+            plain: dict[str, Json] = to_plain(document, drop_nan=self._drop_nan)
+        except InvalidValueError as error:
+            raise _document_error(error, number, identifier) from error
+        return plain
+
+    def _retry(self, document: dict[str, Json], number: int, identifier: str, error: Exception) -> bytes:
+        """Find out what is wrong with a document that could not be written; some only need a plain copy."""
+        plain = self._copy(document, number, identifier)
+        if not isinstance(error, InvalidValueError):
+            try:
+                return make_value(plain)
+            except TypeError as again:
+                error = again
+        raise _document_error(error, number, identifier) from error
 
 
-def run_parser(spec: ParserSpec, send: Callable[[dict[str, Any]], None]) -> int:
-    """Parse, and report every way in which that can end; return the exit code."""
-    parser = Parser(spec, send)
-    reserve = bytearray(_RESERVE_BYTES)
-    try:
-        parser.parse()
-    except SourcebookError as error:
-        send(_error_report(error, parser, None))
-    except MemoryError as error:
-        del reserve
-        limit = f"{spec.memory_bytes // 1024**2} MiB"
-        told = ParserError(
-            f"{spec.parser!r} needs more memory than the limit of {limit}, {parser.describe_position()}. Yield documents one "
-            "by one instead of collecting them, or raise SOURCEBOOK_PARSER_MEMORY_BYTES.",
-            exception="MemoryError",
-        )
-        send(_error_report(told, parser, format_plugin_traceback(error, Path(spec.folder))))
-    # Whatever a plugin raises, SystemExit included, is the answer: this process has nothing else to do.
-    except BaseException as error:  # noqa: BLE001
-        text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        told = ParserError(
-            f"{spec.parser!r} raised {text[:2000]} {parser.describe_position()}.", exception=type(error).__name__
-        )
-        send(_error_report(told, parser, format_plugin_traceback(error, Path(spec.folder))))
-    else:
-        return 0
-    return 1
+def _document_error(error: Exception, number: int, identifier: Any) -> DocumentError:
+    path = getattr(error, "path", "")
+    reason = getattr(error, "reason", None) or f"cannot be written as JSON: {error}"
+    where = f"{path} {reason}" if path else f"it {reason}"
+    return DocumentError(
+        f"Document {number} (_id {str(identifier)[:200]!r}): {where}.",
+        number=number,
+        id=str(identifier)[:600],
+        path=path,
+    )
 
 
-def _error_report(error: SourcebookError, parser: Parser, traceback: str | None) -> dict[str, Any]:
-    details = {**error.details, **({"traceback": traceback} if traceback else {})}
-    # A path is as long as the document's keys are: a report must stay a line.
-    return {
-        "kind": "error",
-        "code": error.code,
-        "message": error.message[:_MAX_TEXT],
-        "details": {key: item[:_MAX_TEXT] if isinstance(item, str) else item for key, item in details.items()},
-        "documents": parser.documents,
-    }
+def _find_first_repeated(records: list[Record]) -> bytes:
+    seen: set[bytes] = set()
+    for key, _ in records:
+        if key in seen:
+            break
+        seen.add(key)
+    return key
+
+
+def duplicate_error(key: bytes, numbers: list[int]) -> DuplicateId:
+    """Return the error for an `_id` that stands more than once; `numbers` are those of the documents, if known."""
+    identifier = key.decode(errors="replace")
+    shown = f" (documents {', '.join(map(str, numbers[:5]))}{', ...' if len(numbers) > 5 else ''})" if numbers else ""  # noqa: PLR2004 - enough to find them
+    return DuplicateId(
+        f"The parser yielded _id {identifier!r} more than once{shown}. Make it unique, or set "
+        '"on_duplicates": "ignore" (keep the first) or "merge" for the uploader in the manifest.',
+        id=identifier,
+        numbers=numbers[:100],
+    )
+
+
+def warn_of_padding(identifier: str) -> str:
+    """Return the warning for an `_id` that begins or ends with white space."""
+    return f"_id {identifier!r} begins or ends with white space, so that nobody finds it: strip ids in the parser."
 
 
 REPORTED_ERRORS = {kind.code: kind for kind in (ParserError, DocumentError, DuplicateId, EngineUnavailable)}

@@ -88,10 +88,6 @@ def _upload_id(command: UploadDump, run: JobRun) -> str:
     return f"{build_upload_name(command.source, command.uploader)}@{run.id}"
 
 
-def _collection_of(source: str, uploader: str, generation: str) -> str:
-    return build_collection_name("upload", f"{source}.{uploader}", generation)
-
-
 @contextlib.asynccontextmanager
 async def _open_scratch(context: Context, run: JobRun) -> AsyncIterator[Path]:
     """Make a folder for this attempt alone: a worker that was taken for dead may still write to its own."""
@@ -139,6 +135,10 @@ async def _make_upload(context: Context, run: JobRun, command: UploadDump, scrat
     upload = upload.model_copy(update={"warnings": run.warnings, "seconds": time.monotonic() - started})
     await context.state.insert(upload.id, upload)
     return upload
+
+
+def _collection_of(source: str, uploader: str, generation: str) -> str:
+    return build_collection_name("upload", f"{source}.{uploader}", generation)
 
 
 async def _make_plan(context: Context, command: UploadDump, scratch: Path) -> _UploadPlan:

@@ -125,15 +125,6 @@ def _objects(value: Any) -> Iterator[dict[str, Any]]:
             yield from _objects(item)
 
 
-def _holders(document: dict[str, Any], parents: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """Yield the objects at a path, through lists."""
-    if not parents:
-        yield document
-        return
-    for node in _objects(document.get(parents[0])):
-        yield from _holders(node, parents[1:])
-
-
 def _add_null(document: dict[str, Any], path: str) -> int:
     """Add null where a path leads and nothing is; return how many objects it leads to."""
     *parents, key = path.split(".")
@@ -142,6 +133,15 @@ def _add_null(document: dict[str, Any], path: str) -> int:
         holder.setdefault(key, None)
         count += 1
     return count
+
+
+def _holders(document: dict[str, Any], parents: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    """Yield the objects at a path, through lists."""
+    if not parents:
+        yield document
+        return
+    for node in _objects(document.get(parents[0])):
+        yield from _holders(node, parents[1:])
 
 
 def _wrap_in_list(document: dict[str, Any], path: str) -> None:

@@ -83,8 +83,101 @@ async def _report_behind(context: Context, run: JobRun, chosen: list[ChosenUploa
         run.warn(f"{name} is built as it was: {why}. `sourcebook dump {name.partition('/')[0]}` uploads it.")
 
 
+async def _find_mappings(context: Context, chosen: list[ChosenUpload]) -> dict[str, Mapping]:
+    mappings = {}
+    for item in chosen:
+        mapping = await context.state.get(Mapping, item.name)
+        if mapping is None or mapping.committed is None:
+            raise MappingError(
+                f"{item.name} has no committed mapping: look at it with `sourcebook mapping show {item.name}`, then "
+                f"`sourcebook mapping commit {item.name}`.",
+                upload=item.name,
+            )
+        mappings[item.name] = mapping
+    return mappings
+
+
+def _merge_committed(config: BuildConfig, mappings: dict[str, Mapping]) -> Properties:
+    merged = merge_properties([(name, mapping.committed or {}) for name, mapping in mappings.items()])
+    return choose_default_fields(merged, config.search_by_default)
+
+
+class _Merged(NamedTuple):
+    """The documents of a build, how they came to be, and which were dropped."""
+
+    info: CollectionInfo
+    dropped: dict[str, DroppedDocuments]
+    reason: str
+    base: Build | None = None
+    candidates: Sequence[ChangesFolder] = ()
+
+
+async def _merge_documents(
+    context: Context, run: JobRun, command: BuildDocuments, config: BuildConfig, chosen: list[ChosenUpload]
+) -> _Merged:
+    if config.builder == "link":
+        return _Merged(await _link(context, config, chosen), {}, "The documents of an upload are served as they are.")
+    plan = await plan_build(context, config, chosen, command.mode)
+    await _drop_unfinished(context, config)
+    name = build_collection_name("build", config.name, run.id)
+    try:
+        if plan.base is not None:
+            return await _merge_changes(context, run, name, plan.base, plan)
+        return await _merge_all(context, run, name, chosen, plan.reason)
+    except NotFound as error:
+        raise _replaced(str(error.details.get("collection"))) from error
+
+
+async def _link(context: Context, config: BuildConfig, chosen: list[ChosenUpload]) -> CollectionInfo:
+    if len(chosen) != 1:
+        names = ", ".join(item.name for item in chosen)
+        raise InvalidRequest(
+            f"Build configuration {config.name!r} links one upload without copying it, but names {len(chosen)} ({names}). "
+            "Name one, or use the merge builder.",
+            config=config.name,
+        )
+    info = await context.documents.info(chosen[0].upload.collection)
+    if info is None:
+        raise _replaced(chosen[0].name)
+    await check_uploads(context, chosen)
+    return info
+
+
+async def _merge_changes(context: Context, run: JobRun, name: str, base: Build, plan: BuildPlan) -> _Merged:
+    try:
+        merged = await merge_changes(context, run, name, base, plan)
+    except DamagedChanges as error:
+        reason = f"The changes of a source are damaged: {error.message}"
+    except StoreDamaged as error:
+        if error.details.get("collection") != base.collection:
+            raise
+        reason = f"The documents of {base.name} are damaged: {error.details.get('problem')}."
+        run.warn(f"{reason} The build merges everything anew.")
+    else:
+        return _Merged(merged.info, merged.dropped, plan.reason, base, plan.folders)
+    return await _merge_all(context, run, name, [chain.item for chain in plan.chains], reason)
+
+
+async def _merge_all(context: Context, run: JobRun, name: str, chosen: list[ChosenUpload], reason: str) -> _Merged:
+    merged = await merge_documents(context, run, name, chosen)
+    return _Merged(merged.info, merged.dropped, reason)
+
+
+def _replaced(name: str) -> EngineUnavailable:
+    return EngineUnavailable(f"{name} was uploaded anew while the build began; the build starts again.", upload=name)
+
+
+async def _drop_unfinished(context: Context, config: BuildConfig) -> None:
+    """Remove collections that a build of this configuration committed before it died. We hold the configuration's lock."""
+    used = {build.collection for build in await context.state.find(Build, {"config": config.name})}
+    for name in await context.documents.names():
+        kind, owner, _ = parse_collection_name(name)
+        if kind == "build" and owner == config.name and name not in used:
+            await context.documents.drop(name)
+
+
 async def _describe(
-    context: Context, command: BuildDocuments, config: BuildConfig, chosen: list[ChosenUpload], merged: "_Merged"
+    context: Context, command: BuildDocuments, config: BuildConfig, chosen: list[ChosenUpload], merged: _Merged
 ) -> Build:
     if merged.info.count == 0:
         raise VerificationFailed(
@@ -115,7 +208,7 @@ async def _describe(
     )
 
 
-async def _record_changes(context: Context, run: JobRun, merged: "_Merged", build: Build) -> bool:
+async def _record_changes(context: Context, run: JobRun, merged: _Merged, build: Build) -> bool:
     """Publish what an incremental build changed; return False if it is not what its sources say."""
     if merged.base is None:
         return True
@@ -127,6 +220,12 @@ async def _record_changes(context: Context, run: JobRun, merged: "_Merged", buil
     return True
 
 
+def _report_dropped(run: JobRun, build: Build) -> None:
+    for name, count in build.dropped.items():
+        examples = ", ".join(build.dropped_examples[name])
+        run.warn(f"{name}: {say_documents(count)} dropped because no root source has the id ({examples}).")
+
+
 def _ready(build: Build) -> BuildReady:
     return BuildReady(
         build=build.name,
@@ -135,102 +234,3 @@ def _ready(build: Build) -> BuildReady:
         incremental=build.incremental,
         reason=build.reason,
     )
-
-
-class _Merged(NamedTuple):
-    """The documents of a build, how they came to be, and which were dropped."""
-
-    info: CollectionInfo
-    dropped: dict[str, DroppedDocuments]
-    reason: str
-    base: Build | None = None
-    candidates: Sequence[ChangesFolder] = ()
-
-
-async def _merge_documents(
-    context: Context, run: JobRun, command: BuildDocuments, config: BuildConfig, chosen: list[ChosenUpload]
-) -> _Merged:
-    if config.builder == "link":
-        return _Merged(await _link(context, config, chosen), {}, "The documents of an upload are served as they are.")
-    plan = await plan_build(context, config, chosen, command.mode)
-    await _drop_unfinished(context, config)
-    name = build_collection_name("build", config.name, run.id)
-    try:
-        if plan.base is not None:
-            return await _merge_changes(context, run, name, plan.base, plan)
-        return await _merge_all(context, run, name, chosen, plan.reason)
-    except NotFound as error:
-        raise _replaced(str(error.details.get("collection"))) from error
-
-
-async def _merge_changes(context: Context, run: JobRun, name: str, base: Build, plan: BuildPlan) -> _Merged:
-    try:
-        merged = await merge_changes(context, run, name, base, plan)
-    except DamagedChanges as error:
-        reason = f"The changes of a source are damaged: {error.message}"
-    except StoreDamaged as error:
-        if error.details.get("collection") != base.collection:
-            raise
-        reason = f"The documents of {base.name} are damaged: {error.details.get('problem')}."
-        run.warn(f"{reason} The build merges everything anew.")
-    else:
-        return _Merged(merged.info, merged.dropped, plan.reason, base, plan.folders)
-    return await _merge_all(context, run, name, [chain.item for chain in plan.chains], reason)
-
-
-async def _find_mappings(context: Context, chosen: list[ChosenUpload]) -> dict[str, Mapping]:
-    mappings = {}
-    for item in chosen:
-        mapping = await context.state.get(Mapping, item.name)
-        if mapping is None or mapping.committed is None:
-            raise MappingError(
-                f"{item.name} has no committed mapping: look at it with `sourcebook mapping show {item.name}`, then "
-                f"`sourcebook mapping commit {item.name}`.",
-                upload=item.name,
-            )
-        mappings[item.name] = mapping
-    return mappings
-
-
-def _merge_committed(config: BuildConfig, mappings: dict[str, Mapping]) -> Properties:
-    merged = merge_properties([(name, mapping.committed or {}) for name, mapping in mappings.items()])
-    return choose_default_fields(merged, config.search_by_default)
-
-
-async def _link(context: Context, config: BuildConfig, chosen: list[ChosenUpload]) -> CollectionInfo:
-    if len(chosen) != 1:
-        names = ", ".join(item.name for item in chosen)
-        raise InvalidRequest(
-            f"Build configuration {config.name!r} links one upload without copying it, but names {len(chosen)} ({names}). "
-            "Name one, or use the merge builder.",
-            config=config.name,
-        )
-    info = await context.documents.info(chosen[0].upload.collection)
-    if info is None:
-        raise _replaced(chosen[0].name)
-    await check_uploads(context, chosen)
-    return info
-
-
-async def _merge_all(context: Context, run: JobRun, name: str, chosen: list[ChosenUpload], reason: str) -> _Merged:
-    merged = await merge_documents(context, run, name, chosen)
-    return _Merged(merged.info, merged.dropped, reason)
-
-
-def _replaced(name: str) -> EngineUnavailable:
-    return EngineUnavailable(f"{name} was uploaded anew while the build began; the build starts again.", upload=name)
-
-
-async def _drop_unfinished(context: Context, config: BuildConfig) -> None:
-    """Remove collections that a build of this configuration committed before it died. We hold the configuration's lock."""
-    used = {build.collection for build in await context.state.find(Build, {"config": config.name})}
-    for name in await context.documents.names():
-        kind, owner, _ = parse_collection_name(name)
-        if kind == "build" and owner == config.name and name not in used:
-            await context.documents.drop(name)
-
-
-def _report_dropped(run: JobRun, build: Build) -> None:
-    for name, count in build.dropped.items():
-        examples = ", ".join(build.dropped_examples[name])
-        run.warn(f"{name}: {say_documents(count)} dropped because no root source has the id ({examples}).")
