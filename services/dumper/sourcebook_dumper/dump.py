@@ -107,16 +107,6 @@ async def _dump(context: Context, run: JobRun, command: DumpSource, folder: Path
     return _ready(dump, await _find_uploaders(context, command, plan))
 
 
-def _may_keep(news: News, last: Dump | None) -> Dump | None:
-    return last if news.novelty is Novelty.MAYBE else None
-
-
-async def _find_uploaders(context: Context, command: DumpSource, plan: DumpPlan) -> tuple[str, ...]:
-    if not command.then_upload:
-        return ()
-    return await find_uploads_to_start(context, command.source, plan.manifest.uploader_list, plan.folder)
-
-
 async def _last_dump(context: Context, dumps: list[Dump]) -> Dump | None:
     """Return the newest complete dump, also one whose job died before it became the current one."""
     newest = max(dumps, key=lambda dump: dump.finished_at, default=None)
@@ -131,23 +121,16 @@ async def _keep_dump(context: Context, command: DumpSource, plan: DumpPlan, last
     return _ready(last, uploaders).model_copy(update={"unchanged": unchanged})
 
 
-def _ready(dump: Dump, uploaders: tuple[str, ...]) -> DumpReady:
-    return DumpReady(
-        source=dump.source,
-        dump=dump.id,
-        version=dump.version,
-        files=len(dump.files),
-        size=sum(file.size for file in dump.files),
-        uploaders=uploaders,
-    )
-
-
 async def _free_key(context: Context, source: str, version: str) -> str:
     """Return a key under which nothing is published: a second download of a version stands beside the first."""
     copy = 1
     while await context.files.exists(key := f"archive/{source}/{build_version_folder_name(version, copy)}"):
         copy += 1
     return key
+
+
+def _may_keep(news: News, last: Dump | None) -> Dump | None:
+    return last if news.novelty is Novelty.MAYBE else None
 
 
 async def _fill(
@@ -210,18 +193,6 @@ async def _make_current(context: Context, dump: Dump) -> SourceState:
     return await context.state.update(SourceState, dump.source, change, default=SourceState(name=dump.source))
 
 
-async def _record_error(context: Context, source: str, error: Exception) -> None:
-    code = error.code if isinstance(error, SourcebookError) else "internal"
-    record = {"code": code, "message": hide_secrets(str(error)) or type(error).__name__, "at": time.time()}
-
-    def change(state: SourceState) -> SourceState:
-        return state.model_copy(update={"last_dump_error": record})
-
-    # The error itself is what counts: a state store that fails too must not hide it.
-    with contextlib.suppress(SourcebookError):
-        await context.state.update(SourceState, source, change, default=SourceState(name=source))
-
-
 async def _delete_old_dumps(context: Context, current: Dump) -> None:
     """Delete dumps beyond `keep_dumps`, and folders that no record names (their job died before it wrote one)."""
     dumps = await context.state.find(Dump, {"source": current.source})
@@ -233,3 +204,32 @@ async def _delete_old_dumps(context: Context, current: Dump) -> None:
     for key in await context.files.keys(f"archive/{current.source}"):
         if key not in folders:
             await context.files.delete(key)
+
+
+async def _find_uploaders(context: Context, command: DumpSource, plan: DumpPlan) -> tuple[str, ...]:
+    if not command.then_upload:
+        return ()
+    return await find_uploads_to_start(context, command.source, plan.manifest.uploader_list, plan.folder)
+
+
+def _ready(dump: Dump, uploaders: tuple[str, ...]) -> DumpReady:
+    return DumpReady(
+        source=dump.source,
+        dump=dump.id,
+        version=dump.version,
+        files=len(dump.files),
+        size=sum(file.size for file in dump.files),
+        uploaders=uploaders,
+    )
+
+
+async def _record_error(context: Context, source: str, error: Exception) -> None:
+    code = error.code if isinstance(error, SourcebookError) else "internal"
+    record = {"code": code, "message": hide_secrets(str(error)) or type(error).__name__, "at": time.time()}
+
+    def change(state: SourceState) -> SourceState:
+        return state.model_copy(update={"last_dump_error": record})
+
+    # The error itself is what counts: a state store that fails too must not hide it.
+    with contextlib.suppress(SourcebookError):
+        await context.state.update(SourceState, source, change, default=SourceState(name=source))

@@ -53,6 +53,20 @@ async def release_in_full(context: Context, run: JobRun, api: str, build: Build,
     return await verify_and_switch(context, run, api, index, build, choice=choice)
 
 
+async def _write_index(context: Context, run: JobRun, index: str, build: Build) -> None:
+    settings = build.index_settings.for_documents(build.count)
+    done = 0
+    await context.documents.check(build.collection)  # what is damaged must not be served
+    async with context.search.create(
+        index, collection=build.collection, properties=build.mapping, settings=settings
+    ) as writer:
+        async for batch in context.documents.scan(build.collection, size=context.settings.batch_documents):
+            await writer.add(batch)
+            done += len(batch)
+            await run.progress("index", done, build.count, "documents")
+        await writer.commit()
+
+
 async def verify_and_switch(
     context: Context, run: JobRun, api: str, index: str, build: Build, *, choice: ReleaseChoice
 ) -> IndexReady:
@@ -104,17 +118,3 @@ def describe_release(release: Release, api: str) -> IndexReady:
         reason=release.reason,
         ignored=release.ignored,
     )
-
-
-async def _write_index(context: Context, run: JobRun, index: str, build: Build) -> None:
-    settings = build.index_settings.for_documents(build.count)
-    done = 0
-    await context.documents.check(build.collection)  # what is damaged must not be served
-    async with context.search.create(
-        index, collection=build.collection, properties=build.mapping, settings=settings
-    ) as writer:
-        async for batch in context.documents.scan(build.collection, size=context.settings.batch_documents):
-            await writer.add(batch)
-            done += len(batch)
-            await run.progress("index", done, build.count, "documents")
-        await writer.commit()

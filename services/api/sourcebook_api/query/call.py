@@ -83,6 +83,36 @@ class Call:
         client = self.scope.get("client")
         return client[0] if client else ""
 
+    async def read_options(self, operation: Operation) -> Options:
+        """Read and check the parameters.
+
+        Raises:
+            QueryError: a parameter or the body is not as it should be.
+        """
+        if self.scope["method"] != "POST":
+            return parse_get(operation, self.path, self.scope["query_string"])
+        query = read_query_string(self.scope["query_string"])
+        content_type = dict(self.scope["headers"]).get(b"content-type", b"").decode("latin-1")
+        form, body = read_body(content_type, await self._read_body())
+        return parse_parameters(operation, RequestValues(self.path, query, form, body))
+
+    async def _read_body(self) -> bytes:
+        chunks = []
+        while True:
+            message = await self.receive()
+            chunks.append(message.get("body", b""))
+            if not message.get("more_body", False):
+                return b"".join(chunks)
+
+    def _choose_format(self, options: Options) -> str:
+        return options["format"] if "format" in options.given else self.accepts
+
+    def page_bytes(self, options: Options) -> int:
+        """How many bytes of documents one page of a walk has: few enough that options may add to them."""
+        limit = self.context.settings.answer_max_bytes
+        most = min(limit, max_bytes(self._choose_format(options)) or limit)
+        return min(most // _PAGE_PART, BATCH_BYTES)
+
     async def search(self, request: SearchRequest, page_bytes: int | None = None, *, among: int = 1) -> SearchResult:
         """Search when it is this request's turn; a page of a walk has about `page_bytes` of documents.
 
@@ -141,16 +171,6 @@ class Call:
             bodies += part
         return bodies
 
-    async def work_off(self, work: Callable[[], T]) -> T:
-        """Do work that would hold up other requests in a thread, when it is this request's turn.
-
-        Raises:
-            QueryError: too many others want the same, and whatever the work raises.
-        """
-        return await self.lanes.shaping.run(
-            self.client, self, self.budget.seconds_left, lambda: asyncio.to_thread(work)
-        )
-
     async def render(self, hits: Sequence[Hit], shape: AnswerShape, work: Callable[[], T]) -> T:
         """Put the answer of some documents together, here or, if that takes long, in a thread."""
         size = sum([len(hit.body) for hit in hits])
@@ -160,35 +180,15 @@ class Call:
                 return work()
         return await self.work_off(work)
 
-    async def read_options(self, operation: Operation) -> Options:
-        """Read and check the parameters.
+    async def work_off(self, work: Callable[[], T]) -> T:
+        """Do work that would hold up other requests in a thread, when it is this request's turn.
 
         Raises:
-            QueryError: a parameter or the body is not as it should be.
+            QueryError: too many others want the same, and whatever the work raises.
         """
-        if self.scope["method"] != "POST":
-            return parse_get(operation, self.path, self.scope["query_string"])
-        query = read_query_string(self.scope["query_string"])
-        content_type = dict(self.scope["headers"]).get(b"content-type", b"").decode("latin-1")
-        form, body = read_body(content_type, await self._read_body())
-        return parse_parameters(operation, RequestValues(self.path, query, form, body))
-
-    async def _read_body(self) -> bytes:
-        chunks = []
-        while True:
-            message = await self.receive()
-            chunks.append(message.get("body", b""))
-            if not message.get("more_body", False):
-                return b"".join(chunks)
-
-    def _choose_format(self, options: Options) -> str:
-        return options["format"] if "format" in options.given else self.accepts
-
-    def page_bytes(self, options: Options) -> int:
-        """How many bytes of documents one page of a walk has: few enough that options may add to them."""
-        limit = self.context.settings.answer_max_bytes
-        most = min(limit, max_bytes(self._choose_format(options)) or limit)
-        return min(most // _PAGE_PART, BATCH_BYTES)
+        return await self.lanes.shaping.run(
+            self.client, self, self.budget.seconds_left, lambda: asyncio.to_thread(work)
+        )
 
     async def answer(self, body: bytes, options: Options) -> Answer:
         """Return an answer in the format that the request asks for.

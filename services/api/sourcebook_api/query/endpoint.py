@@ -20,35 +20,12 @@ _OK, _METHOD_NOT_ALLOWED = 200, 405
 _ANY = b"*"
 
 
-class Service:
-    """What endpoints answer from. `api` fixes the name; without it the name is the path parameter `name` of the mount."""
-
-    def __init__(self, get_context: Callable[[], Context], api: str | None) -> None:
-        self._get_context = get_context
-        self._api = api
-        self._releases: Releases | None = None
-        self._lanes: Lanes | None = None
-
-    async def open_call(self, scope: Scope, receive: Receive) -> Call:
-        """Return the call of a request.
-
-        Raises:
-            QueryError: there is no such API, or it has no release.
-        """
-        context = self._get_context()
-        if self._releases is None or self._lanes is None:
-            self._releases, self._lanes = Releases(context), Lanes(context)
-        api = self._api or scope["path_params"]["name"]
-        opened = await self._releases.current(api)
-        return Call(context, self._lanes, self._releases, opened, scope, receive, {"api": api})
-
-
 class Endpoint:
     """Answers the requests of one route. A `type` in its path has to be the release's document type."""
 
     def __init__(
         self,
-        service: Service,
+        service: "Service",
         *,
         get: QueryHandler | None = None,
         post: QueryHandler | None = None,
@@ -102,6 +79,29 @@ class Endpoint:
         if handler is None:
             raise method_not_allowed((*self._handlers, "OPTIONS"))
         return handler
+
+
+class Service:
+    """What endpoints answer from. `api` fixes the name; without it the name is the path parameter `name` of the mount."""
+
+    def __init__(self, get_context: Callable[[], Context], api: str | None) -> None:
+        self._get_context = get_context
+        self._api = api
+        self._releases: Releases | None = None
+        self._lanes: Lanes | None = None
+
+    async def open_call(self, scope: Scope, receive: Receive) -> Call:
+        """Return the call of a request.
+
+        Raises:
+            QueryError: there is no such API, or it has no release.
+        """
+        context = self._get_context()
+        if self._releases is None or self._lanes is None:
+            self._releases, self._lanes = Releases(context), Lanes(context)
+        api = self._api or scope["path_params"]["name"]
+        opened = await self._releases.current(api)
+        return Call(context, self._lanes, self._releases, opened, scope, receive, {"api": api})
 
 
 class AssetEndpoint:

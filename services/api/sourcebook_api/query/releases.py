@@ -50,20 +50,6 @@ class OpenRelease:
         return frozenset(entry.path for entry in fields if not entry.is_object and entry.spec.get("index", True))
 
 
-def open_release(release: Release, max_age: int) -> OpenRelease:
-    """Work out what the routes need of a release."""
-    return OpenRelease(release, max_age, _find_licenses(release))
-
-
-def _find_licenses(release: Release) -> dict[str, str]:
-    sources: dict[str, Any] = release.metadata.get("src") or {}
-    return {
-        name: str(source["license_url"])
-        for name, source in sources.items()
-        if isinstance(source, dict) and source.get("license_url") and "properties" in release.mapping.get(name, {})
-    }
-
-
 class Releases:
     """Reads the state at most twice a second for each API, and each release once."""
 
@@ -156,3 +142,17 @@ class Releases:
         """
         self._opened.pop((opened.release.name, opened.max_age), None)
         return await self.by_name(opened.release.name, opened.max_age)
+
+
+def open_release(release: Release, max_age: int) -> OpenRelease:
+    """Work out what the routes need of a release."""
+    return OpenRelease(release, max_age, _find_licenses(release))
+
+
+def _find_licenses(release: Release) -> dict[str, str]:
+    sources: dict[str, Any] = release.metadata.get("src") or {}
+    return {
+        name: str(source["license_url"])
+        for name, source in sources.items()
+        if isinstance(source, dict) and source.get("license_url") and "properties" in release.mapping.get(name, {})
+    }
