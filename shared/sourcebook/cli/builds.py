@@ -77,6 +77,12 @@ async def _store_config(context: Context, config: str, sources: str | None, doc_
     if sources is None and doc_type is None:
         return config
     known = await context.state.get(BuildConfig, config)
+    if known is None and (sources is None or doc_type is None):
+        raise InvalidRequest(
+            f"There is no build configuration {config!r} yet: to make it, give both --sources, such as hgnc,ncbi_gene, and "
+            "--doc-type, such as gene.",
+            config=config,
+        )
     values: dict[str, object] = known.model_dump(by_alias=True, exclude_unset=True) if known else {"name": config}
     if sources is not None:
         values["sources"] = [item.strip() for item in sources.split(",") if item.strip()]
@@ -195,4 +201,5 @@ def _tell_problem(item: ErrorDetails) -> str:
     where = ".".join(map(str, item["loc"]))
     if item["type"] == "missing":
         return f"{where} is missing"
-    return f"{where}: {item['msg']}" if where else item["msg"]
+    said = str(item["ctx"]["error"]) if item["type"] == "value_error" else item["msg"]
+    return f"{where}: {said}" if where else said

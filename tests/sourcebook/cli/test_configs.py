@@ -12,6 +12,7 @@ WRONG = {
     "unknown key": ({"sorces": ["fruit"]}, "unknown key 'sorces'; did you mean 'sources'?"),
     "unknown key inside": ({"keep": {"build": 1}}, "keep: unknown key 'build'; did you mean 'builds'?"),
     "unlike any": ({"index": {"zzz": 1}}, "index: unknown key 'zzz'; known are shards, replicas, extra"),
+    "schedule": ({"schedule": "daily"}, "fruits.yaml: schedule: is no"),
     "value": ({"builder": "marge"}, "builder: Input should be 'merge' or 'link'"),
     "missing": ({"doc_type": ...}, "doc_type is missing"),
 }
@@ -32,7 +33,11 @@ def test_a_wrong_configuration_is_told_with_the_nearest_key(
 @pytest.mark.usefixtures("no_broker")
 def test_a_build_needs_no_file(served: Sourcebook) -> None:
     ended = served("build", "fruits", "--sources", "fruit", "--no-wait")
-    assert (ended.status, "doc_type is missing" in ended.err) == (2, True)
+    assert (ended.status, "give both --sources" in ended.err, "--doc-type, such as gene" in ended.err) == (
+        2,
+        True,
+        True,
+    )
     assert served("build", "fruits", "--sources", "fruit, f*", "--doc-type", "fruit", "--no-wait").status == 0
     config = served("config", "show", "fruits", "--json").json
     assert (config["sources"], config["doc_type"], config["builder"]) == (["fruit", "f*"], "fruit", "merge")
