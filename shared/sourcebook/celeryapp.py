@@ -35,8 +35,8 @@ from sourcebook.sdk.sandbox import die_with_parent
 from sourcebook.settings import Settings
 from sourcebook.worker import RETRY_SECONDS, Outcome, StopSign, execute_job
 
-_RECOVER_SECONDS = 5.0
-_SCHEDULE_SECONDS = 2.0
+# What beat does: its name, the function, and how often, in seconds.
+_CHORES = {"recover": (recover_jobs, 5.0), "schedule": (run_schedules, 2.0)}
 _CLOCK_SECONDS = 1.0
 _END_SECONDS = 15.0  # for a beat worker to end once its clock has died
 
@@ -113,23 +113,19 @@ def make_celery(settings: Settings, tick: Callable[[], None] = lambda: None) -> 
         accept_content=["json"],
         enable_utc=True,
         beat_schedule={
-            "recover jobs": {
-                "task": "sourcebook.recover",
-                "schedule": _RECOVER_SECONDS,
-                "options": {"queue": BEAT_QUEUE, "expires": _RECOVER_SECONDS},
-            },
-            "run schedules": {
-                "task": "sourcebook.schedule",
-                "schedule": _SCHEDULE_SECONDS,
-                "options": {"queue": BEAT_QUEUE, "expires": _SCHEDULE_SECONDS},
-            },
+            name: {
+                "task": f"sourcebook.{name}",
+                "schedule": seconds,
+                "options": {"queue": BEAT_QUEUE, "expires": seconds},
+            }
+            for name, (_, seconds) in _CHORES.items()
         },
         beat_schedule_filename=str(settings.home / "run" / "beat-schedule"),
     )
     process = _Process(settings)
     for name in STAGES:
         celery.task(_make_task(process), name=f"sourcebook.{name}", bind=True, max_retries=None)
-    for name, work in (("recover", recover_jobs), ("schedule", run_schedules)):
+    for name, (work, _) in _CHORES.items():
         celery.task(_make_chore(process, work, tick), name=f"sourcebook.{name}")
     _connect_signals(process, settings)
     return celery

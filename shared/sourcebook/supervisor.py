@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from sourcebook.backends import open_state
 from sourcebook.errors import Conflict, EngineUnavailable, PortBusy, SettingsError
-from sourcebook.flow.stages import BEAT_QUEUE, QUEUES
+from sourcebook.flow.stages import WORKER_QUEUES
 from sourcebook.home import prepare_home
 from sourcebook.logging import get_logger
 from sourcebook.references import load_reference
@@ -134,7 +134,7 @@ class Stack:
         logs = settings.home / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         python = [sys.executable, "-m", "sourcebook.cli"]
-        commands = {name: [*python, *_worker_command(settings, name)] for name in (*QUEUES, BEAT_QUEUE)}
+        commands = {name: [*python, *_worker_command(settings, name)] for name in WORKER_QUEUES}
         commands |= {"gateway": [*python, "api"]}
         if not settings.broker_url:
             commands = {"broker": _broker_command(settings)} | commands
@@ -170,7 +170,7 @@ class Stack:
         by_name = {service.name: service for service in self._services}
         await by_name["gateway"].stop()
         grace_seconds = self.settings.stop_grace.total_seconds()
-        await asyncio.gather(*(by_name[name].stop(grace_seconds) for name in (*QUEUES, BEAT_QUEUE)))
+        await asyncio.gather(*(by_name[name].stop(grace_seconds) for name in WORKER_QUEUES))
         if "broker" in by_name:
             await by_name["broker"].stop()
 
@@ -287,7 +287,7 @@ def _worker_command(settings: Settings, queue: str) -> list[str]:
     """The arguments of a worker; with SOURCEBOOK_METRICS_PORT, the workers of one machine have ports side by side."""
     if not settings.metrics_port:
         return ["worker", queue]
-    port = settings.metrics_port + (*QUEUES, BEAT_QUEUE).index(queue)
+    port = settings.metrics_port + WORKER_QUEUES.index(queue)
     return ["worker", queue, "--metrics-port", str(port)]
 
 

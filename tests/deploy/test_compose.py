@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 import yaml
 
-from sourcebook.flow.stages import BEAT_QUEUE, QUEUES
+from sourcebook.flow.stages import BEAT_QUEUE
+from sourcebook.flow.stages import SERVICES as WORKERS
 from sourcebook.settings import RENAMED, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = yaml.safe_load((ROOT / "deploy" / "compose.yml").read_text())
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
-SERVICES = ("api", "dumper", "uploader", "builder", "indexer", "beat")
+SERVICES = ("api", *WORKERS.values(), BEAT_QUEUE)
 ENGINES = ("redis", "mongo", "opensearch")
 KNOWN = {f"SOURCEBOOK_{name.upper()}" for name in (*Settings.model_fields, *RENAMED)}
 
@@ -71,10 +72,16 @@ def test_every_setting_that_is_named_exists() -> None:
     assert set(re.findall(r"SOURCEBOOK_[A-Z_0-9]+[A-Z0-9]", text)) <= KNOWN
 
 
-def test_every_queue_has_an_image_with_a_worker() -> None:
+def test_the_image_of_a_service_works_on_its_queue() -> None:
     commands = dict(re.findall(r"(\w+)\) command='([\w ]+)'", DOCKERFILE))
-    assert set(commands) == set(SERVICES)
-    assert {command.removeprefix("worker ") for command in commands.values()} == {*QUEUES, BEAT_QUEUE, "api"}
+    workers = {service: f"worker {queue}" for queue, service in WORKERS.items()}
+    assert commands == {**workers, BEAT_QUEUE: f"worker {BEAT_QUEUE}", "api": "api"}
+    (named,) = re.findall(r"SERVICE=([\w|]+),", DOCKERFILE)
+    assert set(named.split("|")) == set(SERVICES)
+
+
+def test_compose_has_the_services_and_the_engines_and_nothing_else() -> None:
+    assert set(COMPOSE["services"]) == {*SERVICES, *ENGINES}
 
 
 def test_the_image_is_of_an_ordinary_user_with_tini_and_a_health_check() -> None:

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 import yaml
 
-from sourcebook.flow.stages import QUEUES
+from sourcebook.flow.stages import BEAT_QUEUE, SERVICES
 from sourcebook.hub.jobs.queues import QueueLoad
 from sourcebook.settings import Settings
 
 K8S = Path(__file__).resolve().parents[2] / "deploy" / "k8s"
 KNOWN = {f"SOURCEBOOK_{name.upper()}" for name in Settings.model_fields}
-QUEUE_OF = {"dumper": "dump", "uploader": "upload", "builder": "build", "indexer": "index"}
-WORKERS = (*QUEUE_OF, "beat")
+QUEUE_OF = {service: queue for queue, service in SERVICES.items()}
+WORKERS = (*QUEUE_OF, BEAT_QUEUE)
 
 
 def load(path: str) -> list[dict[str, Any]]:
@@ -98,7 +98,6 @@ def test_secrets_are_files_named_after_settings_and_no_variables() -> None:
 
 @pytest.mark.parametrize("name", WORKERS)
 def test_a_worker_is_found_by_the_patches_and_has_limits_and_a_budget(name: str) -> None:
-    assert set(QUEUE_OF.values()) == set(QUEUES)
     deployment = find(f"base/{name}.yaml", "Deployment")
     template = deployment["spec"]["template"]
     assert deployment["metadata"]["labels"]["sourcebook/role"] == "worker"
@@ -141,6 +140,18 @@ def test_a_worker_follows_its_queue_down_to_none(name: str) -> None:
         active["metadata"]["url"]
         == f"http://{service['metadata']['name']}.{BASE['namespace']}.svc:{port}/health/queues"
     )
+
+
+def test_names_of_services_are_those_of_the_table() -> None:
+    """A pod, a policy or a patch with a name that nothing has would apply to nothing."""
+    services = {*WORKERS, "api"}
+    engines = {item["metadata"]["name"] for item in load("overlays/dev/engines.yaml") if item["kind"] == "Deployment"}
+    for path in K8S.rglob("*.yaml"):
+        text = path.read_text()
+        assert set(re.findall(r"app\.kubernetes\.io/component: (\S+)", text)) <= services | engines, path
+        assert set(re.findall(r"kind: (?:ScaledObject|Deployment), name: sourcebook-(\w+)", text)) <= services, path
+    scaled = {item["metadata"]["name"] for item in load("base/keda.yaml") if item["kind"] == "ScaledObject"}
+    assert scaled == {f"sourcebook-{service}" for service in QUEUE_OF}
 
 
 def test_the_clock_does_not_scale() -> None:

@@ -1,4 +1,4 @@
-"""Engines by URL scheme: one alias table a port. An engine's file is imported only when a URL names it."""
+"""Engines by URL scheme. An engine's file is imported only when a URL names it."""
 
 from typing import Any
 
@@ -12,37 +12,34 @@ from sourcebook.ports.state import StateStore
 from sourcebook.references import load_reference
 from sourcebook.settings import Settings
 
-DOCUMENTS = {
-    "lmdb": "sourcebook.backends.lmdb.documents:open_lmdb",
-    "mongodb": "sourcebook.backends.mongo.documents:open_mongo_documents",
-    "mongodb+srv": "sourcebook.backends.mongo.documents:open_mongo_documents",
+_MONGO = ("mongodb", "mongodb+srv")
+_REDIS = ("redis", "rediss", "redis+socket")
+_OPENSEARCH = ("opensearch+http", "opensearch+https")
+SCHEMES: dict[str, dict[str, str]] = {
+    "broker_url": dict.fromkeys(("", *_REDIS), "sourcebook.backends.celery.bus:open_celery_bus"),
+    "documents_url": {
+        "lmdb": "sourcebook.backends.lmdb.documents:open_lmdb",
+        **dict.fromkeys(_MONGO, "sourcebook.backends.mongo.documents:open_mongo_documents"),
+    },
+    "state_url": {
+        "sqlite": "sourcebook.backends.sqlite.state:open_sqlite",
+        **dict.fromkeys(_MONGO, "sourcebook.backends.mongo.state:open_mongo_state"),
+    },
+    "locks_url": {
+        "sqlite": "sourcebook.backends.sqlite.locks:open_sqlite_locks",
+        **dict.fromkeys(_REDIS, "sourcebook.backends.redis.locks:open_redis_locks"),
+    },
+    "search_url": {
+        "tantivy": "sourcebook.backends.tantivy.search:open_tantivy",
+        **dict.fromkeys(_OPENSEARCH, "sourcebook.backends.opensearch.search:open_opensearch"),
+    },
+    "files_url": {
+        "file": "sourcebook.backends.local.files:open_local_files",
+        "s3": "sourcebook.backends.s3.files:open_s3_files",
+    },
 }
-STATES = {
-    "sqlite": "sourcebook.backends.sqlite.state:open_sqlite",
-    "mongodb": "sourcebook.backends.mongo.state:open_mongo_state",
-    "mongodb+srv": "sourcebook.backends.mongo.state:open_mongo_state",
-}
-LOCKS = {
-    "sqlite": "sourcebook.backends.sqlite.locks:open_sqlite_locks",
-    "redis": "sourcebook.backends.redis.locks:open_redis_locks",
-    "rediss": "sourcebook.backends.redis.locks:open_redis_locks",
-    "redis+socket": "sourcebook.backends.redis.locks:open_redis_locks",
-}
-SEARCH = {
-    "tantivy": "sourcebook.backends.tantivy.search:open_tantivy",
-    "opensearch+http": "sourcebook.backends.opensearch.search:open_opensearch",
-    "opensearch+https": "sourcebook.backends.opensearch.search:open_opensearch",
-}
-FILES = {
-    "file": "sourcebook.backends.local.files:open_local_files",
-    "s3": "sourcebook.backends.s3.files:open_s3_files",
-}
-BUSES = {
-    "": "sourcebook.backends.celery.bus:open_celery_bus",
-    "redis": "sourcebook.backends.celery.bus:open_celery_bus",
-    "rediss": "sourcebook.backends.celery.bus:open_celery_bus",
-    "redis+socket": "sourcebook.backends.celery.bus:open_celery_bus",
-}
+"""The URL schemes that each setting takes, and what opens their engine. Files that repeat them are compared with this."""
+
 # What an engine's file needs beyond Sourcebook itself -> the extra that installs it.
 EXTRAS = {
     "motor": "mongo",
@@ -58,13 +55,13 @@ EXTRAS = {
 
 async def open_documents(settings: Settings) -> DocumentStore:
     """Open the document store of `SOURCEBOOK_DOCUMENTS_URL`."""
-    store: DocumentStore = await _opener("documents_url", settings.documents_url, DOCUMENTS)(settings)
+    store: DocumentStore = await _opener("documents_url", settings.documents_url)(settings)
     return store
 
 
 async def open_state(settings: Settings) -> StateStore:
     """Open the state store of `SOURCEBOOK_STATE_URL`."""
-    state: StateStore = await _opener("state_url", settings.state_url, STATES)(settings)
+    state: StateStore = await _opener("state_url", settings.state_url)(settings)
     return state
 
 
@@ -73,25 +70,25 @@ async def open_locks(settings: Settings) -> Locks:
     url = settings.locks_url
     if not url:
         url = settings.state_url if settings.state_url.startswith("sqlite:") else settings.celery_broker_url
-    locks: Locks = await _opener("locks_url", url, LOCKS)(settings)
+    locks: Locks = await _opener("locks_url", url)(settings)
     return locks
 
 
 async def open_search(settings: Settings, documents: DocumentStore) -> SearchEngine:
     """Open the search engine of `SOURCEBOOK_SEARCH_URL`; it may read hits from `documents`."""
-    engine: SearchEngine = await _opener("search_url", settings.search_url, SEARCH)(settings, documents)
+    engine: SearchEngine = await _opener("search_url", settings.search_url)(settings, documents)
     return engine
 
 
 async def open_files(settings: Settings) -> FileStore:
     """Open the file store of `SOURCEBOOK_FILES_URL`."""
-    files: FileStore = await _opener("files_url", settings.files_url, FILES)(settings)
+    files: FileStore = await _opener("files_url", settings.files_url)(settings)
     return files
 
 
 async def open_bus(settings: Settings) -> Bus:
     """Open the bus of `SOURCEBOOK_BROKER_URL`."""
-    bus: Bus = await _opener("broker_url", settings.broker_url, BUSES)(settings)
+    bus: Bus = await _opener("broker_url", settings.broker_url)(settings)
     return bus
 
 
@@ -106,7 +103,8 @@ def open_inline_bus() -> Any:
     return load_reference("sourcebook.backends.inline.bus:InlineBus")()
 
 
-def _opener(setting: str, url: str, aliases: dict[str, str]) -> Any:
+def _opener(setting: str, url: str) -> Any:
+    aliases = SCHEMES[setting]
     scheme = url.partition(":")[0]
     target = aliases.get(scheme)
     if target is None:

@@ -14,7 +14,7 @@ from sourcebook.cli.progress import follow_here
 from sourcebook.cli.terminal import err, make_table, open_home, out, run_command, show_warning
 from sourcebook.context import Context
 from sourcebook.errors import InvalidRequest
-from sourcebook.flow.stages import BEAT_QUEUE, QUEUES
+from sourcebook.flow.stages import WORKER_QUEUES
 from sourcebook.hub.releases import answers as release_answers
 from sourcebook.hub.releases.renewal import find_outdated, start_renewal
 from sourcebook.logging import configure_logging
@@ -51,7 +51,7 @@ def up() -> None:
 
 
 def worker(
-    queue: Annotated[str, typer.Argument(help=f"One of {', '.join((*QUEUES, BEAT_QUEUE))}.")],
+    queue: Annotated[str, typer.Argument(help=f"One of {', '.join(WORKER_QUEUES)}.")],
     *,
     concurrency: Annotated[int, typer.Option(min=1, max=64, help="Jobs that run side by side.")] = 1,
     metrics_port: Annotated[
@@ -60,8 +60,8 @@ def worker(
     ] = None,
 ) -> None:
     """Run the worker of one queue in the foreground."""
-    if queue not in (*QUEUES, BEAT_QUEUE):
-        raise InvalidRequest(f"There is no queue {queue!r}; there are {', '.join((*QUEUES, BEAT_QUEUE))}.", queue=queue)
+    if queue not in WORKER_QUEUES:
+        raise InvalidRequest(f"There is no queue {queue!r}; there are {', '.join(WORKER_QUEUES)}.", queue=queue)
     settings = open_home()
     if metrics_port is not None:
         settings = settings.model_copy(update={"metrics_port": metrics_port})

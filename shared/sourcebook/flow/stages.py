@@ -23,21 +23,31 @@ from sourcebook.flow.messages import (
     VerifyStored,
 )
 
+SERVICES = {"dump": "dumper", "upload": "uploader", "build": "builder", "index": "indexer"}
+"""Every queue with the service whose workers take its jobs. Files that have to repeat these names are compared with this."""
+QUEUES = tuple(SERVICES)
+BEAT_QUEUE = "beat"  # scheduled housekeeping; the worker of this queue is also the clock
+WORKER_QUEUES = (*QUEUES, BEAT_QUEUE)
+_DUMP, _UPLOAD, _BUILD, _INDEX = QUEUES
+
 
 @dataclass(frozen=True, slots=True)
 class Stage:
     """A kind of job.
 
-    `handler` is `module:function` of the service that runs it: `async (Context, JobRun, command) -> message`.
     `lock` returns the name of what the job works on; two jobs with the same lock never run at once.
     """
 
     name: str
     queue: str
-    handler: str
     command: type[Message]
     lock: Callable[[Any], str]
     target: Callable[[Any], str]
+
+    @property
+    def handler(self) -> str:
+        """The `module:function` of the service that runs it: `async (Context, JobRun, command) -> message`."""
+        return f"sourcebook_{SERVICES[self.queue]}.tasks:{self.name}"
 
     @property
     def is_part(self) -> bool:
@@ -46,103 +56,30 @@ class Stage:
 
 
 _ALL = (
-    Stage("dump", "dump", "sourcebook_dumper.tasks:dump", DumpSource, lambda c: f"dump:{c.source}", lambda c: c.source),
+    Stage("dump", _DUMP, DumpSource, lambda c: f"dump:{c.source}", lambda c: c.source),
     Stage(
-        "upload",
-        "upload",
-        "sourcebook_uploader.tasks:upload",
-        UploadDump,
-        lambda c: f"upload:{c.source}/{c.uploader}",
-        lambda c: f"{c.source}/{c.uploader}",
+        "upload", _UPLOAD, UploadDump, lambda c: f"upload:{c.source}/{c.uploader}", lambda c: f"{c.source}/{c.uploader}"
     ),
-    Stage(
-        "parse",
-        "upload",
-        "sourcebook_uploader.tasks:parse",
-        ParseArguments,
-        lambda c: f"part:{c.part}",
-        lambda c: f"{c.source}/{c.uploader}",
-    ),
+    Stage("parse", _UPLOAD, ParseArguments, lambda c: f"part:{c.part}", lambda c: f"{c.source}/{c.uploader}"),
     Stage(
         "inspect",
-        "upload",
-        "sourcebook_uploader.tasks:inspect",
+        _UPLOAD,
         InspectUpload,
         lambda c: f"upload:{c.source}/{c.uploader}",
         lambda c: f"{c.source}/{c.uploader}",
     ),
-    Stage(
-        "build",
-        "build",
-        "sourcebook_builder.tasks:build",
-        BuildDocuments,
-        lambda c: f"build:{c.config}",
-        lambda c: c.config,
-    ),
-    Stage(
-        "merge",
-        "build",
-        "sourcebook_builder.tasks:merge",
-        MergeRange,
-        lambda c: f"part:{c.part}",
-        lambda c: c.config,
-    ),
-    Stage(
-        "publish",
-        "build",
-        "sourcebook_builder.tasks:publish",
-        PublishRelease,
-        lambda c: f"publish:{c.remote}",
-        lambda c: c.build,
-    ),
-    Stage(
-        "install",
-        "build",
-        "sourcebook_builder.tasks:install",
-        InstallRelease,
-        lambda c: f"build:{c.config}",
-        lambda c: c.config,
-    ),
-    Stage(
-        "archive",
-        "build",
-        "sourcebook_builder.tasks:archive",
-        ArchiveBuild,
-        lambda c: f"archive:{c.build}",
-        lambda c: c.build,
-    ),
-    Stage("clean", "build", "sourcebook_builder.tasks:clean", CleanUp, lambda _: "clean", lambda _: "home"),
-    Stage(
-        "verify",
-        "build",
-        "sourcebook_builder.tasks:verify",
-        VerifyStored,
-        lambda c: f"verify:{c.name or ''}",
-        lambda c: c.name or "home",
-    ),
-    Stage(
-        "diff",
-        "build",
-        "sourcebook_builder.tasks:diff",
-        DiffBuilds,
-        lambda c: f"diff:{c.new}/{c.old}",
-        lambda c: c.new,
-    ),
-    Stage(
-        "index", "index", "sourcebook_indexer.tasks:index", IndexBuild, lambda c: f"index:{c.api}", lambda c: c.build
-    ),
-    Stage(
-        "apply",
-        "index",
-        "sourcebook_indexer.tasks:apply",
-        ApplyChanges,
-        lambda c: f"index:{c.api}",
-        lambda c: c.build,
-    ),
+    Stage("build", _BUILD, BuildDocuments, lambda c: f"build:{c.config}", lambda c: c.config),
+    Stage("merge", _BUILD, MergeRange, lambda c: f"part:{c.part}", lambda c: c.config),
+    Stage("publish", _BUILD, PublishRelease, lambda c: f"publish:{c.remote}", lambda c: c.build),
+    Stage("install", _BUILD, InstallRelease, lambda c: f"build:{c.config}", lambda c: c.config),
+    Stage("archive", _BUILD, ArchiveBuild, lambda c: f"archive:{c.build}", lambda c: c.build),
+    Stage("clean", _BUILD, CleanUp, lambda _: "clean", lambda _: "home"),
+    Stage("verify", _BUILD, VerifyStored, lambda c: f"verify:{c.name or ''}", lambda c: c.name or "home"),
+    Stage("diff", _BUILD, DiffBuilds, lambda c: f"diff:{c.new}/{c.old}", lambda c: c.new),
+    Stage("index", _INDEX, IndexBuild, lambda c: f"index:{c.api}", lambda c: c.build),
+    Stage("apply", _INDEX, ApplyChanges, lambda c: f"index:{c.api}", lambda c: c.build),
 )
 STAGES = {stage.name: stage for stage in _ALL}
-QUEUES = ("dump", "upload", "build", "index")
-BEAT_QUEUE = "beat"  # scheduled housekeeping; the worker of this queue is also the clock
 
 
 def stage_of(command: Message) -> Stage:
