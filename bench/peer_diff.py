@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import orjson
-from biothings.utils import jsondiff  # type: ignore[import-not-found]
+from biothings.utils import jsondiff
 
 
 def main() -> None:

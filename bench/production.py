@@ -111,7 +111,7 @@ def mongodb_url(urls: dict[str, str], database: str) -> str:
 
 def describe_servers(urls: dict[str, str]) -> str:
     url = urls["SOURCEBOOK_TEST_MONGODB_URL"]
-    with MongoClient(url) as client:
+    with MongoClient[dict[str, Any]](url) as client:
         about = client.admin.command("buildInfo")
     # What a MongoDB says of its build, mongo-java-server leaves out.
     kind = f"MongoDB {about['version']}" if "gitVersion" in about else "mongo-java-server, which keeps all in memory"
@@ -119,7 +119,7 @@ def describe_servers(urls: dict[str, str]) -> str:
 
 
 def drop_databases(urls: dict[str, str]) -> None:
-    with MongoClient(urls["SOURCEBOOK_TEST_MONGODB_URL"]) as client:
+    with MongoClient[dict[str, Any]](urls["SOURCEBOOK_TEST_MONGODB_URL"]) as client:
         for name in client.list_database_names():
             if name.startswith("bench_"):
                 client.drop_database(name)
@@ -164,7 +164,7 @@ def render(results: dict[str, Any]) -> str:
 def stage_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
     """Return one line for each stage, and one for each of BioThings' beside it."""
     peer = results.get("peer", {}).get("stages", {})
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for stage in STAGES:
         for who, measured in (("", results["stages"]), ("BioThings: ", peer)):
             row = measured.get(stage)

@@ -60,7 +60,7 @@ class ReleaseRun(Run):
         measured["diff"] = self._step("diff", old, new)
         measured["hashes"] = self._step("hashes", old, new)
         if self.with_peer:
-            measured["peer"] = self._measure_peer(old, new)
+            measured["peer"] = self._measure_peer_diff(old, new)
         return measured
 
     def _release(self, name: str) -> dict[str, Any]:
@@ -80,7 +80,7 @@ class ReleaseRun(Run):
     def _step(self, *arguments: str) -> dict[str, Any]:
         return last_json(self._script("release_stages.py", arguments[0], 0, *arguments))
 
-    def _measure_peer(self, old: str, new: str) -> dict[str, Any]:
+    def _measure_peer_diff(self, old: str, new: str) -> dict[str, Any]:
         path = self.folder / "pairs.ndjson"
         self._step("pairs", old, new, str(path), str(PAIRS))
         python = install_peer(PEER_SCRATCH) / "python"
@@ -169,7 +169,7 @@ def _diff_numbers(found: dict[str, Any], count: int) -> tuple[str, ...]:
 
 
 def peer_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name, measured in zip(names(), results["revisions"], strict=True):
         if "peer" in measured:
             found = measured["diff"]

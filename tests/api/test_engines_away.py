@@ -165,13 +165,17 @@ def test_a_frozen_engine_is_given_up_after_the_patience_and_named(
         locks_url=url if name == "redis" else "sqlite:",
         state_url=url if name == "mongo" else "sqlite:",
         documents_url=url if name == "mongo" else "lmdb:",
-        engine_patience=1.0,  # type: ignore[arg-type]
+        engine_patience=1.0,
     )
 
     async def main() -> None:
-        opened = await {"locks": open_locks, "bus": open_bus, "state": open_state, "documents": open_documents}[port](
-            settings
-        )
+        openers: dict[str, Callable[[Settings], Awaitable[Any]]] = {
+            "locks": open_locks,
+            "bus": open_bus,
+            "state": open_state,
+            "documents": open_documents,
+        }
+        opened = await openers[port](settings)
         ask: dict[str, Callable[[Any], Awaitable[Any]]] = {
             "locks": lambda locks: locks.holder("a"),
             "bus": lambda bus: bus.send("dump", "a"),

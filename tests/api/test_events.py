@@ -78,7 +78,7 @@ async def _read_stream(
         (b"host", b"localhost"),
         *((name.lower().encode(), value.encode()) for name, value in (headers or {}).items()),
     ]
-    scope = {
+    scope: dict[str, Any] = {
         "type": "http",
         "method": "GET",
         "path": path,

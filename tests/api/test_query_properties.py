@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 
 from sourcebook_api.query import plan
 
+PAGE_SIZE = 4  # small, so that answers have several pages
+
 Document = dict[str, Any]
 Predicate = Callable[[Document], bool]
 Query = tuple[str, Predicate]
@@ -148,7 +150,7 @@ def test_section_3_the_whole_path_agrees_with_python(
         await compare_batch(gateway, [query for (query, _), _ in asked], [matches for (_, matches), _ in asked], corpus)
 
     with tempfile.TemporaryDirectory() as home, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan, "PAGE_SIZE", 4)
+        patch.setattr(plan, "PAGE_SIZE", PAGE_SIZE)
         asyncio.run(serve_documents(Path(home), corpus, MAPPING, work))
 
 
@@ -189,7 +191,7 @@ async def walk(gateway: Any, query: str, first: dict[str, str]) -> list[str]:
     page = (await gateway.get("/query", q=query, **first)).json()
     seen: list[str] = []
     while page.get("hits"):
-        assert len(page["hits"]) <= plan.PAGE_SIZE
+        assert len(page["hits"]) <= PAGE_SIZE
         seen += ids(page)
         page = (await gateway.get("/query", q=query, **{parameter: page[token]})).json()
     return seen

@@ -125,7 +125,12 @@ def test_section_2_lists_keep_their_items_in_json() -> None:
 
 @pytest.mark.parametrize("item", [["1017"], {"a": 1}, None, []], ids=["list", "object", "null", "empty list"])
 def test_section_2_items_of_lists_are_texts_and_numbers(item: Any) -> None:
-    for operation, name in (("annotation_post", "ids"), ("query_post", "fields"), ("query_post", "sort")):
+    cases: tuple[tuple[Operation, str], ...] = (
+        ("annotation_post", "ids"),
+        ("query_post", "fields"),
+        ("query_post", "sort"),
+    )
+    for operation, name in cases:
         with pytest.raises(QueryError) as caught:
             parse_parameters(operation, RequestValues(body={"q": ["a"], name: ["x", item]}))
         assert caught.value.status == 400

@@ -92,7 +92,8 @@ def test_commands_page_names_every_command_with_its_meaning() -> None:
 def test_operation_page_lists_the_metrics_that_there_are_with_their_labels() -> None:
     rows = re.findall(r"^\| `(sourcebook_\w+)`[^|]*\| ([a-z, ]+) \|", (DOCS / "operate.md").read_text(), re.MULTILINE)
     kept = {
-        f"{metric.describe()[0].name}{'_total' * (metric in COUNTERS)}": list(metric._labelnames) for metric in KEPT
+        f"{next(iter(metric.describe())).name}{'_total' * (metric in COUNTERS)}": list(metric._labelnames)
+        for metric in KEPT
     }
     looked_up = {name: labels for name, (_, labels) in LOOKED_UP.items()}
     assert {name: labels.split(", ") if labels != "none" else [] for name, labels in rows} == kept | looked_up

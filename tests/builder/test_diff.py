@@ -18,7 +18,7 @@ from sourcebook.flow.messages import DiffBuilds, DiffReady
 from sourcebook.hub.builds.model import Build
 from sourcebook.hub.changes import commands as diff
 from sourcebook.hub.changes.commands import ensure_changes, start_diff
-from sourcebook.hub.changes.folder import ChangesFolder, apply_change, open_changes, read_changes
+from sourcebook.hub.changes.folder import ChangesFolder, ChangesWriter, apply_change, open_changes, read_changes
 from sourcebook.hub.changes.model import Change
 from sourcebook.hub.documents.record import Record, make_record, record_key
 from sourcebook.hub.jobs.model import Job
@@ -66,8 +66,8 @@ async def read(context: Context, ready: DiffReady) -> tuple[ChangesFolder, list[
 
 
 LONG = {f"key{number}": number for number in range(30)}
-OLD = {"a": {"v": 1}, "b": {"v": [1, 2], "same": LONG}, "c": {"x": "y", "same": LONG}, "d": {"only": "old"}}
-NEW = {"b": {"v": [2, 1], "same": LONG}, "c": {"X": "y", "same": LONG}, "d": {"new": 1}, "e": {"v": 1}}
+OLD: Documents = {"a": {"v": 1}, "b": {"v": [1, 2], "same": LONG}, "c": {"x": "y", "same": LONG}, "d": {"only": "old"}}
+NEW: Documents = {"b": {"v": [2, 1], "same": LONG}, "c": {"X": "y", "same": LONG}, "d": {"new": 1}, "e": {"v": 1}}
 
 
 def test_a_diff_says_what_was_added_updated_and_deleted(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_the_order_of_lists_counts_unless_told_otherwise(tmp_path: Path) -> None
     play(tmp_path, scenario)
 
 
-documents = st.dictionaries(
+documents: st.SearchStrategy[Documents] = st.dictionaries(
     st.sampled_from("abcdefghij"),
     st.dictionaries(st.sampled_from(["v", "A", "~/"]), st.sampled_from([1, True, 1.0, [1], [1, 2], {"x": []}, None])),
 )
@@ -207,7 +207,7 @@ def test_a_try_that_died_harms_nothing(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_leaves_nothing_and_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class FullDisk(diff.ChangesWriter):
+    class FullDisk(ChangesWriter):
         def write(self, *_: Any) -> None:
             raise OSError(28, "No space left on device")
 
@@ -262,6 +262,6 @@ def test_a_long_diff_is_written_to_several_files(tmp_path: Path, monkeypatch: py
         assert len(folder.metadata.files) > 5
         assert [change.id for change in changes] == [f"{number:04}" for number in range(200)]
 
-    small = diff.ChangesWriter
+    small = ChangesWriter
     monkeypatch.setattr(diff, "ChangesWriter", lambda folder: small(folder, file_bytes=5000))
     play(tmp_path, scenario, batch_documents=50)

@@ -7,6 +7,7 @@ own, which is removed afterwards.
 import os
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from pymongo import MongoClient
@@ -46,7 +47,7 @@ def mongo_url(engine: str, request: pytest.FixtureRequest) -> Iterator[str]:
     name = f"sourcebook_test_{uuid.uuid4().hex[:12]}"
     url = f"{scheme}://{rest.partition('/')[0]}/{name}{mark}{options}"
     yield url
-    with MongoClient(url) as client:
+    with MongoClient[dict[str, Any]](url) as client:
         client.drop_database(name)
 
 

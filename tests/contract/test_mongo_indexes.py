@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import MongoClient
 from pymongo.monitoring import CommandListener
 
@@ -58,7 +59,7 @@ def engine() -> str:
 @pytest.fixture
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     found = Recorder()
-    client = functools.partial(mongo_server.AsyncIOMotorClient, event_listeners=[found])
+    client = functools.partial(AsyncIOMotorClient, event_listeners=[found])
     monkeypatch.setattr(mongo_server, "AsyncIOMotorClient", client)
     return found
 
@@ -107,7 +108,8 @@ async def use_documents(store: DocumentStore) -> None:
         await patcher.put(records[:3])
         await patcher.delete([records[7][0]])
         await patcher.commit()
-    for bounds in ({}, {"start": b"id00100"}, {"start": b"id00100", "stop": b"id00200"}):
+    every_bounds: tuple[dict[str, Any], ...] = ({}, {"start": b"id00100"}, {"start": b"id00100", "stop": b"id00200"})
+    for bounds in every_bounds:
         assert [page async for page in store.scan("d", size=40, **bounds)]
     assert await store.get_many("d", ["id00001", "nosuch", "id00299"])
     assert await store.info("d")

@@ -86,7 +86,7 @@ def test_a_server_that_is_away_for_a_while_loses_and_doubles_nothing(tmp_path: P
                     await absence
             info = await writer.commit()
         assert info.count == 2000
-        found = []
+        found: list[Record] = []
         async for batch in store.scan("c", size=300):
             if not found:
                 absence = asyncio.create_task(proxy.away(0.7))
@@ -186,7 +186,7 @@ def test_what_a_dead_writer_left_is_removed_and_a_living_one_is_let_be(tmp_path:
     async def scenario() -> None:
         settings = Settings(home=tmp_path, documents_url=mongo_url)
         dying, living = await open_documents(settings), await open_documents(settings)
-        with MongoClient(mongo_url) as client:
+        with MongoClient[dict[str, Any]](mongo_url) as client:
             database = client.get_default_database()
 
             def data() -> list[str]:
@@ -234,7 +234,7 @@ def test_a_reader_in_another_process_keeps_a_dropped_collection_until_it_is_done
             pass
         with pytest.raises(NotFound):
             await other.get_many("c", ["id00001"])
-        with MongoClient(mongo_url) as client:
+        with MongoClient[dict[str, Any]](mongo_url) as client:
             names = client.get_default_database().list_collection_names()
             assert not [name for name in names if name.startswith("documents.data.")]
         await one.close()
@@ -250,7 +250,7 @@ def test_a_lease_is_renewed_though_the_event_loop_stands_still(
 
     async def scenario() -> None:
         store = await open_documents(Settings(home=tmp_path, documents_url=mongo_url))
-        with MongoClient(mongo_url) as client:
+        with MongoClient[dict[str, Any]](mongo_url) as client:
             leases = client.get_default_database()["documents.leases"]
             async with store.create("c"):
                 (first,) = leases.find({})

@@ -2,7 +2,7 @@
 
 import asyncio
 import datetime as dt
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -47,11 +47,10 @@ def fail_first(monkeypatch: pytest.MonkeyPatch, store: S3FileStore, name: str, e
 
 
 @pytest.fixture(autouse=True)
-def _no_role_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _no_role_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    return
 
 
 def test_another_machine_reads_what_was_published_once(

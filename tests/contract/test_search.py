@@ -419,8 +419,8 @@ def test_a_search_in_vain_says_which_fields_were_searched(genes: Runner) -> None
         result = genes.find(query)
         assert (result.total, result.searched) == (0, searched)
         assert genes.find(query, in_id_order=True).searched == searched
-    for query in ("alias:nothing", "_exists_:nothing", "", "cdk2", None, "NOT *"):
-        assert genes.find(query).searched == ()
+    for matching in ("alias:nothing", "_exists_:nothing", "", "cdk2", None, "NOT *"):
+        assert genes.find(matching).searched == ()
 
 
 def test_hits_carry_the_stored_document_and_a_score(genes: Runner) -> None:

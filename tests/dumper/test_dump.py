@@ -26,7 +26,7 @@ from sourcebook_dumper.dump import dump_source
 from sourcebook_dumper.fetchers import choose_fetcher
 
 if TYPE_CHECKING:
-    from conftest import DumpBench, Site
+    from support.downloads import DumpBench, Site
 
     from sourcebook.context import Context
 

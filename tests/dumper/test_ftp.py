@@ -11,7 +11,7 @@ import pytest
 from sourcebook.errors import DownloadInterrupted, DownloadRefused, ManifestError
 
 if TYPE_CHECKING:
-    from conftest import DumpBench, FtpServer
+    from support.downloads import DumpBench, FtpServer
 
     from sourcebook.context import Context
 

@@ -19,7 +19,7 @@ from sourcebook_dumper.fetchers.partial import PartialFile
 from sourcebook_dumper.progress import Count
 
 if TYPE_CHECKING:
-    from conftest import DumpBench, Site
+    from support.downloads import DumpBench, Site
 
 URL = "git+https://localhost/me/data.git"
 ENVIRONMENT = {

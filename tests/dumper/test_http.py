@@ -10,7 +10,7 @@ import pytest
 from sourcebook.errors import DownloadInterrupted, DownloadPostponed, DownloadRefused, TransientError
 
 if TYPE_CHECKING:
-    from conftest import DumpBench, Site
+    from support.downloads import DumpBench, Site
 
 BODY = bytes(range(256)) * 12_000  # three chunks
 

@@ -13,7 +13,7 @@ from sourcebook_dumper.fetchers.partial import PartialFile
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import DumpBench
+    from support.downloads import DumpBench
 
 JANUARY_2024 = 1_704_200_000
 

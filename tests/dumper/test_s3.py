@@ -15,7 +15,7 @@ from sourcebook_dumper.fetchers import s3
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import DumpBench
+    from support.downloads import DumpBench
 
 
 class Bucket:

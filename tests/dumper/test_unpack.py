@@ -12,6 +12,7 @@ import sys
 import tarfile
 import threading
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -333,7 +334,12 @@ def test_formats_that_are_packed_inside_stay_whole(tmp_path: Path, name: str) ->
 @pytest.mark.parametrize("name", ["a.gz", "a.bz2", "a.xz", "a.zst", "a.tar.gz", "a.zip", "a.7z"])
 def test_an_archive_that_ends_early_is_an_interrupted_download(tmp_path: Path, name: str) -> None:
     data = hashlib.shake_256(b"any").digest(5000)
-    pack = {"a.gz": gzip.compress, "a.bz2": bz2.compress, "a.xz": lzma.compress, "a.zst": zstandard.compress}
+    pack: dict[str, Callable[[bytes], bytes]] = {
+        "a.gz": gzip.compress,
+        "a.bz2": bz2.compress,
+        "a.xz": lzma.compress,
+        "a.zst": zstandard.compress,
+    }
     if name in pack:
         (tmp_path / name).write_bytes(pack[name](data))
     elif name == "a.tar.gz":

@@ -12,7 +12,7 @@ import pytest
 from sourcebook.errors import DownloadInterrupted, DownloadRefused, ParserError
 
 if TYPE_CHECKING:
-    from conftest import DumpBench, Site
+    from support.downloads import DumpBench, Site
 
 
 def test_the_date_of_the_last_url_counts(bench: DumpBench, site: Site) -> None:

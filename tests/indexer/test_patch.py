@@ -1,7 +1,8 @@
 """A release by its changes: equal to a full one, chosen by a rule, verified, and harmless whatever goes wrong."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -36,7 +37,7 @@ def play(home: Path, scenario: Callable[[Context], Awaitable[None]]) -> None:
     run_in_context(home, scenario, batch_documents=7)
 
 
-def make_content(size: int = 40, **changes: dict[str, Any] | None) -> Content:
+def make_content(size: int = 40, changes: Mapping[str, dict[str, Any] | None] = MappingProxyType({})) -> Content:
     """Documents id000, id001 ...; `changes` adds or replaces some, None takes one out."""
     content: Content = {f"id{n:03}": {"word": "same", "number": n} for n in range(size)}
     for key, fields in changes.items():
@@ -89,7 +90,7 @@ CHANGES: dict[str, dict[str, Any] | None] = {"id003": {"word": "new"}, "id0105":
 def test_what_changed_is_added_replaced_and_taken_out(tmp_path: Path) -> None:
     async def scenario(context: Context) -> None:
         await start_with(context, make_content())
-        new = make_content(**CHANGES)
+        new = make_content(changes=CHANGES)
         await add_build(context, "c_2", new)
         ready = await apply(context, "c_2")
         assert (ready.kind, ready.reason) == ("incremental", "3 of 40 documents changed (7.50%)")
@@ -110,10 +111,9 @@ def test_releases_by_changes_follow_each_other_and_a_full_one(tmp_path: Path) ->
     async def scenario(context: Context) -> None:
         await start_with(context, make_content())
         for number in range(2, 6):
-            new = make_content(40 + number, **{f"id{number:03}": {"word": f"w{number}"}})
+            new = make_content(40 + number, {f"id{number:03}": {"word": f"w{number}"}})
             await add_build(context, f"c_{number}", new)
-            mode = "full" if number == 4 else "auto"
-            job = await start_release(context, f"c_{number}", mode=mode)
+            job = await start_release(context, f"c_{number}", mode="full" if number == 4 else "auto")
             assert job.kind == ("index" if number == 4 else "apply")
             assert (await apply(context, f"c_{number}", job_id=job.id)).kind == "incremental"
             assert await served(context) == (f"c_{number}", sorted(new))
@@ -126,7 +126,9 @@ def test_releases_by_changes_follow_each_other_and_a_full_one(tmp_path: Path) ->
 def test_new_fields_are_found_also_in_documents_that_did_not_change(tmp_path: Path) -> None:
     async def scenario(context: Context) -> None:
         # The mapping did not have `code` yet, though two documents have it.
-        old = make_content(id001={"word": "same", "more": [{"code": "A"}]}, id002={"more.code": "B", "word": "x"})
+        old = make_content(
+            changes={"id001": {"word": "same", "more": [{"code": "A"}]}, "id002": {"more.code": "B", "word": "x"}}
+        )
         await start_with(context, old)
         mapping = {**MAPPING, "more": {"properties": {"code": {"type": "keyword"}}}}
         await add_build(context, "c_2", {**old, "id003": {"more": {"code": "C"}}}, mapping=mapping)
@@ -208,7 +210,7 @@ def test_an_index_that_someone_changed_is_said_and_mended_by_a_full_release(tmp_
     async def scenario(context: Context) -> None:
         await start_with(context, make_content())
         await tamper(context)
-        await add_build(context, "c_2", make_content(**CHANGES))
+        await add_build(context, "c_2", make_content(changes=CHANGES))
         with pytest.raises(IndexDamaged, match=r"changed since it was written.*--mode full"):
             await start_release(context, "c_2", mode="incremental")
         with pytest.raises(IndexDamaged):
@@ -218,7 +220,7 @@ def test_an_index_that_someone_changed_is_said_and_mended_by_a_full_release(tmp_
         ready = await apply(context, "c_2", job_id=job.id)
         assert ready.kind == "full"
         assert "changed since it was written" in ready.reason
-        assert await served(context) == ("c_2", sorted(make_content(**CHANGES)))
+        assert await served(context) == ("c_2", sorted(make_content(changes=CHANGES)))
 
     play(tmp_path, scenario)
 
@@ -230,7 +232,7 @@ def test_an_index_with_another_digest_than_its_build_is_said(tmp_path: Path) -> 
         assert release
         manifest = context.settings.home / "search" / release.index / "sourcebook.json"
         manifest.write_bytes(orjson.dumps({**orjson.loads(manifest.read_bytes()), "digest": "0" * 32}))
-        await add_build(context, "c_2", make_content(**CHANGES))
+        await add_build(context, "c_2", make_content(changes=CHANGES))
         with pytest.raises(IndexDamaged, match=f"digest {'0' * 32}"):
             await apply(context, "c_2", "incremental")
         assert (await apply(context, "c_2")).kind == "full"
@@ -250,12 +252,12 @@ def test_a_base_that_is_gone_makes_it_a_full_release(tmp_path: Path, what: str) 
             await context.documents.drop(release.collection)
         else:
             await context.search.drop(release.index)
-        await add_build(context, "c_2", make_content(**CHANGES))
+        await add_build(context, "c_2", make_content(changes=CHANGES))
         with pytest.raises(CannotDerive, match="is gone"):
             await apply(context, "c_2", "incremental")
         ready = await apply(context, "c_2")
         assert (ready.kind, "is gone" in ready.reason) == ("full", True)
-        assert await served(context) == ("c_2", sorted(make_content(**CHANGES)))
+        assert await served(context) == ("c_2", sorted(make_content(changes=CHANGES)))
 
     play(tmp_path, scenario)
 
@@ -263,7 +265,7 @@ def test_a_base_that_is_gone_makes_it_a_full_release(tmp_path: Path, what: str) 
 def test_a_result_that_is_not_the_build_is_discarded(tmp_path: Path) -> None:
     async def scenario(context: Context) -> None:
         await start_with(context, make_content())
-        build = await add_build(context, "c_2", make_content(**CHANGES))
+        build = await add_build(context, "c_2", make_content(changes=CHANGES))
         await context.state.put("c_2", build.model_copy(update={"digest": "1" * 32}))
         with pytest.raises(VerificationFailed):
             await apply(context, "c_2", "incremental")
@@ -285,7 +287,7 @@ def test_changes_that_do_not_lead_to_the_build_make_it_a_full_release(
 
     async def scenario(context: Context) -> None:
         await start_with(context, make_content())
-        await add_build(context, "c_2", make_content(**CHANGES))
+        await add_build(context, "c_2", make_content(changes=CHANGES))
         with pytest.raises(VerificationFailed, match="release the build in full"):
             await apply(context, "c_2", "incremental")
         assert await served(context) == ("c_1", sorted(make_content()))
@@ -293,7 +295,7 @@ def test_changes_that_do_not_lead_to_the_build_make_it_a_full_release(
         assert ready.kind == "full"
         assert "Index c~c_2~again" in ready.reason
         assert "The API keeps its release" not in ready.reason
-        assert await served(context) == ("c_2", sorted(make_content(**CHANGES)))
+        assert await served(context) == ("c_2", sorted(make_content(changes=CHANGES)))
         assert len(await context.search.names()) == 2
 
     play(tmp_path, scenario)
@@ -302,13 +304,13 @@ def test_changes_that_do_not_lead_to_the_build_make_it_a_full_release(
 def test_a_damaged_changes_file_is_made_again(tmp_path: Path) -> None:
     async def scenario(context: Context) -> None:
         await start_with(context, make_content())
-        await add_build(context, "c_2", make_content(**CHANGES))
+        await add_build(context, "c_2", make_content(changes=CHANGES))
         await apply(context, "c_2")
         await rollback(context, "c")
         folder = await context.files.local_folder("changes/c_2/c_1")
         (folder / "changes-00001.jsonl.zst").write_bytes(b"damaged")
         assert (await apply(context, "c_2", job_id="again")).kind == "incremental"
-        assert await served(context) == ("c_2_r2", sorted(make_content(**CHANGES)))
+        assert await served(context) == ("c_2_r2", sorted(make_content(changes=CHANGES)))
 
     play(tmp_path, scenario)
 
@@ -319,7 +321,7 @@ def test_a_full_disk_leaves_the_api_where_it_is(tmp_path: Path, monkeypatch: pyt
 
     async def scenario(context: Context) -> None:
         await start_with(context, make_content())
-        await add_build(context, "c_2", make_content(**CHANGES))
+        await add_build(context, "c_2", make_content(changes=CHANGES))
         monkeypatch.setattr("sourcebook.backends.tantivy.patch.publish_folder", refuse)
         with pytest.raises(EngineUnavailable, match="disk full"):
             await apply(context, "c_2")
@@ -342,7 +344,7 @@ def test_a_job_that_died_goes_on_from_there(tmp_path: Path, monkeypatch: pytest.
 
     async def scenario(context: Context) -> None:
         await start_with(context, make_content())
-        await add_build(context, "c_2", make_content(**CHANGES))
+        await add_build(context, "c_2", make_content(changes=CHANGES))
         monkeypatch.setattr(f"sourcebook_indexer.{names[moment]}", die)
         with pytest.raises(Died):
             await apply(context, "c_2", "incremental")
@@ -350,7 +352,7 @@ def test_a_job_that_died_goes_on_from_there(tmp_path: Path, monkeypatch: pytest.
         monkeypatch.undo()
         ready = await apply(context, "c_2", "incremental")
         assert (ready.release, ready.kind) == ("c_2", "incremental")
-        assert await served(context) == ("c_2", sorted(make_content(**CHANGES)))
+        assert await served(context) == ("c_2", sorted(make_content(changes=CHANGES)))
         assert await context.search.count(build_index_name("c", "c_2", "jobc_2")) == 40
 
     play(tmp_path, scenario)
@@ -363,7 +365,7 @@ def test_the_notes_say_what_changed(tmp_path: Path) -> None:
         assert (notes.documents, notes.previous, notes.count) == (None, None, 40)
         assert "all          40" in render_notes(notes, "text")
         mapping = {**MAPPING, "extra": {"type": "text"}}
-        await add_build(context, "c_2", make_content(**{**CHANGES, "id004": {"extra": "words"}}), mapping=mapping)
+        await add_build(context, "c_2", make_content(changes={**CHANGES, "id004": {"extra": "words"}}), mapping=mapping)
         await apply(context, "c_2")
         await set_note(context, "c_2", "Corrected by hand | see *there*")
         notes = await read_notes(context, "c_2")

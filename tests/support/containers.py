@@ -102,10 +102,10 @@ class Containers:
         dockerfile = ROOT / "tests" / "e2e" / "containers" / "engines.Dockerfile"
         for engine in ENGINES:
             tag = f"sourcebook-e2e-{engine}:{TAG}"
-            where = ("--target", engine, "-t", tag, "-f", str(dockerfile), str(context))
+            where = ["--target", engine, "-t", tag, "-f", str(dockerfile), str(context)]
             self.run("docker", "build", "-q", *given, *where, seconds=BUILD_SECONDS)
         for service in SERVICES:
-            where = ("--build-arg", f"SERVICE={service}", "-t", f"sourcebook-{service}:{TAG}", ".")
+            where = ["--build-arg", f"SERVICE={service}", "-t", f"sourcebook-{service}:{TAG}", "."]
             self.run("docker", "build", "-q", *given, "-f", "deploy/Dockerfile", *where, seconds=BUILD_SECONDS)
 
     def up(self, *arguments: str) -> None:
@@ -121,8 +121,8 @@ class Containers:
 
     def ids(self, service: str) -> list[str]:
         """The running containers of a service, the oldest first."""
-        filters = ("--filter", f"label=com.docker.compose.project={self.project}")
-        filters += ("--filter", f"label=com.docker.compose.service={service}")
+        filters = ["--filter", f"label=com.docker.compose.project={self.project}"]
+        filters += ["--filter", f"label=com.docker.compose.service={service}"]
         return self.run("docker", "ps", "--quiet", *filters).split()[::-1]
 
     def inside(self, container: str, *command: str, check: bool = True) -> str:

@@ -11,7 +11,7 @@ def ask_locks(home: Path, sql: str, *values: object) -> float | None:
     with closing(sqlite3.connect(home / "catalog.sqlite", timeout=30)) as database:
         row = database.execute(sql, values).fetchone()
         database.commit()
-    return row and row[0]
+    return float(row[0]) if row and row[0] is not None else None
 
 
 def block_until_renewed(home: Path, lock: str, ttl: timedelta) -> None:

@@ -61,7 +61,13 @@ async def add_build(context: Context, number: int, documents: Documents, **field
     async with context.documents.create(f"build~genes~{number}") as writer:
         await writer.write(sorted(make_record(document) for document in documents.values()))
         info = await writer.commit()
-    values = {"name": name, "config": "genes", "doc_type": "gene", "collection": info.name, "uploads": []}
+    values: dict[str, Any] = {
+        "name": name,
+        "config": "genes",
+        "doc_type": "gene",
+        "collection": info.name,
+        "uploads": [],
+    }
     values |= {"count": info.count, "digest": info.digest, "mapping": MAPPING, "finished_at": float(number)}
     build = Build.model_validate({**values, "metadata": {"build_version": str(number)}, **fields})
     await context.state.put(name, build)
@@ -115,7 +121,7 @@ async def _run_and_die(home: Path, job_id: str, step: str) -> None:
         if name.startswith(step):
             signal.raise_signal(signal.SIGKILL)
 
-    JobRun.progress = report  # type: ignore[method-assign]
+    JobRun.progress = report  # type: ignore[method-assign,assignment]
     async with open_machine(home) as context:
         await execute_job(context, job_id)
 

@@ -73,7 +73,16 @@ def _compile(javac: Path, libraries: Path) -> Path:
     classes = CACHE / f"{libraries.name}-{digest}"
     if not classes.is_dir():
         work = classes.with_name(f".new-{classes.name}-{os.getpid()}")
-        command = [javac, "--release", str(OLDEST_JDK), "-cp", f"{libraries}/*", "-d", work, *sources]
+        command = [
+            str(javac),
+            "--release",
+            str(OLDEST_JDK),
+            "-cp",
+            f"{libraries}/*",
+            "-d",
+            str(work),
+            *map(str, sources),
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"javac fails: {done.stderr[-2000:]}")

@@ -160,7 +160,7 @@ class Stack:
                 time.sleep(0.001)
             self.signal(stage, signal.SIGSTOP)
             job = look()
-            return job["state"] == "running" and 0 < job["progress"]["done"] < job["progress"]["total"]
+            return bool(job["state"] == "running" and 0 < job["progress"]["done"] < job["progress"]["total"])
 
     def power_off(self) -> None:
         """kill -9 of everything at once."""

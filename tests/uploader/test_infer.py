@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from sourcebook_uploader import infer
 from sourcebook_uploader.describe import count_fields, describe_properties, list_warnings
-from sourcebook_uploader.fields import LONG_STRING
+from sourcebook_uploader.fields import LONG_STRING, MAX_PHRASES
 from sourcebook_uploader.infer import Inference
 from sourcebook_uploader.validate import InvalidValueError
 
@@ -117,11 +117,11 @@ def test_a_column_of_categories_can_be_searched_by_word_and_counted_whole() -> N
 
 
 def test_many_different_texts_are_no_categories() -> None:
-    many = [{"a": f"number {number}"} for number in range(infer.MAX_PHRASES)]
+    many = [{"a": f"number {number}"} for number in range(MAX_PHRASES)]
     assert "fields" in describe_properties(learn(*many, *many))["a"]
     inference = learn(*many, {"a": "one more"}, *many)
     assert describe_properties(inference) == {"a": WORDS}
-    assert count_fields(inference) == {"a": 2 * infer.MAX_PHRASES + 1}
+    assert count_fields(inference) == {"a": 2 * MAX_PHRASES + 1}
 
 
 def test_the_phrases_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from sourcebook.hub.mappings.model import Mapping
 from sourcebook_uploader.tasks import inspect
 
 if TYPE_CHECKING:
-    from conftest import Outcome, SourceBench
+    from support.uploads import Outcome, SourceBench
 
     from sourcebook.context import Context
 
@@ -32,7 +32,7 @@ NUMBERS = [{"_id": f"d{number}", "n": number} for number in range(40)]
 
 def upload(bench: SourceBench, *documents: dict[str, Any], **options: bool) -> Outcome:
     bench.write(f"def load_data(data_folder):\n    return {list(documents)!r}\n")
-    return bench.run(lambda context: bench.upload(context, **options))
+    return bench.run(lambda context: bench.upload(context, job_id=None, **options))
 
 
 def edit(bench: SourceBench, properties: dict[str, Any]) -> None:

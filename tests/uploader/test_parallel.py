@@ -18,10 +18,11 @@ from sourcebook.hub.names import build_part_files_key
 from sourcebook.hub.sources.model import Upload
 from sourcebook.worker import execute_job
 from sourcebook_uploader import parallel
+from sourcebook_uploader.parse import ParserSpec
 from sourcebook_uploader.parser_process import run_parsers
 
 if TYPE_CHECKING:
-    from conftest import Outcome, SourceBench
+    from support.uploads import Outcome, SourceBench
 
     from sourcebook.context import Context
 
@@ -93,7 +94,7 @@ def test_parts_make_the_same_upload_as_one_go(
 
 
 def test_of_duplicates_the_first_tuple_has_the_first(bench: SourceBench) -> None:
-    groups = [[{"_id": "x", "from": number}, {"_id": f"y{number}"}] for number in range(5)]
+    groups: list[list[dict[str, Any]]] = [[{"_id": "x", "from": number}, {"_id": f"y{number}"}] for number in range(5)]
     write(bench, groups, on_duplicates="ignore")
     one, many = upload_with(bench, 1), upload_with(bench, 3)
     assert told(one) == told(many)
@@ -229,7 +230,7 @@ def test_a_part_that_died_after_it_was_published_is_not_parsed_again(
 
 
 def make_spec(bench: SourceBench) -> Any:
-    return parallel.ParserSpec(
+    return ParserSpec(
         folder=str(bench.plugin), parser="parser:load_data", data_folder=data_folder(bench), scratch=str(bench.folder)
     )
 

@@ -33,8 +33,12 @@ def parse(folder: Path, parser: str, **spec: Any) -> list[dict[str, Any]]:
     return reports
 
 
+def refuse_warning(where: str, what: str) -> None:
+    pytest.fail(f"{where}: {what}")
+
+
 def make(document: Any, *, drop_nan: bool = False) -> tuple[bytes, dict[str, Any]]:
-    maker = RecordMaker(Inference(drop_nan=drop_nan), drop_nan=drop_nan, warn=pytest.fail)
+    maker = RecordMaker(Inference(drop_nan=drop_nan), drop_nan=drop_nan, warn=refuse_warning)
     record = maker.make(document, 1)
     return record[0], read_document(record)
 
@@ -225,7 +229,7 @@ def may_be_root(key: str) -> bool:
 )
 def test_the_canonical_json_of_a_record_is_the_document(fields: dict[str, Any], identifier: str) -> None:
     document = {**fields, "_id": identifier}
-    maker = RecordMaker(Inference(), drop_nan=False, warn=pytest.fail)
+    maker = RecordMaker(Inference(), drop_nan=False, warn=refuse_warning)
     record = maker.make(document, 1)
     assert read_document(record) == document
     assert record == make_record({"_id": identifier, **dict(reversed(fields.items()))})
@@ -264,7 +268,7 @@ def test_paths_of_invalid_values_are_kept_apart_from_reasons() -> None:
 
 @pytest.mark.parametrize("key", ["_version", "_score", "_all", "all", "_ignored", "_source", "all.x", "_id.x"])
 def test_a_reserved_root_key_is_refused_in_whichever_document(key: str) -> None:
-    maker = RecordMaker(Inference(), drop_nan=False, warn=pytest.fail)
+    maker = RecordMaker(Inference(), drop_nan=False, warn=refuse_warning)
     maker.make({"_id": "a", "v": 1}, 1)
     maker.make({"_id": "b", "v": 1, "nested": {"all": 1, "_version": 2}}, 2)
     with pytest.raises(DocumentError, match=r"Document 3 .*meaning of its own") as caught:
@@ -273,7 +277,7 @@ def test_a_reserved_root_key_is_refused_in_whichever_document(key: str) -> None:
 
 
 def test_a_reserved_key_is_refused_when_there_are_too_many_fields() -> None:
-    maker = RecordMaker(Inference(), drop_nan=False, warn=pytest.fail)
+    maker = RecordMaker(Inference(), drop_nan=False, warn=refuse_warning)
     for number in range(11):
         maker.make({"_id": "a", **{f"k{number}_{key}": 1 for key in range(500)}}, number)
     with pytest.raises(DocumentError, match="'_score'"):
@@ -293,7 +297,7 @@ def test_a_reserved_key_is_refused_when_there_are_too_many_fields() -> None:
     ],
 )
 def test_a_document_without_an_id_names_its_keys(document: dict[str, Any], words: str) -> None:
-    maker = RecordMaker(Inference(), drop_nan=False, warn=pytest.fail)
+    maker = RecordMaker(Inference(), drop_nan=False, warn=refuse_warning)
     with pytest.raises(DocumentError, match=f"Document 1 has no _id; .*{words}" if document else words):
         maker.make(document, 1)
 
@@ -304,7 +308,7 @@ def test_a_document_without_an_id_names_its_keys(document: dict[str, Any], words
     ids=["above", "below", "huge"],
 )
 def test_an_integer_that_does_not_fit_names_the_range(value: int, words: str) -> None:
-    maker = RecordMaker(Inference(), drop_nan=False, warn=pytest.fail)
+    maker = RecordMaker(Inference(), drop_nan=False, warn=refuse_warning)
     with pytest.raises(DocumentError, match=words):
         maker.make({"_id": "a", "n": value}, 1)
     maker.make({"_id": "a", "n": [2**63 - 1, -(2**63)]}, 2)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sourcebook.backends.lmdb.documents import LmdbWriter
+from sourcebook.backends.lmdb.writer import LmdbWriter
 from sourcebook.errors import (
     Cancelled,
     DocumentError,
@@ -30,7 +30,7 @@ from sourcebook.worker import execute_job
 from sourcebook_uploader.tasks import upload
 
 if TYPE_CHECKING:
-    from conftest import SourceBench
+    from support.uploads import SourceBench
 
     from sourcebook.context import Context
 
@@ -252,7 +252,7 @@ def test_a_parser_dies_with_the_worker(bench: SourceBench) -> None:
     assert ends_soon(int(pid_file.read_text()))
 
 
-def test_what_progress_raises_ends_the_parser(bench: SourceBench) -> None:
+def test_what_progress_raises_ends_the_parser(bench: SourceBench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.write("""
         import time
         def load_data(data_folder):
@@ -268,7 +268,7 @@ def test_what_progress_raises_ends_the_parser(bench: SourceBench) -> None:
 
     async def cancel(context: Context) -> None:
         run = await bench.start(context)
-        run.progress = refuse  # type: ignore[method-assign, assignment]
+        monkeypatch.setattr(run, "progress", refuse)
         with pytest.raises(Cancelled):
             await upload(context, run, UploadDump(source="bench", uploader="bench"))
 

@@ -24,7 +24,7 @@ from sourcebook_uploader.tasks import inspect, upload
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from conftest import SourceBench
+    from support.uploads import SourceBench
 
     from sourcebook.context import Context
     from sourcebook.hub.documents.record import Record

@@ -125,7 +125,7 @@ def test_an_incremental_build_is_a_full_build(
         now = {name: {"seed": {"v": 1}, **found} for name, found in first.items()}
         for name, found in now.items():
             await add_upload(context, name, found, merges=name in merging)
-        config = {"sources": ["*"], "root": root}
+        config: dict[str, Any] = {"sources": ["*"], "root": root}
         await build(context, "c_0", **config)
         for number, (name, more, gone, builds_now) in enumerate(steps, 1):
             now[name] = {key: body for key, body in (now[name] | more).items() if key not in gone}
@@ -408,7 +408,7 @@ def test_a_build_that_dies_anywhere_is_built_when_it_runs_again(
 ) -> None:
     async def scenario(context: Context) -> None:
         await start(context, root=["a"])
-        config = {"sources": ["a", "b"], "root": ["a"]}
+        config: dict[str, Any] = {"sources": ["a", "b"], "root": ["a"]}
         await change_a_little(context)
         owner: Any = {"get_many": context.documents, "publish": context.files, "put": context.state}[place]
         with monkeypatch.context() as patch:

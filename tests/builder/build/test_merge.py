@@ -116,7 +116,7 @@ def test_a_step_touches_only_the_sources_that_have_something_there(monkeypatch: 
         return take(self, key)
 
     monkeypatch.setattr(MergeSource, "take_until", count)
-    many = [{f"{number:03}-{n}": {} for n in range(20)} for number in range(300)]
+    many: list[dict[str, Any]] = [{f"{number:03}-{n}": {} for n in range(20)} for number in range(300)]
     records = merge_all([MergeSource(str(number), stream(docs, 5)) for number, docs in enumerate(many)])
     assert [key.decode() for key, _ in records] == sorted(key for docs in many for key in docs)
     assert touched <= 300 * 4  # the blocks: in each step every source was touched once

@@ -30,7 +30,7 @@ class Built(NamedTuple):
     """What a build is, apart from its name and the time."""
 
     records: list[Record]
-    count: int
+    total: int
     digest: str
     dropped: dict[str, int]
     dropped_examples: dict[str, list[str]]
@@ -149,7 +149,7 @@ def test_a_build_is_split_only_where_its_parts_are_large(
         await add_upload(context, "b", number_documents(100, 200))
         job = await start(context)
         await run_queued_jobs(context, cast("Any", context.bus))
-        assert (await read_build(context, job)).count == 300
+        assert (await read_build(context, job)).total == 300
         read = [part.progress.done for part in await parts_of(context, job)]
         assert len(read) == expected
         assert all(0.8 * 400 / expected < count < 1.2 * 400 / expected for count in read)
@@ -161,7 +161,7 @@ def test_an_upload_that_is_replaced_while_a_part_waits_begins_the_build_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sourcebook.worker.RETRY_SECONDS", 0.01)
-    merge, replaced = ranges._merge, []
+    merge, replaced = ranges._merge, list[str]()
 
     async def scenario(context: Context) -> None:
         old = await add_upload(context, "a", number_documents(0, 100))
@@ -196,7 +196,7 @@ def test_a_build_that_died_after_the_join_begins_again_from_its_parts(tmp_path: 
                 await execute_job(context, job.id)
         assert sum(name.startswith("part~") for name in await context.documents.names()) == 4
         assert await execute_job(context, job.id) is Outcome.DONE
-        assert (await read_build(context, job)).count == 100
+        assert (await read_build(context, job)).total == 100
         assert [part.attempt for part in await parts_of(context, job)] == [1, 1, 1, 1]
         await check_nothing_left(context)
 
@@ -209,7 +209,7 @@ def test_the_next_build_may_be_incremental_on_one_that_was_joined(tmp_path: Path
         await build(context)
         job = await start_build(context, "c")
         await run_queued_jobs(context, cast("Any", context.bus))
-        assert (await read_build(context, job)).count == 100
+        assert (await read_build(context, job)).total == 100
         ended = await get_job(context, job.id)
         assert ended.result
         assert ended.result["incremental"]

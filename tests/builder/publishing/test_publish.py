@@ -26,6 +26,7 @@ from sourcebook.hub.publishing.model import Latest, PublishedVersion, PublishedV
 from sourcebook_builder.publishing import publish as module
 from sourcebook_builder.publishing.address import FileSystemAddress
 from sourcebook_builder.publishing.publish import choose_forms
+from sourcebook_builder.publishing.snapshot import DocumentsWriter
 
 
 def read_versions(folder: Path) -> PublishedVersions:
@@ -225,7 +226,7 @@ def test_a_full_disk_fails_the_job_and_shows_nothing(tmp_path: Path, monkeypatch
 
     async def scenario(publisher: Context, _: Context) -> None:
         await add_build(publisher, 1, make_documents())
-        monkeypatch.setattr(module.DocumentsWriter, "write", fill)
+        monkeypatch.setattr(DocumentsWriter, "write", fill)
         job = await publish(publisher, "genes_1", f"file://{tmp_path}/out")
         assert job.error
         assert "Is the disk full?" in job.error.message
@@ -287,7 +288,12 @@ def test_the_rule_weighs_what_a_new_machine_reads(sizes: tuple[int, ...], own: i
 
 def make_version(number: int, size: int, build: str = "") -> PublishedVersion:
     kind = "incremental" if number else "full"
-    values = {"build": build or f"b{number}", "build_version": "1", "type": kind, "url": "full/b/metadata.json"}
+    values: dict[str, Any] = {
+        "build": build or f"b{number}",
+        "build_version": "1",
+        "type": kind,
+        "url": "full/b/metadata.json",
+    }
     values |= {"count": 1, "digest": "0" * 32, "size": size, "sha256": "0" * 64}
     return PublishedVersion.model_validate(values)
 

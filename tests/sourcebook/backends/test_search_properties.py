@@ -332,7 +332,9 @@ PRECISE = st.one_of(
 def test_fractions_are_found_counted_and_sorted_to_their_last_digit(
     home: Path, runner: asyncio.Runner, fractions_given: list[float]
 ) -> None:
-    documents = [{"_id": f"d{number:03}", "f": value} for number, value in enumerate(fractions_given)]
+    documents: list[dict[str, Any]] = [
+        {"_id": f"d{number:03}", "f": value} for number, value in enumerate(fractions_given)
+    ]
     index = Indexed(home, "fractions", documents, runner)
     try:
         for document in documents[:20]:

@@ -70,8 +70,8 @@ def test_a_failing_prctl_is_no_silent_loss(monkeypatch: pytest.MonkeyPatch) -> N
         def prctl(*_args: int) -> int:
             return -1
 
-    monkeypatch.setattr(sandbox.sys, "platform", "linux")
-    monkeypatch.setattr(sandbox.ctypes, "CDLL", lambda *_args, **_options: Library)
+    monkeypatch.setattr("sourcebook.sdk.sandbox.sys.platform", "linux")
+    monkeypatch.setattr("sourcebook.sdk.sandbox.ctypes.CDLL", lambda *_args, **_options: Library)
     with pytest.raises(OSError, match="prctl"):
         sandbox.die_with_parent()
 

@@ -43,7 +43,7 @@ class Cluster:
         self.meta: dict[str, Any] = {}
         self.documents: dict[str, bytes] = {}
 
-    async def handle(self, request: web.Request) -> web.Response:
+    async def handle(self, request: web.BaseRequest) -> web.Response:
         body = await request.read()
         self.asked.append((request.method, request.path))
         answer = self.say(request.method, request.path, body) or self._answer(request.method, request.path, body)
@@ -124,7 +124,7 @@ async def fill(engine: SearchEngine, *documents: dict[str, Any]) -> int:
 
 def test_documents_travel_as_they_are_stored(tmp_path: Path) -> None:
     long_id = "é" * 256  # 512 bytes: its key is not the id
-    odd = {"_id": 'a"\\b', "ä": [1.50, {"x": None}], "Z": "first"}
+    odd: dict[str, Any] = {"_id": 'a"\\b', "ä": [1.50, {"x": None}], "Z": "first"}
 
     async def scenario(engine: SearchEngine, cluster: Cluster) -> None:
         assert await fill(engine, odd, {"_id": long_id}, {"_id": "only"}) == 3

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from sourcebook.backends.tantivy import hits
 from sourcebook.backends.tantivy import search as search_tantivy
 from sourcebook.backends.tantivy.index import Deadline, OpenIndex
 from sourcebook.backends.tantivy.search import TantivySearchEngine
@@ -34,7 +35,7 @@ def test_heavy_searches_that_fill_their_threads_do_not_hold_up_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release = threading.Event()
-    run_search = search_tantivy.run_search
+    run_search = hits.run_search
 
     def wait_if_heavy(index: OpenIndex, request: SearchRequest) -> Any:
         if request.query == "d*":
@@ -62,7 +63,7 @@ def test_heavy_searches_that_fill_their_threads_do_not_hold_up_others(
 def test_a_search_that_is_given_up_stops_at_its_next_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun, given_up, over = threading.Event(), threading.Event(), threading.Event()
     ends: list[BaseException | None] = []
-    run_search = search_tantivy.run_search
+    run_search = hits.run_search
 
     def run_slowly(index: OpenIndex, request: SearchRequest) -> Any:
         begun.set()

@@ -4,6 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from sourcebook.hub.changes.model import Change, ChangeKind, FieldChange, diff_properties
+from sourcebook.hub.mappings.model import Properties
 
 HASH = "0" * 32
 
@@ -36,14 +37,14 @@ def test_a_change_is_written_as_it_is_read() -> None:
 
 
 def test_mappings_are_compared_leaf_by_leaf() -> None:
-    old = {
+    old: Properties = {
         "gone": {"type": "keyword"},
         "kept": {"properties": {"x": {"type": "keyword"}, "wider": {"type": "integer"}}},
         "turned": {"type": "keyword"},
         "group": {"properties": {"a": {"type": "date"}}},
         "list": {"properties": {"a": {"type": "date"}}},
     }
-    new = {
+    new: Properties = {
         "kept": {"properties": {"x": {"type": "keyword"}, "wider": {"type": "long"}, "more": {"type": "text"}}},
         "turned": {"properties": {"inner": {"type": "keyword"}}},
         "group": {"type": "object", "properties": {"a": {"type": "date"}}},

@@ -40,6 +40,7 @@ def test_a_subscription_installs_what_is_new_and_old_builds_go(tmp_path: Path) -
             (job_id,) = [item for item in started if (await get_job(other, item)).kind == "install"]
             job = await run(other, await get_job(other, job_id))
             assert job.result, job.error
+        assert job.result
         assert job.result["unchanged"]
         api = await get_api(other, "genes")
         assert (api.release, api.history) == ("genes_3", ["genes_2"])

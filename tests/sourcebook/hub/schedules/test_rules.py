@@ -27,10 +27,10 @@ INSTALLED = ReleaseInstalled(config="c", build="c_1", api="things", count=1, ste
     ("message", "following"),
     [
         (
-            DumpReady(source="s", dump="s@1", release="1", uploaders=("a", "b")),
+            DumpReady(source="s", dump="s@1", version="1", uploaders=("a", "b")),
             [UploadDump(source="s", uploader="a"), UploadDump(source="s", uploader="b")],
         ),
-        (DumpReady(source="s", dump="s@1", release="1"), []),
+        (DumpReady(source="s", dump="s@1", version="1"), []),
         (INSTALLED, [ApplyChanges(build="c_1", api="things")]),
         (INSTALLED.model_copy(update={"release": False}), []),
         (UploadReady(source="s", uploader="a", upload="s/a@1", count=1), []),

@@ -131,7 +131,8 @@ def test_a_removed_source_leaves_nothing_but_what_a_build_links_to(tmp_path: Pat
         await source_commands.remove_plugin(context, "one")
         assert await context.documents.names() == ["upload~one.one~2"]
         assert not await context.files.exists(key)
-        assert await context.state.find(Upload) == await context.state.find(Dump) == []
+        assert await context.state.find(Upload) == []
+        assert await context.state.find(Dump) == []
 
     run_in_context(tmp_path / "home", scenario)
 

@@ -207,8 +207,8 @@ def test_finished_jobs_are_forgotten_after_their_time(tmp_path: Path) -> None:
         await context.state.put("fresh", fresh)
         plan = await plan_clean_up(context)
         assert plan.jobs == ["done"]
-        job = await start_clean_up_if_needed(context)
-        assert job
+        started = await start_clean_up_if_needed(context)
+        assert started
         await clean_up(context, plan)
         assert await context.state.get(Job, "done") is None
         assert await start_clean_up_if_needed(context) is None
