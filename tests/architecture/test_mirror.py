@@ -48,6 +48,7 @@ ELSEWHERE = {
     "sourcebook/hub/publishing/answers.py": "sourcebook/hub/publishing/test_commands.py",
     "sourcebook/hub/releases": "indexer/test_patch.py",
     "sourcebook/hub/releases/commands.py": "api/test_releases.py",
+    "sourcebook/hub/schedules/clock.py": "sourcebook/hub/schedules/test_commands.py",
     "sourcebook/hub/schedules/model.py": "sourcebook/hub/schedules/test_commands.py",
     "sourcebook/hub/sources": "sourcebook/hub/sources/test_commands.py",
     "sourcebook/hub/sources/check.py": "uploader/test_inspection.py",
