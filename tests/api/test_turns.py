@@ -116,6 +116,7 @@ def test_who_gives_up_leaves_nothing_behind() -> None:
         with pytest.raises(QueryError) as refused:
             await late
         assert (refused.value.status, dict(refused.value.headers)) == (503, {b"retry-after": b"2"})
+        assert "the time of this request was over" in refused.value.extra["details"]  # not "within 0.0 seconds"
         gone.cancel()
         await scene.end("0", "1", "2")
         assert gone.cancelled()

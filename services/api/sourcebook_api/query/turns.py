@@ -75,7 +75,7 @@ class Turns:
                 await future
         except TimeoutError as error:
             self._leave(client, request, future)
-            reason = f"Others were first, and it was not this request's turn within {seconds:.1f} seconds."
+            reason = "Others were first, and the time of this request was over before its turn came."
             raise _refuse(_UNAVAILABLE, reason) from error
         except asyncio.CancelledError:
             self._leave(client, request, future)
