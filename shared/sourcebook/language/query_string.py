@@ -18,7 +18,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
-from itertools import pairwise
 
 from sourcebook.errors import QuerySyntaxError
 
@@ -205,50 +204,6 @@ def uses_default_fields(node: Node | None) -> bool:
             return False
 
 
-def rename_field(query: str, field: str, name: str) -> str:
-    """Return a query string in which a field is called otherwise.
-
-    Args:
-        query: a query string that can be parsed.
-        field: the field.
-        name: what it is called, escaped as it has to be.
-    """
-    if field not in query and "\\" not in query:
-        return query
-    parts: list[str] = []
-    end = 0
-    for match, following in pairwise(_match_tokens(query)):
-        if match["word"] is not None and following["symbol"] == ":" and unescape(match["word"]) == field:
-            parts += [query[end : match.start("word")], name]
-            end = match.end("word")
-    return "".join((*parts, query[end:]))
-
-
-def find_ignored(query: str) -> str:
-    """Return a query string in which `_exists_:x` and `x:*` also find documents whose value of x could not be indexed.
-
-    Args:
-        query: a query string that can be parsed.
-    """
-    if "_exists_" not in query and ":*" not in query:
-        return query
-    parts: list[str] = []
-    end = 0
-    tokens = list(_match_tokens(query))
-    for name, colon, value in zip(tokens, tokens[1:], tokens[2:], strict=False):
-        if name["word"] is None or colon["symbol"] != ":" or name.start("word") < end:
-            continue
-        is_exists = name["word"] == "_exists_"
-        field = (value["word"] or value["quoted"]) if is_exists else name["word"] if value["word"] == "*" else None
-        if field in {None, "*", ID_FIELD, IGNORED_FIELD}:
-            continue
-        inside = "" if value["quoted"] else f" OR {IGNORED_FIELD}:{field}.*"
-        found = query[name.start("word") : value.end()]
-        parts += [query[end : name.start("word")], f"({found} OR {IGNORED_FIELD}:{field}{inside})"]
-        end = value.end()
-    return "".join((*parts, query[end:]))
-
-
 def parse_query_string(query: str) -> Node | None:
     """Return the tree of a query string, or None for a blank one.
 
@@ -265,7 +220,7 @@ def parse_query_string(query: str) -> Node | None:
         raise QuerySyntaxError(f"Failed to parse query [{query}]: {error}", query=query) from error
 
 
-def _match_tokens(query: str) -> "Iterator[re.Match[str]]":
+def match_tokens(query: str) -> "Iterator[re.Match[str]]":
     """Yield the tokens; the last one is the end, unless something is no token."""
     at = 0
     while (match := _TOKEN.match(query, at)) is not None:
@@ -280,7 +235,7 @@ class _Parser:
 
     def __init__(self, query: str) -> None:
         self._query = query
-        self._tokens = [_make_token(match) for match in _match_tokens(query)]
+        self._tokens = [_make_token(match) for match in match_tokens(query)]
         if self._tokens[-1:] == [] or self._tokens[-1].kind != "end":
             raise self._failure()
         self._at = 0

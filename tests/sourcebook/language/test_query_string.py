@@ -20,7 +20,6 @@ from sourcebook.language.query_string import (
     Regex,
     Term,
     Wildcard,
-    find_ignored,
     has_wildcard,
     parse_query_string,
     unescape,
@@ -245,28 +244,3 @@ def test_an_escaped_word_is_itself(text: str) -> None:
     assert parse_query_string(escaped) == Term(None, text)
     assert unescape(escaped) == text
     assert not has_wildcard(escaped)
-
-
-@pytest.mark.parametrize(
-    ("query", "expected"),
-    [
-        ("_exists_:n", "(_exists_:n OR _ignored:n OR _ignored:n.*)"),
-        ("a:b -_exists_:o.n^2 c", "a:b -(_exists_:o.n OR _ignored:o.n OR _ignored:o.n.*)^2 c"),
-        ('NOT _exists_:"a b"', 'NOT (_exists_:"a b" OR _ignored:"a b")'),
-        ("n:* OR _id:x", "(n:* OR _ignored:n OR _ignored:n.*) OR _id:x"),
-        ("(_exists_:a _exists_:b)", None),
-        ("_exists_:_id", "_exists_:_id"),
-        ("_id:*", "_id:*"),
-        ("*:*", "*:*"),
-        ("_exists_:_ignored", "_exists_:_ignored"),
-        ("_ignored:*", "_ignored:*"),
-        ('n:x* "_exists_:n"', 'n:x* "_exists_:n"'),
-        ("n:5", "n:5"),
-    ],
-)
-def test_a_query_for_presence_finds_what_was_ignored_too(query: str, expected: str | None) -> None:
-    found = find_ignored(query)
-    assert found == (
-        expected or "((_exists_:a OR _ignored:a OR _ignored:a.*) (_exists_:b OR _ignored:b OR _ignored:b.*))"
-    )
-    parse_query_string(found)

@@ -6,13 +6,12 @@ from typing import Any
 
 import msgspec
 
-from sourcebook.backends.opensearch.mapping import ID_KEY, IndexState
+from sourcebook.backends.opensearch.mapping import IndexState
 from sourcebook.backends.opensearch.query import Json, facet_type
+from sourcebook.backends.opensearch.too_long import read_stored
 from sourcebook.language.field_hints import searched_in_vain
 from sourcebook.language.requests import Facet, FacetRequest, FacetTerm, Hit, SearchRequest, SearchResult
 
-STORED_HEAD = f'{{"{ID_KEY}":'.encode()
-HEAD = b'{"_id":'
 _WHOLE = {"integer", "long", "short", "byte", "unsigned_long"}
 
 
@@ -48,11 +47,6 @@ def read_answer(text: str) -> Answer:
         ValueError: it is no answer to a search.
     """
     return msgspec.json.decode(text, type=Answer)
-
-
-def stored_body(body: bytes) -> bytes:
-    """Return a document as OpenSearch stores it."""
-    return STORED_HEAD + body[len(HEAD) :]
 
 
 def is_exact(answer: Answer) -> bool:
@@ -97,8 +91,7 @@ def read_page(answer: Answer, size: int, max_bytes: int | None) -> list[Hit]:
 
 
 def _read_hit(hit: _Hit, score: float | None, with_explanation: bool) -> Hit:
-    body = HEAD + bytes(hit.source)[len(STORED_HEAD) :]
-    return Hit(hit.id, score, body, hit.explanation if with_explanation else None)
+    return Hit(hit.id, score, read_stored(bytes(hit.source)), hit.explanation if with_explanation else None)
 
 
 class _FacetReader:

@@ -18,10 +18,16 @@ from sourcebook.language.requests import ALL_FIELD
 FORMAT = 1
 META = "sourcebook"
 ID_KEY = "~id"
+IGNORED_KEY = "~ignored"
+"""Where a document says which of its keywords are too long; indices of Sourcebook 0.1 have no such field."""
+BODY_KEY = "~body"
+"""Where a document stands as it is if not all of it can be indexed."""
+HEAD = b'{"_id":'
+STORED_HEAD = f'{{"{ID_KEY}":'.encode()
 _MAX_NAME_BYTES = 250  # OpenSearch's limit is 255
 _NAME = re.compile(r"[A-Za-z0-9_.~-]+\Z")
 _CAPITAL = re.compile(r"[A-Z]")
-_MAX_TERM_BYTES = 32766  # Lucene's limit; without it one long value would have the whole document refused
+MAX_TERM_BYTES = 32766  # Lucene's limit; without it one long value would have the whole document refused
 _DEFAULT_FIELD_LIMIT = 1000
 _LOADING = {"number_of_replicas": 0, "auto_expand_replicas": "false", "refresh_interval": "-1"}
 _NOTED = ("name", "collection", "generation", "properties", "settings", "count", "digest")
@@ -46,7 +52,7 @@ _MAY_BE_MALFORMED = {
 _DEFAULTS: dict[str | None, dict[str, Any]] = {
     **{kind: {"ignore_malformed": True} for kind in _MAY_BE_MALFORMED},
     "date": {"ignore_malformed": True, "format": f"strict_date_optional_time||{SPACED_FORMAT}||epoch_millis"},
-    "keyword": {"ignore_above": _MAX_TERM_BYTES},
+    "keyword": {"ignore_above": MAX_TERM_BYTES},
     # Query strings reach into nested objects as well: nobody writes nested queries in a URL.
     "nested": {"include_in_root": True},
 }
@@ -137,6 +143,7 @@ def build_mapping(state: IndexState) -> dict[str, Any]:
     """Return the mapping of an index."""
     properties = translate_properties(state.properties)
     properties.setdefault(ALL_FIELD, {"type": "text"})
+    properties[IGNORED_KEY] = {"type": "keyword"}
     properties[ID_KEY] = {"type": "keyword", **({"index": False} if state.id_field == _ENGINE_ID else {})}
     return {"dynamic": False, "_meta": state.note(), "properties": properties}
 

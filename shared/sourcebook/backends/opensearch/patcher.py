@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 import msgspec
 import orjson
 
-from sourcebook.backends.opensearch.answer import HEAD, STORED_HEAD
 from sourcebook.backends.opensearch.mapping import (
     IndexState,
     build_clone_body,
@@ -19,6 +18,7 @@ from sourcebook.backends.opensearch.mapping import (
     translate_properties,
 )
 from sourcebook.backends.opensearch.server import OpenSearchServer, RefusedRequest
+from sourcebook.backends.opensearch.too_long import TooLongMarker, read_stored
 from sourcebook.backends.opensearch.writer import Action, BulkLoader, complete_index, index_actions, remove_index
 from sourcebook.errors import CannotDerive, EngineUnavailable, IndexDamaged, MappingError, VerificationFailed
 from sourcebook.hub.documents.record import Digest, Record, content_hash
@@ -46,6 +46,7 @@ class OpenSearchIndexPatcher:
         self._base_name = base_name
         self._engine_name = engine_name
         self._state = state
+        self._marker = TooLongMarker(state.properties)
         self._loader = BulkLoader(server, engine_name)
         self._digest = Digest()
         self._is_committed = False
@@ -66,7 +67,7 @@ class OpenSearchIndexPatcher:
             await self._copy()
 
     async def put(self, records: Sequence[Record]) -> None:
-        actions = list(index_actions(records))
+        actions = list(index_actions(records, self._marker))
         await self._forget([document_id for document_id, _ in actions])
         self._digest.add(value for _, value in records)
         await self._loader.send(actions)
@@ -103,7 +104,7 @@ class OpenSearchIndexPatcher:
             for found in msgspec.json.decode(text, type=_FoundAnswer).docs:
                 source = bytes(found.source)
                 if source:
-                    body = HEAD + source[len(STORED_HEAD) :]
+                    body = read_stored(source)
                     self._digest.remove([content_hash(body)])
                     known.append(found.id)
         return known

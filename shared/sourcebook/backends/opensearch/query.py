@@ -13,16 +13,15 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from sourcebook.backends.opensearch.mapping import ID_KEY, IndexState, is_text
+from sourcebook.backends.opensearch.mapping import ID_KEY, IGNORED_KEY, IndexState, is_text
+from sourcebook.backends.opensearch.rewrite import find_ignored, rename_field
 from sourcebook.errors import QuerySyntaxError
 from sourcebook.hub.mappings.model import EXACT
 from sourcebook.language.field_hints import refuse_facet, refuse_sort
 from sourcebook.language.query_string import (
     IGNORED_FIELD,
-    find_ignored,
     finds_everything,
     parse_query_string,
-    rename_field,
 )
 from sourcebook.language.requests import ALL_FIELD, FacetRequest, Hit, MatchQuery, SearchRequest, SortKey
 
@@ -114,6 +113,8 @@ def _match(state: IndexState, match: MatchQuery) -> Json:
     fields = [state.id_field if field == ID_FIELD else field for field in named]
     if not fields:
         return _NONE
+    if IGNORED_FIELD in fields:
+        fields.append(IGNORED_KEY)
     return {"multi_match": {"query": match.text, "fields": fields, "operator": "and", "lenient": True}}
 
 
@@ -157,7 +158,8 @@ class _FacetWriter:
             if kind == "date":
                 terms["format"] = "strict_date_time"
             written[f"t{position}"] = {"terms": terms, **({"aggs": inner} if inner else {})}
-            present = [{"exists": {"field": field}}, {"term": {IGNORED_FIELD: field}}]
+            noted = [{"term": {name: field}} for name in (IGNORED_FIELD, IGNORED_KEY)]
+            present = [{"exists": {"field": field}}, *noted]
             written[f"m{position}"] = {"filter": {"bool": {"must_not": present}}}
         return written
 

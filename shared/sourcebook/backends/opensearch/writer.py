@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 import orjson
 
-from sourcebook.backends.opensearch.answer import stored_body
-from sourcebook.backends.opensearch.mapping import IndexState, final_settings
+from sourcebook.backends.opensearch.mapping import HEAD, IndexState, final_settings
 from sourcebook.backends.opensearch.server import OpenSearchServer, RefusedRequest
+from sourcebook.backends.opensearch.too_long import TooLongMarker
 from sourcebook.errors import DocumentError, EngineUnavailable, VerificationFailed
 from sourcebook.hub.documents.record import HASH_BYTES, Digest, Record, read_document
 
@@ -21,7 +21,6 @@ _BODY_BYTES = 8 * 1024 * 1024
 _BODIES_AT_ONCE = 3
 _BULK_SECONDS = 120.0
 _COMMIT_SECONDS = 600.0
-_HEAD = b'{"_id":'
 _FIELD = re.compile(r"field \[([^\]]*)\]|field=\"([^\"]*)\"|object mapping for \[([^\]]*)\]|^\[?([\w.]+)\]? failed to")
 _TOO_MANY, _UNAVAILABLE, _NOT_FOUND = 429, 503, 404
 _PASSING = {_TOO_MANY, _UNAVAILABLE}
@@ -155,16 +154,16 @@ def _find_field(error: dict[str, Any]) -> str | None:
     return None
 
 
-def index_actions(records: Sequence[Record]) -> Iterator[Action]:
+def index_actions(records: Sequence[Record], marker: TooLongMarker) -> Iterator[Action]:
     """Yield what adds records, or replaces them: an action line, and the stored bytes under another name for the `_id`."""
     for key, value in records:
         body = value[HASH_BYTES:]
         document_id = key.decode(errors="replace")
         name = orjson.dumps(document_id)
-        if not body.startswith(name, len(_HEAD)):  # the key of a very long id is not the id itself
+        if not body.startswith(name, len(HEAD)):  # the key of a very long id is not the id itself
             document_id = str(read_document((key, value))["_id"])
             name = orjson.dumps(document_id)
-        yield document_id, b'{"index":{"_id":%b}}\n%b\n' % (name, stored_body(body))
+        yield document_id, b'{"index":{"_id":%b}}\n%b\n' % (name, marker.store(body))
 
 
 class OpenSearchIndexWriter:
@@ -175,12 +174,13 @@ class OpenSearchIndexWriter:
         self._engine_name = engine_name
         self._state = state
         self._loader = BulkLoader(server, engine_name)
+        self._marker = TooLongMarker(state.properties)
         self._digest = Digest()
         self.is_committed = False
 
     async def add(self, records: Sequence[Record]) -> None:
         self._digest.add(value for _, value in records)
-        await self._loader.send(index_actions(records))
+        await self._loader.send(index_actions(records, self._marker))
 
     async def commit(self) -> int:
         await self._loader.finish()
