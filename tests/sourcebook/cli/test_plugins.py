@@ -46,6 +46,13 @@ def test_plugin_check_tries_what_a_manifest_names(
     assert sourcebook("plugin", "list", "--json").json == []
 
 
+def test_plugin_check_names_the_parser_that_ended_its_process(sourcebook: Sourcebook, plugin: Path) -> None:
+    (plugin / "parser.py").write_text("import os\n\n\ndef load_data(folder):\n    os._exit(3)\n")
+    checked = sourcebook("plugin", "check", str(plugin))
+    assert checked.status == 6
+    assert "'parser:load_data' of plugin 'fruit' ended its process (exit code 3)" in checked.err
+
+
 def test_plugin_check_takes_the_data_that_are_there(sourcebook: Sourcebook, plugin: Path) -> None:
     uploader = {"parser": "parser:load_data"}
     manifest = {"dumper": {"data_url": "https://example.org/data.ndjson"}, "uploader": uploader}

@@ -103,9 +103,8 @@ async def _try_parser(
         found = await _call(context, folder, _SAMPLE, [str(folder), rules, args, limit])
     except (PluginError, IndexError) as error:  # IndexError: a parallelizer that has nothing to do
         trace = str(getattr(error, "details", {}).get("traceback", ""))
-        problem = FunctionProblem(
-            reference=uploader.parallelizer or uploader.parser, problem=str(error), traceback=trace
-        )
+        told = str(error).replace(repr(_SAMPLE), repr(uploader.parser))  # authors know their parser, not who runs it
+        problem = FunctionProblem(reference=uploader.parallelizer or uploader.parser, problem=told, traceback=trace)
         check.problems.append(problem)
         return
     check.samples.append(
