@@ -30,7 +30,7 @@ async def _add_other(context: Context) -> None:
     await context.state.put("other", Api(name="other", config="other", release="other_1"))
 
 
-@pytest.mark.parametrize("request_path", ["gene/1001", "query?q=_id:1001", "query?q=_exists_:symbol"])
+@pytest.mark.parametrize("request_path", ["gene/1001", "query?q=_id:1001", "query?q=_exists_:symbol", "status"])
 def test_an_api_whose_documents_were_cut_answers_503_and_the_others_go_on(
     genes: Genes, tmp_path: Path, request_path: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

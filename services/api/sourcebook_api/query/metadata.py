@@ -13,6 +13,7 @@ from sourcebook_api.query.answer import Answer, json_answer
 from sourcebook_api.query.call import Call
 
 _HIDDEN = frozenset({"properties", "normalizer", "dynamic", "copy_to", "enabled", "index", "type"})
+_PROBED_ID = "status"  # whether there is such a document does not matter
 
 
 async def get_status(call: Call) -> Answer:
@@ -20,6 +21,7 @@ async def get_status(call: Call) -> Answer:
 
     Raises:
         EngineUnavailable: the index or the documents cannot be read.
+        StoreDamaged: the documents are not what was written.
     """
     release = call.opened.release
     count = await call.context.search.count(release.index)
@@ -28,6 +30,7 @@ async def get_status(call: Call) -> Answer:
     info = await call.context.documents.info(release.collection)
     if count is None or info is None:
         raise EngineUnavailable(f"Release {release.name} cannot be read.", release=release.name)
+    await call.get_many([_PROBED_ID])  # a damaged store has a record of its documents, and cannot be read
     return json_answer({"success": True, "status": "green"})
 
 
