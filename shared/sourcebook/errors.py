@@ -253,6 +253,14 @@ class StoreDamaged(TerminalError):
     exit_code = 4
 
 
+class RecordTooNew(TerminalError):
+    """A newer version of Sourcebook wrote a record of the state, in a form that this one does not know."""
+
+    code = "record_too_new"
+    status = 503
+    exit_code = 4
+
+
 class DamagedChanges(TerminalError):
     """A file of a changes folder is missing or is not what its metadata say: make the diff, or fetch the release, again."""
 

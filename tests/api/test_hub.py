@@ -192,6 +192,8 @@ def test_jobs_are_filtered(hub: Hub) -> None:
                 f"j{number}", Job(id=f"j{number}", kind="dump", target=f"s{number}", lock="x")
             )
         assert [job["id"] for job in (await gateway.ask("GET", "/hub/jobs?limit=2")).json()] == ["j2", "j1"]
+        assert [job["id"] for job in (await gateway.ask("GET", "/hub/jobs?limit=2&after=j1")).json()] == ["j0"]
+        assert (await gateway.ask("GET", "/hub/jobs?after=j0")).json() == []
         assert len((await gateway.ask("GET", "/hub/jobs?target=s1&state=queued&kind=dump")).json()) == 1
         assert_refused(await gateway.ask("GET", "/hub/jobs?state=nosuch"), 422, "invalid_request")
         assert_refused(await gateway.ask("GET", "/hub/jobs?limit=0"), 422, "invalid_request")

@@ -137,6 +137,7 @@ def test_records_are_found_by_indexes(tmp_path: Path, mongo_url: str, recorder: 
                 await state.find(kind, dict.fromkeys(fields, "queued"))
                 await state.count(kind, {fields[0]: ("queued", "running")})
             await state.find(kind, newest_first=True, limit=20)
+            await state.find(kind, newest_first=True, after="j1", limit=20)
             await state.changes(kind, 0)
             await state.position(kind)
         await state.delete(Job, "j2")

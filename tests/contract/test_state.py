@@ -3,13 +3,15 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sourcebook.backends import open_state
-from sourcebook.errors import NotFound
+from sourcebook.errors import NotFound, RecordTooNew
 from sourcebook.hub.jobs.model import Job, JobState
 from sourcebook.hub.releases.model import Api
+from sourcebook.ports import records
 from sourcebook.ports.state import INDEXES, StateStore
 from sourcebook.settings import Settings
 
@@ -97,6 +99,60 @@ def test_find_filters_sorts_and_limits(tmp_path: Path) -> None:
             "c",
         ]
         assert await state.find(Job, {"state": "queued", "kind": "x"}) == []
+
+    run(tmp_path, scenario)
+
+
+def test_pages_go_on_behind_the_last_record_also_where_it_is_gone(tmp_path: Path) -> None:
+    async def scenario(state: StateStore) -> None:
+        for name in "abcdef":
+            await state.put(name, job(name, state="failed" if name == "c" else "queued"))
+        await state.put("c", Api(name="c", config="x"))
+        for where, expected in (
+            (None, "abcdef"),
+            ({"state": "queued"}, "abdef"),
+            ({"state": ("queued", "failed")}, "abcdef"),
+        ):
+            for newest_first in (False, True):
+                names, last = "", None
+                while page := await state.find(Job, where, newest_first=newest_first, after=last, limit=2):
+                    names += "".join(j.id for j in page)
+                    last = page[-1].id
+                assert names == (expected[::-1] if newest_first else expected)
+        await state.delete(Job, "d")
+        assert [j.id for j in await state.find(Job, after="d")] == ["e", "f"]
+        assert [j.id for j in await state.find(Job, newest_first=True, after="d", limit=1)] == ["c"]
+        assert await state.find(Job, after="f") == []
+
+    run(tmp_path, scenario)
+
+
+def test_a_record_of_an_earlier_version_is_migrated_and_rewritten_at_the_next_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def shout(fields: dict[str, Any]) -> dict[str, Any]:
+        return {**fields, "output": f"{fields['output']}!"}
+
+    async def scenario(state: StateStore) -> None:
+        await state.put("a", job("a", output="old"))
+        await state.put("b", job("b", output="old"))
+        with monkeypatch.context() as later:
+            later.setattr(records, "MIGRATIONS", {Job: (shout,)})
+            assert [j.output for j in await state.find(Job, {"state": "queued"})] == ["old!", "old!"]
+            assert [j.output for j in (await state.changes(Job, 0))[1]] == ["old!", "old!"]
+            written = await state.update(Job, "a", lambda j: j.model_copy(update={"attempt": 1}))
+            assert await state.get(Job, "a") == written
+            assert (written.output, written.attempt) == ("old!", 1)
+        # Which an earlier program, or this one before the upgrade, does not take for one of its own.
+        with pytest.raises(RecordTooNew, match="kind Job"):
+            await state.get(Job, "a")
+        with pytest.raises(RecordTooNew):
+            await state.update(Job, "a", lambda j: j)
+        with pytest.raises(RecordTooNew):
+            await state.find(Job)
+        found = await state.get(Job, "b")
+        assert found is not None
+        assert found.output == "old"
 
     run(tmp_path, scenario)
 

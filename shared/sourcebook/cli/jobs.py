@@ -23,13 +23,14 @@ def list_jobs(
     kind: Annotated[str | None, typer.Option(help="Only jobs of this kind.")] = None,
     parent: Annotated[str | None, typer.Option(help="Only the parts of this job, and what followed it.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 20,
+    after: Annotated[str | None, typer.Option(help="Only jobs older than this one: the next page.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """List jobs, newest first."""
     if context.invoked_subcommand is not None:
         return
     where = {"state": state, "kind": kind, "parent": parent}
-    jobs = run_command(lambda opened: job_answers.list_jobs(opened, limit=limit, **where), inline=True)
+    jobs = run_command(lambda opened: job_answers.list_jobs(opened, limit=limit, after=after, **where), inline=True)
     rows = [(job.id, job.kind, job.target, job.state.value, _when(job), _note(job)) for job in jobs]
     show(
         jobs,

@@ -3,10 +3,9 @@
 import hashlib
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from sourcebook.hub.builds.model import BuildInput
-from sourcebook.hub.sources.model import VersionName
 
 
 class Message(BaseModel):
@@ -33,7 +32,7 @@ class DumpReady(Message):
 
     source: str
     dump: str
-    version: VersionName
+    version: str = Field(validation_alias=AliasChoices("version", "release"))  # 0.1 called it release
     unchanged: bool = False
     files: int = 0
     size: int = 0

@@ -38,7 +38,11 @@ def choose_index(kind: type[BaseModel], where: Mapping[str, Any]) -> tuple[str, 
 
 
 class StateStore(Protocol):
-    """Records by kind (their class) and key. Every call is atomic and durable when it returns."""
+    """Records by kind (their class) and key. Every call is atomic and durable when it returns.
+
+    A record that an earlier version wrote is read as one of today (`ports/records.py`); whoever reads one of a newer version gets
+    `RecordTooNew`.
+    """
 
     async def get(self, kind: type[RecordT], key: str) -> RecordT | None:
         """Return a record, or None."""
@@ -72,9 +76,17 @@ class StateStore(Protocol):
         where: Mapping[str, Any] | None = None,
         *,
         newest_first: bool = False,
+        after: str | None = None,
         limit: int | None = None,
     ) -> list[RecordT]:
         """Return records whose top-level fields equal `where` (a tuple as value: any of these), by key, or by key descending.
+
+        Args:
+            kind: their class.
+            where: what they have in common; without it, all of the kind.
+            newest_first: by key descending.
+            after: the key, of a record that need not be there any more, behind which they begin in that order.
+            limit: at most so many.
 
         Raises:
             ValueError: no index begins with one of these fields.

@@ -26,9 +26,13 @@ async def list_all(
     target: str | None = None,
     parent: str | None = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+    after: str | None = None,
 ) -> list[Job]:
-    """List jobs, newest first; those of a `parent` are its parts, and what followed it."""
-    return await list_jobs(context, limit=limit, state=state, kind=kind, target=target, parent=parent)
+    """List jobs, newest first; those of a `parent` are its parts, and what followed it.
+
+    The next page begins `after` the id of the last job of this one; an empty page is the end.
+    """
+    return await list_jobs(context, limit=limit, after=after, state=state, kind=kind, target=target, parent=parent)
 
 
 @router.get("/jobs/{job_id}")

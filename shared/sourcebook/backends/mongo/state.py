@@ -20,6 +20,7 @@ from pymongo.errors import DuplicateKeyError
 
 from sourcebook.backends.mongo.server import MongoServer
 from sourcebook.errors import NotFound
+from sourcebook.ports.records import decode_record, encode_record
 from sourcebook.ports.state import INDEXES, RecordT, choose_index
 from sourcebook.settings import Settings
 
@@ -46,7 +47,7 @@ class MongoState:
 
     async def get(self, kind: type[RecordT], key: str) -> RecordT | None:
         found = await self._find(kind, key)
-        return None if found is None else kind.model_validate_json(found["body"])
+        return None if found is None else decode_record(kind, found["body"])
 
     async def put(self, key: str, record: BaseModel) -> None:
         async def write(position: int, token: str) -> bool:
@@ -99,7 +100,7 @@ class MongoState:
         async with turn:
             while True:
                 found = await self._find(kind, key)
-                known = default if found is None else kind.model_validate_json(found["body"])
+                known = default if found is None else decode_record(kind, found["body"])
                 if known is None:
                     raise NotFound(f"There is no {kind.__name__.lower()} {key!r}.", kind=kind.__name__, key=key)
                 changed = change(known)
@@ -121,9 +122,12 @@ class MongoState:
         where: Mapping[str, Any] | None = None,
         *,
         newest_first: bool = False,
+        after: str | None = None,
         limit: int | None = None,
     ) -> list[RecordT]:
         wanted = _filter(kind, where or {})
+        if after is not None:
+            wanted["_id"] = {**wanted.get("_id", {}), "$lt" if newest_first else "$gt": _record_id(kind, after)}
         direction = DESCENDING if newest_first else ASCENDING
         if limit == 0:  # which MongoDB takes for "all"
             return []
@@ -260,7 +264,7 @@ def _fields(record: BaseModel, position: int, token: str) -> dict[str, Any]:
         "kind": type(record).__name__,
         "position": position,
         "token": token,
-        "body": record.model_dump_json(by_alias=True),
+        "body": encode_record(record),
         "fields": {name: value for name, value in values.items() if _is_comparable(value)},
     }
 
@@ -279,7 +283,7 @@ def _filter(kind: type[BaseModel], where: Mapping[str, Any]) -> dict[str, Any]:
 
 async def _decode(kind: type[RecordT], rows: list[dict[str, Any]]) -> list[RecordT]:
     def decode() -> list[RecordT]:
-        return [kind.model_validate_json(row["body"]) for row in rows]
+        return [decode_record(kind, row["body"]) for row in rows]
 
     return decode() if len(rows) <= _FEW else await asyncio.to_thread(decode)
 

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from sourcebook.errors import EngineUnavailable, NotFound, StoreDamaged
+from sourcebook.ports.records import decode_record, encode_record
 from sourcebook.ports.state import INDEXES, RecordT, choose_index
 from sourcebook.settings import Settings
 
@@ -100,7 +101,7 @@ class SqliteState:
 
     async def get(self, kind: type[RecordT], key: str) -> RecordT | None:
         row = await self._file.run(lambda db: _body(db, kind, key))
-        return None if row is None else kind.model_validate_json(row)
+        return None if row is None else decode_record(kind, row)
 
     async def put(self, key: str, record: BaseModel) -> None:
         await self._file.run(lambda db: _write(db, key, record), write=True)
@@ -119,7 +120,7 @@ class SqliteState:
     ) -> RecordT:
         def work(db: sqlite3.Connection) -> RecordT:
             row = _body(db, kind, key)
-            known = default if row is None else kind.model_validate_json(row)
+            known = default if row is None else decode_record(kind, row)
             if known is None:
                 raise NotFound(f"There is no {kind.__name__.lower()} {key!r}.", kind=kind.__name__, key=key)
             changed = change(known)
@@ -142,10 +143,13 @@ class SqliteState:
         where: Mapping[str, Any] | None = None,
         *,
         newest_first: bool = False,
+        after: str | None = None,
         limit: int | None = None,
     ) -> list[RecordT]:
         condition, values = _condition(kind, where or {})
-        order = "DESC" if newest_first else "ASC"
+        order, beyond = ("DESC", "<") if newest_first else ("ASC", ">")
+        if after is not None:
+            condition, values = f"{condition} AND key {beyond} ?", [*values, after]
         sql = f"SELECT body FROM records {condition} ORDER BY key {order} LIMIT ?"  # noqa: S608 - names of ours
         rows = await self._file.run(lambda db: db.execute(sql, (*values, -1 if limit is None else limit)).fetchall())
         return await _decode(kind, [row[0] for row in rows])
@@ -172,7 +176,7 @@ class SqliteState:
 
 async def _decode(kind: type[RecordT], bodies: list[str]) -> list[RecordT]:
     def decode() -> list[RecordT]:
-        return [kind.model_validate_json(body) for body in bodies]
+        return [decode_record(kind, body) for body in bodies]
 
     return decode() if len(bodies) <= _FEW else await asyncio.to_thread(decode)
 
@@ -220,7 +224,7 @@ def _write(db: sqlite3.Connection, key: str, record: BaseModel) -> None:
     db.execute(
         "INSERT INTO records SELECT ?, ?, ?, position FROM counter WHERE true "
         "ON CONFLICT (kind, key) DO UPDATE SET body=excluded.body, position=excluded.position",
-        (type(record).__name__, key, record.model_dump_json(by_alias=True)),
+        (type(record).__name__, key, encode_record(record)),
     )
 
 

@@ -27,8 +27,8 @@ async def get_job(context: Context, job_id: str) -> Job:
     return job
 
 
-async def list_jobs(context: Context, *, limit: int = 50, **where: str | None) -> list[Job]:
-    """Return jobs, newest first; `where` may give state, kind, target, parent.
+async def list_jobs(context: Context, *, limit: int = 50, after: str | None = None, **where: str | None) -> list[Job]:
+    """Return jobs, newest first, or those older than the job `after`; `where` may give state, kind, target, parent.
 
     Raises:
         InvalidRequest: the state or the kind does not exist.
@@ -40,7 +40,7 @@ async def list_jobs(context: Context, *, limit: int = 50, **where: str | None) -
             raise InvalidRequest(
                 f"{key} {wanted[key]!r} does not exist; known are {', '.join(values)}.", allowed=values
             )
-    return await context.state.find(Job, wanted, newest_first=True, limit=limit)
+    return await context.state.find(Job, wanted, newest_first=True, after=after, limit=limit)
 
 
 async def list_active_jobs(context: Context) -> list[Job]:

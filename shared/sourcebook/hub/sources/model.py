@@ -1,14 +1,11 @@
 """What is known of a source: its plugin, its dumps (downloaded versions), and its uploads (collections of documents)."""
 
 import time
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import AliasChoices, BaseModel, Field
+from pydantic import BaseModel, Field
 
 from sourcebook.hub.changes.model import ChangeCounts
-
-# Records of Sourcebook 0.1 call it `release`.
-VersionName = Annotated[str, Field(validation_alias=AliasChoices("version", "release"))]
 
 
 class Plugin(BaseModel):
@@ -53,7 +50,7 @@ class Dump(BaseModel):
 
     id: str
     source: str
-    version: VersionName
+    version: str
     base: str = ""
     recipe: str = ""
     folder: str
@@ -69,7 +66,7 @@ class Upload(BaseModel):
     source: str
     uploader: str
     dump: str | None = None
-    version: VersionName
+    version: str
     code: str = ""
     """Names the plugin's code that made it; empty where it is not known."""
     collection: str
