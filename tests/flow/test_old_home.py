@@ -2,12 +2,13 @@
 
 `recorded/home-0.1.0.tar.gz` was made by version 0.1.0 with `sourcebook up`: sources `books` (120 documents) and `prices`, built
 and released as `library`, then three books edited, built and released again, incrementally. The plugins' folders stood in
-`/recorded/plugins`.
+`/recorded/plugins`. `recorded/mongodb-0.1.0.jsonl` has the same records, as version 0.1.0 wrote them to MongoDB.
 """
 
 import asyncio
 import sqlite3
 import tarfile
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from typing import Any
 import httpx
 import orjson
 import pytest
+from pymongo import MongoClient
 from support.genes import finish
+from support.servers_mongo import start_secantus
 
 from sourcebook.backends import open_inline_bus
 from sourcebook.context import Context, open_context
@@ -44,6 +47,25 @@ def old_home(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture(params=["sqlite", "mongodb"])
+def state_url(request: pytest.FixtureRequest, old_home: Path) -> Iterator[str]:
+    """Where the records are that the old version wrote; with MongoDB, the file is gone."""
+    if request.param == "sqlite":
+        yield "sqlite:"
+        return
+    (old_home / "home" / "catalog.sqlite").unlink()
+    url, process = start_secantus(old_home)
+    try:
+        with MongoClient[dict[str, Any]](url) as client:
+            for line in (RECORDED / "mongodb-0.1.0.jsonl").read_text().replace("/recorded", str(old_home)).splitlines():
+                written = orjson.loads(line)
+                client["hub"][written["collection"]].insert_one(written["document"])
+        yield f"{url.rstrip('/')}/hub"
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
 class Library:
     """The query API over what an old version left."""
 
@@ -70,9 +92,10 @@ class Library:
         return started
 
 
-def test_a_home_of_version_0_1_0_opens_and_goes_on(old_home: Path) -> None:
+def test_a_home_of_version_0_1_0_opens_and_goes_on(old_home: Path, state_url: str) -> None:
     async def main() -> None:
-        async with open_context(Settings(home=old_home / "home"), bus=open_inline_bus()) as context:
+        settings = Settings(home=old_home / "home", state_url=state_url, locks_url="sqlite:")
+        async with open_context(settings, bus=open_inline_bus()) as context:
             library = Library(context)
             await check_what_is_there(library)
             await check_that_the_index_is_renewed(library)
