@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PACKAGES := shared services tests bench
 
-.PHONY: help demo test check tests test-engines test-containers bench bench-peer bench-web bench-release docs lock clean
+.PHONY: help demo test check tests coverage test-engines test-containers bench bench-peer bench-web bench-release docs lock clean
 
 help: ## show this
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-15s %s\n", $$1, $$2}'
@@ -21,6 +21,12 @@ check: .venv/ready ## ruff, mypy, import contracts
 
 tests: .venv/ready
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
+
+coverage: .venv/ready ## every test, counting the branches that they take; fails below the floor in pyproject.toml
+	@rm -rf .coverage && mkdir .coverage
+	@$(BIN)/python -m coverage run -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m coverage combine --quiet
+	@$(BIN)/python -m coverage report
 
 test-containers: .venv/ready ## images, compose and dying containers, under a container engine (minutes)
 	@SOURCEBOOK_TEST_CONTAINERS=1 $(BIN)/python -m pytest -v --durations=0 tests/e2e/test_containers.py
@@ -43,10 +49,10 @@ bench-release: .venv/ready ## what a release costs when a part of the documents 
 docs: .venv/ready ## write the generated pages of docs/
 	@$(BIN)/python docs/generate.py
 
-lock: .venv/ready ## pin the newest allowed versions of everything
+lock: .venv/ready ## pin the newest allowed versions of everything, with the hashes of their files
 	@$(BIN)/python -m pip install --quiet uv
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-emit-index-url --no-emit-find-links \
-		--all-extras --group dev --output-file requirements.lock --upgrade pyproject.toml
+		--all-extras --group dev --generate-hashes --output-file requirements.lock --upgrade pyproject.toml
 
 clean: ## remove what the commands above made
 	rm -rf .venv .sourcebook .bench
@@ -55,6 +61,6 @@ clean: ## remove what the commands above made
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Sourcebook needs Python 3.11 or newer; set PYTHON=...")'
 	@echo "installing into .venv (once)"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@

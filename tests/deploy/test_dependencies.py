@@ -82,3 +82,25 @@ def test_every_dependency_is_pinned() -> None:
     wanted = [*PYPROJECT["project"]["dependencies"], *PYPROJECT["dependency-groups"]["dev"]]
     wanted += [item for name, extra in EXTRAS.items() if name != "all" for item in extra]
     assert {distribution(item) for item in wanted} <= pinned
+
+
+def test_every_pinned_file_has_its_hash_and_no_server_is_named() -> None:
+    lock = (ROOT / "requirements.lock").read_text()
+    entries = re.split(r"\n(?=[a-z])", lock)
+    assert [entry for entry in entries if not re.search(r"^ +--hash=sha256:[0-9a-f]{64}\b", entry, re.MULTILINE)] == []
+    assert "://" not in lock
+    assert "index-url" not in lock
+
+
+@pytest.mark.parametrize("path", ["Makefile", "deploy/Dockerfile"])
+def test_what_the_lock_names_is_installed_by_its_hash_alone(path: str) -> None:
+    used = [line for line in (ROOT / path).read_text().splitlines() if "--requirement requirements.lock" in line]
+    assert used
+    assert all("--require-hashes" in line for line in used)
+
+
+def test_an_image_is_installed_from_checked_files_alone() -> None:
+    _, _, build = (ROOT / "deploy" / "Dockerfile").read_text().partition("pip download")
+    before, _, after = build.partition("\nENV PIP_NO_INDEX=1 PIP_FIND_LINKS=/wheels PIP_CONSTRAINT=/constraints.txt ")
+    assert "pip install" not in before
+    assert after.count("pip install") == 4
