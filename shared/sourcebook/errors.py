@@ -5,6 +5,7 @@
     │   ├── DownloadInterrupted
     │   ├── PluginKilled
     │   ├── EngineUnavailable
+    │   │   └── IndexOutdated
     │   └── LeaseLost
     └── TerminalError             trying again changes nothing until someone acts
         ├── SettingsError
