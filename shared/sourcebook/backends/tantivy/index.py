@@ -50,8 +50,11 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 
 
 def is_outdated(folder: Path) -> bool:
-    """Whether an earlier version wrote the index, so that `read_manifest` refuses it."""
-    manifest = _read_any_manifest(folder)
+    """Whether an earlier version wrote the index, so that `read_manifest` refuses it; one that is damaged is another matter."""
+    try:
+        manifest = _read_any_manifest(folder)
+    except ValueError:
+        return False
     return manifest is not None and manifest["format"] < FORMAT
 
 

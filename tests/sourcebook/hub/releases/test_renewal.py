@@ -7,6 +7,7 @@ from support.context import run_in_context
 from support.genes import finish
 from support.old_indices import make_outdated
 
+from sourcebook.backends.tantivy.index import MANIFEST_FILE
 from sourcebook.context import Context
 from sourcebook.errors import EngineUnavailable, IndexOutdated
 from sourcebook.hub.builds.commands import start_release
@@ -114,5 +115,14 @@ def test_an_index_of_a_newer_version_is_left_alone_and_named(tmp_path: Path) -> 
         assert await renew_indices(context) == []
         with pytest.raises(EngineUnavailable, match="a newer version"):
             await context.search.info(index)
+
+    run_in_context(tmp_path, scenario)
+
+
+def test_an_index_that_cannot_be_read_does_not_hold_up_the_others(tmp_path: Path) -> None:
+    async def scenario(context: Context) -> None:
+        index = await serve_outdated(context)
+        (tmp_path / "search" / index / MANIFEST_FILE).write_bytes(b"{")
+        assert await recover_jobs(context) == []
 
     run_in_context(tmp_path, scenario)
