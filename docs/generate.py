@@ -60,7 +60,7 @@ def render_errors() -> str:
 An error says what is wrong, where, and what to do about it. For programs it has a `code` that stays the same from version
 to version, the `status` that the HTTP interface answers with, and the exit status of the command line. Details such as
 names, paths and what is allowed are JSON values beside the message. `retried` says whether a job that meets the error is
-started again by itself.
+started again automatically.
 
 {_table(("code", "class", "status", "exit", "retried", "meaning"), rows)}
 

@@ -10,7 +10,7 @@ import hypothesis
 import pytest
 from support.search_engines import SEARCH_ENGINES, SearchServers
 
-# A loaded machine is no failure of a property.
+# A loaded machine is not a failure of a property.
 hypothesis.settings.register_profile(
     "no_deadline", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )

@@ -29,7 +29,7 @@ class Settings(BaseSettings):
     state_url: str = Field("sqlite:", description="State of the hub: `sqlite:` (under HOME) or `mongodb://...`.")
     locks_url: str = Field(
         "",
-        description="Locks: `sqlite:`, `redis://...` or `rediss://...`; empty: beside a SQLite state, else in the broker's "
+        description="Locks: `sqlite:`, `redis://...` or `rediss://...`; empty: next to a SQLite state, otherwise in the broker's "
         "Redis.",
     )
     search_url: str = Field(
@@ -44,11 +44,12 @@ class Settings(BaseSettings):
     plugins: str = Field("", description="Plugin folders found at start, separated by colons.")
     plugin_variables: str = Field(
         "",
-        description="Environment variables that plugins see besides `PATH`, `HOME`, `LANG` and the like; commas between.",
+        description="Further environment variables for plugins, beyond `PATH`, `HOME`, `LANG` and the like; separated by commas.",
     )
     host: str = Field("127.0.0.1", description="Address the gateway listens on.")
     hub_names: str = Field(
-        "", description="Names by which the hub may be called besides its address, say behind a proxy; commas between."
+        "",
+        description="Names by which the hub may be called in addition to its address, say behind a proxy; separated by commas.",
     )
     port: int = Field(8000, ge=1, le=65535, description="Port the gateway listens on.")
     metrics_port: int = Field(
@@ -101,7 +102,7 @@ class Settings(BaseSettings):
     )
     header_variables: str = Field(
         "",
-        description="Environment variables that the `headers` of a manifest may name as `${NAME}`; commas between.",
+        description="Environment variables that the `headers` of a manifest may name as `${NAME}`; separated by commas.",
     )
     unpack_max_bytes: int = Field(200 * 1024 * MIB, ge=1, description="Largest total size an archive may unpack to.")
     unpack_max_ratio: int = Field(1000, ge=1, description="Largest ratio of unpacked to packed size (zip bombs).")

@@ -247,7 +247,7 @@ def check_port(host: str, port: int) -> None:
 
     Raises:
         PortBusy: another program listens on it.
-        SettingsError: the host is no address of this machine.
+        SettingsError: the host is not an address of this machine.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]

@@ -53,7 +53,7 @@ def test_a_batch_of_large_documents_is_bounded_by_bytes(tmp_path: Path) -> None:
         batches = [batch async for batch in store.scan("c", size=1000, max_bytes=5 * LARGE)]
         assert [record for batch in batches for record in batch] == records
         assert max(map(measure, batches)) <= 6 * LARGE
-        assert len(batches) < 20  # and they are no smaller than they have to be
+        assert len(batches) < 20  # and they are not smaller than they have to be
         alone = [batch async for batch in store.scan("c", size=1000, max_bytes=1)]
         assert [len(batch) for batch in alone] == [1] * 40
         counted = [batch async for batch in store.scan("c", size=3, max_bytes=5 * LARGE)]

@@ -141,7 +141,7 @@ async def check_that_it_goes_on(library: Library, data: Path) -> None:
     assert build.result["count"] == 120
     await finish(context, await start_release(context, build.result["build"]))
     release = await get_release(context, (await get_api(context, "library")).release or "")
-    assert "is indexed otherwise than before" in release.reason  # mappings are inferred otherwise today
+    assert "is indexed differently than before" in release.reason  # mappings are inferred otherwise today
     (body,) = await context.documents.get_many(release.collection, ["b009"])
     assert orjson.loads(body or b"")["book"]["title"] == "Title never seen"
 

@@ -160,7 +160,7 @@ def test_a_path_leads_through_lists_and_dotted_keys(path: str, value: Any, expec
     [
         (make_content(100), {}, "60 of 100 documents changed (60.00%), more than 30%"),
         (make_content(), {"mapping": {**MAPPING, "number": {"type": "keyword"}}}, "'number' was integer and is keyword now"),
-        (make_content(), {"mapping": {**MAPPING, "word": {"type": "keyword", "copy_to": "all"}}}, "is indexed otherwise"),
+        (make_content(), {"mapping": {**MAPPING, "word": {"type": "keyword", "copy_to": "all"}}}, "is indexed differently"),
         (make_content(), {"index_settings": {"shards": 3}}, "the settings of the index changed"),
         (make_content(), {"doc_type": "other"}, "documents of type 'thing'"),
         (make_content(), {"mapping": {**MAPPING, **{f"k{n}": {"type": "keyword"} for n in range(99)}}}, "no spare field"),

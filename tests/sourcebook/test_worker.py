@@ -502,7 +502,7 @@ def test_a_worker_that_must_stop_hands_its_job_to_another(tmp_path: Path, monkey
         stop.set(timedelta(seconds=0))
         assert await asyncio.wait_for(running, 10) is Outcome.AT_ONCE
         left = await job_answers.get_job(context, job.id)
-        assert (left.state, left.attempt) == (JobState.RUNNING, 0)  # being stopped is no failed attempt
+        assert (left.state, left.attempt) == (JobState.RUNNING, 0)  # being stopped is not a failed attempt
         assert "stopped" in left.warnings[0]
         assert await context.locks.holder(job.lock) is None
         monkeypatch.setattr(worker, "load_reference", lambda _: succeed)

@@ -61,7 +61,7 @@ def test_a_mapping_that_nobody_edited_follows_the_data(
     outcome = upload(bench, {"_id": "a", "v": first}, {"_id": "b", "v": second}, {"_id": "c", "new": 1})
     assert outcome.mapping.committed == {"v": after, "new": {"type": "integer"}}
     assert not outcome.mapping.edited
-    (moved,) = [text for text in outcome.warnings if "indexes all documents anew" in text]
+    (moved,) = [text for text in outcome.warnings if "indexes all documents again" in text]
     assert "Field 'v'" in moved
     assert "in 'b'" in moved or before["type"] == "text"
     # Back as it was, the type is too.
@@ -74,7 +74,7 @@ def test_the_reason_of_a_new_type_names_both_types_and_documents(bench: SourceBe
     (warning,) = outcome.warnings
     assert warning == (
         "Field 'n' was integer and is float now (an integer in 'd0', a float in 'odd'); the next release "
-        "indexes all documents anew."
+        "indexes all documents again."
     )
 
 

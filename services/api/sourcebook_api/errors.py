@@ -94,7 +94,7 @@ async def _answer_invalid(request: Request, error: Exception) -> Response:
 async def _answer_http(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else _SERVER_ERROR
     detail = error.detail if isinstance(error, HTTPException) else ""
-    if status == _BAD_REQUEST:  # FastAPI's word for a body that is no text; other unreadable bodies are 422 too
+    if status == _BAD_REQUEST:  # FastAPI's word for a body that is not text; other unreadable bodies are 422 too
         return error_response(request.scope, 422, "invalid_request", detail)
     response = error_response(request.scope, status, _CODES.get(status, "http_error"), detail)
     if isinstance(error, HTTPException):

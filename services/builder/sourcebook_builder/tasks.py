@@ -56,7 +56,7 @@ async def archive(context: Context, _run: JobRun, command: ArchiveBuild) -> Buil
 
 
 async def clean(context: Context, _run: JobRun, _command: CleanUp) -> CleanedUp:
-    """Remove what the keep rules let go."""
+    """Remove what the keep rules do not keep."""
     done = await clean_up(context, await plan_clean_up(context))
     return CleanedUp(**{kind: len(names) for kind, names in done.model_dump().items()})
 

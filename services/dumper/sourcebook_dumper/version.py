@@ -101,15 +101,15 @@ def _describe_silent(urls: list[str], *, dates: bool) -> str:
     shown = hide_secrets(", ".join(urls[:3])) + (f" and {len(urls) - 3} more" if len(urls) > 3 else "")  # noqa: PLR2004
     version = " The version is today's date." if dates else ""
     return (
-        f"The server tells neither date nor ETag of {shown}: each dump downloads all files again, to compare them.{version} A "
-        "function named as dumper.release in the manifest can tell the version."
+        f"The server gives neither a date nor an ETag for {shown}: each dump downloads all files again to compare them.{version} "
+        "A function named as dumper.release in the manifest can tell the version."
     )
 
 
 def _differs(file: DumpFile, now: Mapping[str, str]) -> bool:
     """Whether a server says something else of a file than at the last dump, or nothing that can be compared.
 
-    A dump of Sourcebook 0.1.0 noted only what came with the file, whose length may be that of a packed journey.
+    A dump of Sourcebook 0.1.0 noted only what came with the file, whose length may be that of the compressed transfer.
     """
     before = file.told or {name: file.headers[name] for name in _VALIDATORS if name in file.headers}
     both = before.keys() & now.keys()
@@ -199,8 +199,8 @@ async def _ask_plugin(plan: DumpPlan, function: str, current: str | None) -> str
     version = _clean_version(str(value)) if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
     if not version:
         raise ParserError(
-            f"{function!r} of plugin {plan.folder.name!r} gave {value!r}; it must return the version, or set self.release, "
-            "as a text that is not empty.",
+            f"{function!r} of plugin {plan.folder.name!r} returned {value!r}; it must return the version, or set self.release, "
+            "as a string that is not empty.",
             function=function,
         )
     return version

@@ -76,7 +76,7 @@ class Inference:
         """Take the types of one document into account; return whether it consists of plain JSON values.
 
         Raises:
-            InvalidValueError: a key or value is no JSON, or it is nested too deeply.
+            InvalidValueError: a key or value is not JSON, or it is nested too deeply.
         """
         shape = self.only_shape or self.find_shape(document)
         return (shape is not None and shape.accepts(document)) or self.learn_new(document_id, document)

@@ -96,7 +96,7 @@ async def save_inferred_mapping(
         run.warn(warning)
     if before.edited and anew and before.committed != mapping.committed:
         run.warn(
-            f"The mapping of {name} was inferred anew, in place of the one that was edited (`mapping show {name} --json` still "
+            f"The mapping of {name} was inferred again, in place of the one that was edited (`mapping show {name} --json` still "
             "has it, as `replaced`). `sourcebook run --keep-mapping` leaves an edited mapping as it is."
         )
     elif before.committed is not None and not mapping.edited and from_plugin is None:
@@ -116,13 +116,13 @@ def _list_decided(inferred: Properties, committed: Properties | None) -> set[str
 
 
 def _warn_of_new_types(run: JobRun, changes: MappingChanges, inference: Inference) -> None:
-    """Say which types moved and in which documents: the next release has to index everything anew for it."""
+    """Say which types moved and in which documents: the next release has to index everything again for it."""
     fields = {field.path: field for field in inference.fields()}
     for path, change in list(changes.changed.items())[:_SHOWN_FIELDS]:
         before, after = (spec.get("type", "object") for spec in (change.old, change.new))
         moved = f"was {before} and is {after} now" if before != after else f"is {after} as before, indexed otherwise"
         seen = f" ({describe_kinds(fields[path])})" if path in fields else ""
-        run.warn(f"Field {path!r} {moved}{seen}; the next release indexes all documents anew.")
+        run.warn(f"Field {path!r} {moved}{seen}; the next release indexes all documents again.")
 
 
 def _warn_of_differences(run: JobRun, mapping: Mapping, differences: MappingDifferences) -> None:

@@ -113,7 +113,7 @@ async def _start(spec_path: Path, reports_end: int, output_end: int) -> asyncio.
     """Start the process and close our copies of its ends of the pipes."""
     try:
         return await asyncio.create_subprocess_exec(
-            # -P: the folder that the worker was started in is no place to import modules from.
+            # -P: the folder that the worker was started in is not a place to import modules from.
             *(sys.executable, "-P", "-m", "sourcebook_uploader.parse", str(spec_path), str(reports_end)),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output_end,
@@ -223,7 +223,7 @@ def make_parallel_specs(spec: ParserSpec, jobs: list[Any]) -> list[ParserSpec]:
     """Return one specification for each job of a parallelizer; together they sort as much in memory as one alone.
 
     Raises:
-        ParserError: a job is no list of arguments.
+        ParserError: a job is not a list of arguments.
     """
     side_by_side = min(len(jobs), os.cpu_count() or 1)
     run_bytes = max(spec.run_bytes // max(side_by_side, 1), min(spec.run_bytes, 8 * 1024 * 1024))

@@ -77,7 +77,7 @@ def to_plain(value: Any, *, drop_nan: bool = False) -> Json:
         drop_nan: leave out keys and items that are NaN or infinite, instead of refusing them.
 
     Raises:
-        InvalidValueError: a value is no JSON value; it has the path and the reason.
+        InvalidValueError: a value is not a JSON value; it has the path and the reason.
     """
     plain = _Copier(drop_nan=drop_nan).copy(value, "", 0)
     return None if plain is _DROPPED else plain
@@ -150,7 +150,7 @@ def check_key(key: Any, path: str) -> str:
     """Return a key of the object at `path` as a plain string.
 
     Raises:
-        InvalidValueError: it is no string, is blank, or cannot be written as UTF-8.
+        InvalidValueError: it is not a string, is blank, or cannot be written as UTF-8.
     """
     if not isinstance(key, str):
         raise InvalidValueError(path, f"has the key {key!r} ({type(key).__name__}); keys must be strings")

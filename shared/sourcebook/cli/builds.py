@@ -110,7 +110,7 @@ def clean(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove what the keep rules let go: documents of old builds, and records that nothing needs any more."""
+    """Remove what the keep rules do not keep: documents of old builds, and records that nothing needs any more."""
 
     async def start(context: Context) -> list[Job]:
         return [await cleanup.start_clean_up(context)]
@@ -156,7 +156,7 @@ def rollback(
     if outdated is not None:
         show_warning(
             f"An earlier version wrote the index of release {outdated.name}: documents are answered by id, and searches once "
-            "there is a new one, which `sourcebook up` makes by itself."
+            "there is a new one, which `sourcebook up` makes automatically."
         )
     show(moved, as_json=as_json, table=lambda: f"API {moved.name} serves release {moved.release} now.")
 
@@ -173,7 +173,7 @@ def read_build_config(path: Path) -> BuildConfig:
             raise InvalidRequest(f"{path}: must hold an object with name, doc_type and sources.", file=str(path))
         return check_build_config(found, str(path))
     except UnicodeDecodeError as error:
-        raise InvalidRequest(f"{path} is no UTF-8 text.", file=str(path)) from error
+        raise InvalidRequest(f"{path} is not UTF-8.", file=str(path)) from error
     except OSError as error:
         raise InvalidRequest(f"{path} cannot be read: {error.strerror}.", file=str(path)) from error
     except yaml.YAMLError as error:

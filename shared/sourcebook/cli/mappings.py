@@ -142,7 +142,7 @@ def _read_properties(path: Path) -> Any:
     try:
         return json.loads(path.read_text())
     except ValueError as error:
-        raise InvalidRequest(f"{path} is no JSON: {error}.", file=str(path)) from error
+        raise InvalidRequest(f"{path} is not JSON: {error}.", file=str(path)) from error
 
 
 def _describe(field: FieldEntry | None) -> str:

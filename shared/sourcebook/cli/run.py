@@ -28,7 +28,7 @@ def run(
     force: Annotated[bool, typer.Option("--force", help="Download and parse even if nothing is new.")] = False,
     keep_mapping: Annotated[
         bool,
-        typer.Option("--keep-mapping", help="Leave a mapping that was edited as it is, instead of inferring anew."),
+        typer.Option("--keep-mapping", help="Leave a mapping that was edited as it is, instead of inferring it again."),
     ] = False,
     no_serve: Annotated[bool, typer.Option("--no-serve", help="Stop when the index is ready.")] = False,
     port: PortOption = None,

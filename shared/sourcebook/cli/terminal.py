@@ -56,7 +56,7 @@ def open_home() -> Settings:
     """Read the settings and make their HOME.
 
     Raises:
-        SettingsError: HOME is no folder, or nothing can be written to it.
+        SettingsError: HOME is not a folder, or nothing can be written to it.
     """
     settings = load_settings()
     why = "it cannot be written to"

@@ -151,7 +151,7 @@ class RangeMerged(Message):
 
 
 class CleanUp(Message):
-    """Remove what the keep rules let go."""
+    """Remove what the keep rules do not keep."""
 
 
 class CleanedUp(Message):

@@ -61,7 +61,7 @@ def parse_collection_name(name: str) -> CollectionName:
     """
     parts = name.split("~")
     if len(parts) != len(CollectionName._fields):
-        raise InvalidName(f"{name!r} is no collection name.", name=name)
+        raise InvalidName(f"{name!r} is not a collection name.", name=name)
     return CollectionName(*parts)
 
 

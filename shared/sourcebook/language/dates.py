@@ -39,7 +39,7 @@ _MONTHS = {"y": 12, "M": 1}
 
 @lru_cache(maxsize=50_000)  # the days of a century: most dates of a source come again
 def read_date(text: str) -> Span | None:
-    """Return the first and last millisecond of a date; None if it is none.
+    """Return the first and last millisecond of a date; None if it is not one.
 
     As in OpenSearch, a month or day that is left out is the first, and what is left out of the time spans: `2020` is the first
     day of that year.
@@ -64,7 +64,7 @@ def read_date(text: str) -> Span | None:
 
 
 def read_moment(text: str, now: float | None = None) -> Span | None:
-    """Return the first and last millisecond of a date with or without arithmetic; None if it is none.
+    """Return the first and last millisecond of a date with or without arithmetic; None if it is not one.
 
     Args:
         text: `2024-01-31`, `now-1d/d`, `2024-01-31||+1M`.

@@ -208,7 +208,7 @@ def parse_query_string(query: str) -> Node | None:
     """Return the tree of a query string, or None for a blank one.
 
     Raises:
-        QuerySyntaxError: it is no query, or it has too many clauses, parentheses or characters.
+        QuerySyntaxError: it is not a query, or it has too many clauses, parentheses or characters.
     """
     if len(query) > MAX_CHARACTERS:
         raise QuerySyntaxError(f"Failed to parse query: it has {len(query)} characters; {MAX_CHARACTERS} are allowed.")
@@ -221,7 +221,7 @@ def parse_query_string(query: str) -> Node | None:
 
 
 def match_tokens(query: str) -> "Iterator[re.Match[str]]":
-    """Yield the tokens; the last one is the end, unless something is no token."""
+    """Yield the tokens; the last one is the end, unless something is not a token."""
     at = 0
     while (match := _TOKEN.match(query, at)) is not None:
         yield match

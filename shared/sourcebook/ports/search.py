@@ -161,7 +161,7 @@ class SearchEngine(Protocol):
 
         Raises:
             QuerySyntaxError: a query string, sort field or page token cannot be understood.
-            PayloadTooLarge: the hits of a search that is no walk have more than `max_bytes`.
+            PayloadTooLarge: the hits of a search that is not a walk have more than `max_bytes`.
             NotFound: there is no such index.
             EngineUnavailable: the engine does not answer, or not within the request's time.
         """

@@ -41,7 +41,7 @@ def _answer(folder: Path, request: dict[str, Any]) -> bytes:
     try:
         return orjson.dumps({"value": value}, default=_encode_rest, option=orjson.OPT_NON_STR_KEYS)
     except orjson.JSONEncodeError as error:
-        return _encode_error("parser", f"returned a {type(value).__name__} that is no JSON value: {error}", {})
+        return _encode_error("parser", f"returned a {type(value).__name__} that is not a JSON value: {error}", {})
 
 
 def _call(folder: Path, request: dict[str, Any]) -> Any:

@@ -165,7 +165,7 @@ class Manifest(_Section):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.uploader is not None and "uploaders" in self.model_fields_set:
-            raise _wrong("uploaders", "stands beside 'uploader'; keep one of them")
+            raise _wrong("uploaders", "cannot be used together with 'uploader'; keep one of them")
         if "uploaders" in self.model_fields_set and not self.uploaders:
             raise _wrong("uploaders", "must have at least one uploader; leave the key out to download only")
         seen: set[str] = set()

@@ -17,7 +17,7 @@ def read_manifest_file(path: Path) -> dict[str, Any]:
     """Return the object that a manifest holds: strings, numbers, booleans, null, lists and objects only.
 
     Raises:
-        ManifestError: the file cannot be read, is too large, is no JSON or YAML (at which line and column), or no object.
+        ManifestError: the file cannot be read, is too large, is not JSON or YAML (with line and column), or is not an object.
     """
     text = _read_text(path)
     try:
@@ -60,7 +60,7 @@ def _parse_yaml(path: Path, text: str) -> Any:
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         raise _broken(path, "YAML", line, column, error.problem or str(error)) from error
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2024-02-31
-        raise ManifestError(f"{path}: is no YAML: {error}.", file=str(path)) from error
+        raise ManifestError(f"{path}: is not valid YAML: {error}.", file=str(path)) from error
 
 
 def _broken(path: Path, language: str, line: int, column: int, problem: str) -> ManifestError:
@@ -69,7 +69,7 @@ def _broken(path: Path, language: str, line: int, column: int, problem: str) -> 
 
 
 class _PlainValues:
-    """Turns what YAML knows beyond JSON (dates, keys that are no strings, aliases) into JSON values, within a bound."""
+    """Turns what YAML knows beyond JSON (dates, keys that are not strings, aliases) into JSON values, within a bound."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -94,7 +94,7 @@ async def call_plugin(
         ManifestError: the plugin has no such function.
         PluginKilled: its process was killed from outside.
         ParserError: it raised (the plugin's frames are in `details["traceback"]`), ended its process, took too long, or
-            returned what is no JSON value.
+            returned something that is not a JSON value.
     """
     request = {
         "folder": str(folder),
@@ -127,7 +127,7 @@ def _encode(argument: Any) -> Any:
 
 
 async def _run_process(files: _Files) -> int:
-    # -P: the folder that the worker was started in is no place to import modules from.
+    # -P: the folder that the worker was started in is not a place to import modules from.
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-m", "sourcebook.sdk.call"),
         stdin=files.request,

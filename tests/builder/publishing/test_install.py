@@ -161,8 +161,8 @@ def test_the_fetched_changes_are_kept_for_the_index(tmp_path: Path) -> None:
         ("full/genes_1/metadata.json", ("is damaged: expected sha256",)),
         ("incremental/genes_2~genes_1/changes-00001.jsonl.zst", ("is damaged",)),
         ("incremental/genes_2~genes_1/metadata.json", ("is damaged",)),
-        ("versions.json", ("is no JSON",)),
-        ("latest.json", ("is no JSON",)),
+        ("versions.json", ("is not JSON",)),
+        ("latest.json", ("is not JSON",)),
     ],
 )
 @pytest.mark.parametrize("how", ["damaged", "cut", "missing"])
@@ -215,11 +215,11 @@ def rewrite_snapshot(folder: Path, lines: list[bytes], **changes: Any) -> None:
     ("lines", "changes", "words"),
     [
         ([b'{"_id":"a"}'], {}, "is not what it promises"),
-        ([b'{"_id": "a"}'], {}, "no document in canonical JSON"),
-        ([b'{"_id":""}'], {}, "no document in canonical JSON"),
-        ([b'{"_id":"' + b"x" * 513 + b'"}'], {}, "no document in canonical JSON"),
-        ([b'{"_id":1}'], {}, "no document in canonical JSON"),
-        ([b"[]"], {}, "this is no document"),
+        ([b'{"_id": "a"}'], {}, "not a document in canonical JSON"),
+        ([b'{"_id":""}'], {}, "not a document in canonical JSON"),
+        ([b'{"_id":"' + b"x" * 513 + b'"}'], {}, "not a document in canonical JSON"),
+        ([b'{"_id":1}'], {}, "not a document in canonical JSON"),
+        ([b"[]"], {}, "this is not a document"),
         ([b'{"_id":"b"}', b'{"_id":"a"}'], {}, "not in the order"),
         ([b'{"_id":"a"}'], {"files": [{"name": "../../x", "size": 1, "sha256": "0" * 64}]}, "cannot be understood"),
         ([b'{"_id":"a"}'], {"doc_type": "../x"}, "cannot be understood"),

@@ -134,7 +134,7 @@ def test_commands_start_jobs_and_return_when_asked_not_to_wait(served: Sourceboo
         ("{", "is neither JSON nor YAML"),
         ("name: c", "doc_type is missing; sources is missing"),
         ("name: c\ndoc_type: d\nsources: 7", "sources: "),
-        ("\udcff", "is no UTF-8 text"),
+        ("\udcff", "is not UTF-8"),
     ],
     ids=["empty", "broken", "missing key", "wrong type", "bytes"],
 )

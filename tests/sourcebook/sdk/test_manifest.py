@@ -187,7 +187,11 @@ def test_unknown_keys_are_warned_of_with_the_nearest_known_one(tmp_path: Path, m
             "is an unknown key; did you mean 'parser'?",
         ),
         ({"dumper": DUMPER, "uploader": []}, "uploader", "must be an object"),
-        ({"dumper": DUMPER, "uploader": UPLOADER, "uploaders": []}, "uploaders", "stands beside 'uploader'"),
+        (
+            {"dumper": DUMPER, "uploader": UPLOADER, "uploaders": []},
+            "uploaders",
+            "cannot be used together with 'uploader'",
+        ),
         ({"dumper": DUMPER, "uploaders": []}, "uploaders", "at least one uploader"),
         ({"dumper": DUMPER, "uploaders": {}}, "uploaders", "must be a list"),
         ({"dumper": DUMPER, "uploaders": [UPLOADER]}, "uploaders[0].name", "uploaders[0].name: is missing"),

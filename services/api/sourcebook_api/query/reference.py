@@ -227,7 +227,7 @@ curl 'http://127.0.0.1:8000/apis/genes/query?size=2000'
 
 | status | meaning |
 |---|---|
-| 400 | a parameter is missing, has the wrong type, is too large or not allowed; a query cannot be read; the body is no JSON |
+| 400 | a parameter is missing, has the wrong type, is too large or not allowed; a query cannot be read; the body is not JSON |
 | 404 | there is no such API, path or document |
 | 405 | the path has other methods: see `Allow` |
 | 408 | the request did not come whole in time |

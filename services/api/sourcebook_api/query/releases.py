@@ -135,7 +135,7 @@ class Releases:
         return opened
 
     async def reread(self, opened: OpenRelease) -> OpenRelease:
-        """Return a release as it is now: its index may have been made anew.
+        """Return a release as it is now: its index may have been made again.
 
         Raises:
             NotFound: it is gone.

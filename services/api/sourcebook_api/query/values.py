@@ -52,7 +52,7 @@ def read_body(content_type: str, body: bytes) -> tuple[Mapping[str, str], Mappin
     """Return form values and JSON values of a body.
 
     Raises:
-        QueryError: it is no JSON and no form.
+        QueryError: it is neither JSON nor a form.
     """
     kind = content_type.partition(";")[0].strip().lower()
     if not body.strip():

@@ -1,4 +1,4 @@
-"""What is new, what is scheduled, and what the keep rules let go."""
+"""What is new, what is scheduled, and what the keep rules no longer keep."""
 
 from typing import Annotated
 
@@ -29,13 +29,13 @@ async def list_all_schedules(context: Engines) -> list[ScheduleView]:
 
 @router.get("/clean")
 async def plan_cleaning(context: Engines) -> CleanUpPlan:
-    """Say what the keep rules let go now; nothing is removed."""
+    """Say what the keep rules would remove now; nothing is removed."""
     return await plan_clean_up(context)
 
 
 @router.post("/clean", status_code=202)
 async def clean(context: Engines, response: Response) -> Job:
-    """Remove what the keep rules let go."""
+    """Remove what the keep rules do not keep."""
     return accept_job(response, await start_clean_up(context))
 
 

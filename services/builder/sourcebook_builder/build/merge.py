@@ -37,7 +37,7 @@ _key = itemgetter(0)
 
 @dataclass(slots=True)
 class MergeSource:
-    """One sorted stream. Documents of a source that is no root are dropped where no root source has their id."""
+    """One sorted stream. Documents of a source that is not a root are dropped where no root source has their id."""
 
     name: str
     batches: AsyncIterator[list[Record]]

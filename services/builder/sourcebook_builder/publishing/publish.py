@@ -133,8 +133,8 @@ def choose_forms(
     """Return in which forms a build is to be published: `full`, `incremental`, both, or none because it is there already.
 
     By rule (`auto`): changes where there are some, unless they have more than half the size of the last full release. A full
-    release too where there is none yet, or where whoever begins anew would read more than twelve increments, or increments of
-    more than half its size.
+    release too where there is none yet, or where a reader who starts from scratch would need more than twelve increments, or
+    increments of more than half its size.
 
     Raises:
         InvalidRequest: changes are asked for, and there are none.

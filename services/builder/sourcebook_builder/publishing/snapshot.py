@@ -16,7 +16,7 @@ from sourcebook.ports.documents import BATCH_BYTES
 
 FILE_BYTES = 100_000_000  # of documents, before compression
 _READ_BYTES = 1 << 20
-_MAX_LINE_BYTES = 1 << 28  # longer ones are no documents
+_MAX_LINE_BYTES = 1 << 28  # longer ones are not documents
 _AGAIN = "Ask whoever published it to publish it again."
 
 
@@ -121,7 +121,7 @@ def read_documents(path: Path, budget: UnpackBudget, *, size: int) -> Iterator[l
     Each is what this machine would have stored.
 
     Raises:
-        DamagedRelease: it cannot be unpacked, or a line is no document in canonical JSON.
+        DamagedRelease: it cannot be unpacked, or a line is not a document in canonical JSON.
     """
     batch: list[Record] = []
     number = used = 0
@@ -165,7 +165,7 @@ def _read_document(line: bytes, place: str) -> Record:
         is_good = isinstance(document_id, str) and 0 < len(document_id.encode()) <= MAX_ID_BYTES
         is_good = is_good and canonical_json(document) == line
     except (ValueError, KeyError, TypeError) as error:
-        raise DamagedRelease(f"{place}: this is no document. {_AGAIN}", place=place) from error
+        raise DamagedRelease(f"{place}: this is not a document. {_AGAIN}", place=place) from error
     if not is_good:
-        raise DamagedRelease(f"{place}: this is no document in canonical JSON. {_AGAIN}", place=place)
+        raise DamagedRelease(f"{place}: this is not a document in canonical JSON. {_AGAIN}", place=place)
     return record_key(document_id), content_hash(line) + line

@@ -74,12 +74,12 @@ def parse_json(data: bytes, address: OpenAddress, path: str) -> dict[str, Any]:
     """Return the object of a JSON file.
 
     Raises:
-        DamagedRelease: it is none.
+        DamagedRelease: it is not one.
     """
     try:
         found = orjson.loads(data)
     except ValueError as error:
-        raise DamagedRelease(f"{address.shown}/{path} is no JSON: {error}.", url=f"{address.shown}/{path}") from error
+        raise DamagedRelease(f"{address.shown}/{path} is not JSON: {error}.", url=f"{address.shown}/{path}") from error
     if not isinstance(found, dict):
         raise DamagedRelease(f"{address.shown}/{path} holds no object.", url=f"{address.shown}/{path}")
     return found

@@ -57,7 +57,7 @@ class FtpFetcher:
             if not stop.is_set() and (_size(ftp, path), _modified(ftp, path)) != (size, modified):
                 partial.forget()
                 raise DownloadInterrupted(
-                    f"{hide_secrets(url)}: changed on the server; the download starts anew.", url=hide_secrets(url)
+                    f"{hide_secrets(url)}: changed on the server; the download starts again.", url=hide_secrets(url)
                 )
             return Fetched({"mdtm": modified} if modified else {})
 

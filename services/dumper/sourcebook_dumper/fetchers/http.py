@@ -50,7 +50,7 @@ async def open_http_client(settings: Settings, headers: Mapping[str, str]) -> As
     guard = RedirectGuard(allow_private=settings.redirects_to_private, private_headers=tuple(headers))
     sent = httpx.Headers({"User-Agent": f"sourcebook/{__version__}", "Accept": "*/*"})
     sent.update(headers)
-    sent["Accept-Encoding"] = "identity"  # else sizes and parts are those of a packed journey
+    sent["Accept-Encoding"] = "identity"  # otherwise sizes and ranges are those of the compressed transfer
     async with httpx.AsyncClient(
         verify=await asyncio.to_thread(_tls_context),
         follow_redirects=True,
@@ -140,7 +140,7 @@ def _name_of(response: httpx.Response, url: str) -> str:
 
 async def _start_anew(partial: PartialFile, url: str, why: str) -> None:
     await asyncio.to_thread(partial.forget)
-    raise DownloadInterrupted(f"{hide_secrets(url)}: {why}; the download starts anew.", url=hide_secrets(url))
+    raise DownloadInterrupted(f"{hide_secrets(url)}: {why}; the download starts again.", url=hide_secrets(url))
 
 
 async def _resumed_at(response: httpx.Response, url: str, partial: PartialFile, kept: Kept) -> int:

@@ -40,7 +40,7 @@ class PartialFile:
         self.close()
 
     def resume_point(self) -> Kept:
-        """Return what an earlier try has left; nothing when it must start anew."""
+        """Return what an earlier try has left; nothing when it must start from scratch."""
         try:
             noted = json.loads(self.note.read_text())
             size = self.path.stat().st_size
@@ -87,7 +87,7 @@ class PartialFile:
             self._file = None
 
     def forget(self) -> None:
-        """Remove what was written: the next try starts anew."""
+        """Remove what was written: the next try starts from scratch."""
         self.close()
         self.path.unlink(missing_ok=True)
         self.note.unlink(missing_ok=True)

@@ -152,7 +152,7 @@ class LmdbDocumentStore:
         info = read_info(self._path(name))
         if info is None:
             raise _not_found(name)
-        with self._reading(name):  # one that is dropped meanwhile is no damage
+        with self._reading(name):  # one that is dropped meanwhile is not damage
             try:
                 check_files(self._path(name), info)
             except StoreDamaged as error:

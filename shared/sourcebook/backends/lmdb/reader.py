@@ -25,7 +25,7 @@ class OpenFile:
 
     Raises:
         FileNotFoundError: it is gone.
-        StoreDamaged: it is no complete LMDB file.
+        StoreDamaged: it is not a complete LMDB file.
     """
 
     _mutex = threading.Lock()
@@ -92,7 +92,7 @@ class OpenCollection:
 
     @property
     def identity(self) -> list[tuple[int, int, int]]:
-        """Which files it has: a collection that was made anew under the same name has others."""
+        """Which files it has: a collection that was made again under the same name has others."""
         return [file.identity for file in self._files]
 
     def start_reading(self) -> bool:

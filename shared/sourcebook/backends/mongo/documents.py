@@ -8,8 +8,8 @@
 
 A collection is filled under a physical name of its own and becomes visible with its row. One that was joined has those of its
 pieces: its row lists them, with the first key of each (`segments`), and no document is copied. Dropping removes the row; the
-physical collections go when no row names them and nobody reads them any more. What has neither row nor lease was left by the
-dead: the next writer removes it.
+physical collections go when no row names them and nobody reads them any more. What has neither row nor lease was left by a
+process that died: the next writer removes it.
 """
 
 import asyncio

@@ -53,7 +53,7 @@ class MongoServer:
         # What pymongo says of a URL may quote a part of its password.
         except (ConfigurationError, InvalidName, ValueError, TypeError, Warning):
             raise SettingsError(
-                f"{self._setting} is no URL of a MongoDB server, or has an option that MongoDB does not know. It must be "
+                f"{self._setting} is not the URL of a MongoDB server, or has an option that MongoDB does not know. It must be "
                 "mongodb://user:password@host:27017/database, or mongodb+srv://...; characters such as / : @ % in a password "
                 "are written as %2F %3A %40 %25.",
                 setting=setting,

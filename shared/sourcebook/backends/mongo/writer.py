@@ -29,7 +29,7 @@ Stored = dict[str, Any]
 def stored_id(key: bytes) -> str:
     """Return the `_id` of a key: one character for each byte, so that MongoDB's order of strings is the order of keys.
 
-    Text that is no ASCII looks odd in a MongoDB shell; in return every key has an `_id`, and binary ones would sort by length.
+    Text that is not ASCII looks odd in a MongoDB shell; in return every key has an `_id`, and binary ones would sort by length.
     """
     return key.decode("latin-1")
 

@@ -44,7 +44,7 @@ def read_answer(text: str) -> Answer:
     """Return the decoded answer.
 
     Raises:
-        ValueError: it is no answer to a search.
+        ValueError: it is not an answer to a search.
     """
     return msgspec.json.decode(text, type=Answer)
 
@@ -61,7 +61,7 @@ def _has_error(value: Any) -> bool:
 
 
 def read_result(state: IndexState, request: SearchRequest, answer: Answer) -> SearchResult:
-    """Return the result of a search that is no walk."""
+    """Return the result of a search that is not a walk."""
     found = answer.hits
     scored = not request.sort
     hits = [

@@ -94,7 +94,7 @@ class SearchBatcher:
         try:
             answers = [bytes(answer).decode() for answer in msgspec.json.decode(text, type=_Many).responses]
         except ValueError as error:
-            raise EngineUnavailable("OpenSearch answered what is no answer to several searches.") from error
+            raise EngineUnavailable("OpenSearch sent an answer that is not a list of search results.") from error
         if len(answers) != len(group):
             raise EngineUnavailable("OpenSearch did not answer every one of several searches.")
         return answers

@@ -186,7 +186,7 @@ def _check_alike(base: Properties, properties: Properties, prefix: str) -> None:
         before, after = ({k: v for k, v in part[key].items() if k != "properties"} for part in (base, properties))
         if before != after:
             raise CannotDerive(
-                f"Field {prefix + key!r} is indexed otherwise than before: release the build in full.",
+                f"Field {prefix + key!r} is indexed differently than before: release the build in full.",
                 field=prefix + key,
             )
         inner = [part[key].get("properties", {}) for part in (base, properties)]

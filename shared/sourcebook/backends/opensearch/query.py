@@ -1,6 +1,6 @@
 """From a search request to the body that OpenSearch is asked with.
 
-Query strings are its own language. They are parsed here first, by the parser of the embedded engine: what is no query, or asks
+Query strings are its own language. They are parsed here first, by the parser of the embedded engine: what is not a query, or asks
 for too much, is refused in the same words on every engine, and never reaches the cluster.
 """
 
@@ -39,7 +39,7 @@ _BY_ID: Json = {ID_KEY: {"order": "asc"}}
 
 
 def build_search(state: IndexState, request: SearchRequest, *, shard_size: int) -> Json:
-    """Return the body of a search that is no walk.
+    """Return the body of a search that is not a walk.
 
     Raises:
         QuerySyntaxError: a query string, sort field or facet cannot be understood.
@@ -225,7 +225,7 @@ def read_token(token: str, digest: str) -> Walked:
     """Return where a walk stands.
 
     Raises:
-        QuerySyntaxError: it is no token, or that of another query or index.
+        QuerySyntaxError: it is not a token, or that of another query or index.
     """
     stale = QuerySyntaxError(
         "Invalid or stale page token: it belongs to another query or release. Start again without it."

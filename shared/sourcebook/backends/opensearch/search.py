@@ -207,7 +207,7 @@ class OpenSearchEngine:
                 raise _not_found(state.name) from error
             raise QuerySyntaxError(error.reason) from error
         except ValueError as error:
-            raise EngineUnavailable("OpenSearch answered what is no answer to a search.") from error
+            raise EngineUnavailable("OpenSearch sent an answer that is not a search result.") from error
         if answer.timed_out:
             raise _too_slow(request)
         return answer

@@ -242,7 +242,7 @@ class OpenSearchServer:
 
     def _is_no_opensearch(self) -> EngineUnavailable:
         return EngineUnavailable(
-            f"What answers at {self.address.shown} is no OpenSearch. Correct {_SETTING}: {_EXAMPLE}.",
+            f"What answers at {self.address.shown} is not OpenSearch. Correct {_SETTING}: {_EXAMPLE}.",
             address=self.address.shown,
         )
 
@@ -291,9 +291,7 @@ class OpenSearchServer:
     def explain_block(self, reason: str) -> EngineUnavailable:
         """Return the error for an index or a cluster that takes no writes."""
         if "disk usage" in reason or "read-only-allow-delete" in reason or "read-only / allow delete" in reason:
-            advice = (
-                "Its disk is nearly full: free some space or add a node; OpenSearch then takes writes again by itself"
-            )
+            advice = "Its disk is nearly full: free some space or add a node; OpenSearch then accepts writes again"
         else:
             advice = "GET /_cluster/settings and the index's settings show who set the block; remove it"
         return EngineUnavailable(
@@ -346,7 +344,7 @@ def read_url(url: str) -> ServerAddress:
     """Return what a URL of the setting says.
 
     Raises:
-        SettingsError: it is no such URL; the message does not quote it, since a part of it may be a password.
+        SettingsError: it is not such a URL; the message does not quote it, since a part of it may be a password.
     """
     try:
         parts = urlsplit(url)
@@ -378,7 +376,7 @@ def _read_host(text: str) -> tuple[str, int]:
 
 def _wrong_url(problem: str) -> SettingsError:
     return SettingsError(
-        f"{_SETTING} is no URL of an OpenSearch: {problem}. It is written {_EXAMPLE}; characters such as / : @ % # in a "
-        "password are written as %2F %3A %40 %25 %23.",
+        f"{_SETTING} is not the URL of an OpenSearch server: {problem}. It is written {_EXAMPLE}; characters like / : @ % # in "
+        "a password are written as %2F %3A %40 %25 %23.",
         setting="search_url",
     )

@@ -110,7 +110,7 @@ class BulkLoader:
             ) from error
         except msgspec.DecodeError as error:
             raise EngineUnavailable(
-                f"OpenSearch at {self._server.address.shown} answered what is no answer.", passing=True
+                f"OpenSearch at {self._server.address.shown} sent an answer that cannot be read.", passing=True
             ) from error
         again = []
         for action, item in zip(actions, items, strict=True):

@@ -50,7 +50,7 @@ class RedisLocks:
             )
         except ValueError:  # its text may quote a part of the password
             raise SettingsError(
-                "The URL of the locks is no URL of a Redis server: write redis://:password@host:6379/0, or rediss://... for "
+                "The URL of the locks is not that of a Redis server: write redis://:password@host:6379/0, or rediss://... for "
                 "TLS; characters such as / : @ % in a password are written as %2F %3A %40 %25.",
                 setting="locks_url",
             ) from None

@@ -65,5 +65,5 @@ def _locks_path(settings: Settings) -> Path:
     path = settings.locks_url.partition(":")[2].removeprefix("//")
     if path:
         return Path(path)
-    # Another engine's address is no file's name.
+    # The address of another engine is not a file name.
     return sqlite_path(settings) if settings.state_url.startswith("sqlite:") else settings.home / "locks.sqlite"

@@ -64,7 +64,7 @@ class SqliteFile:
         except sqlite3.OperationalError as error:
             advice = " Free some space on its disk." if error.sqlite_errorcode == sqlite3.SQLITE_FULL else ""
             raise EngineUnavailable(f"The state store {self._path} does not answer: {error}.{advice}") from error
-        # Its subclasses are mistakes of ours, but the class itself says that the file is no database, or a torn one.
+        # Its subclasses are mistakes of ours, but the class itself says that the file is not a database, or a torn one.
         except sqlite3.DatabaseError as error:
             if type(error) is not sqlite3.DatabaseError:
                 raise
@@ -201,7 +201,7 @@ def _index_name(kind: type[BaseModel], fields: tuple[str, ...]) -> str:
 
 def _field(name: str) -> str:
     if not name.isidentifier():
-        raise ValueError(f"{name!r} is no field of a record")
+        raise ValueError(f"{name!r} is not a field of a record")
     return f"json_extract(body, '$.\"{name}\"')"
 
 

@@ -17,7 +17,7 @@ CharacterRange = tuple[int, int]
 MAX_STATES = 200
 MAX_STEPS = 15_000
 MAX_WRITTEN = 20_000
-_ALPHABET: tuple[CharacterRange, ...] = ((0, 0xD7FF), (0xE000, 0x10FFFF))  # surrogates are no characters
+_ALPHABET: tuple[CharacterRange, ...] = ((0, 0xD7FF), (0xE000, 0x10FFFF))  # surrogates are not characters
 _TOO_COMPLEX = "it is too complex; write it without ~ and &"
 
 

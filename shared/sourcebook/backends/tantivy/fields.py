@@ -183,7 +183,7 @@ def choose_names(base: FieldTable, properties: Properties, spent: Sequence[str])
             names[leaf.path] = before.name
         else:
             raise CannotDerive(
-                f"Field {leaf.path!r} is indexed otherwise than before: release the build in full.", field=leaf.path
+                f"Field {leaf.path!r} is indexed differently than before: release the build in full.", field=leaf.path
             )
     return names, taken
 

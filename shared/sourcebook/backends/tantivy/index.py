@@ -38,7 +38,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     formats = f"(format {manifest['format']}; this one reads {FORMAT})"
     if manifest["format"] < FORMAT:
         raise IndexOutdated(
-            f"The index {folder.name} was written by an earlier version of Sourcebook {formats}. A new one is made by itself "
+            f"The index {folder.name} was written by an earlier version of Sourcebook {formats}. A new one is made automatically "
             "when an API serves it; by hand: `sourcebook release apply BUILD --mode full`.",
             index=folder.name,
         )
@@ -109,7 +109,7 @@ def damaged(name: str) -> IndexDamaged:
     """Return the error for an index that is not what it was written as."""
     return IndexDamaged(
         f"The index {name} was changed since it was written, or is not complete. Release the build in full "
-        "(`sourcebook release apply BUILD --mode full`): that writes the index anew.",
+        "(`sourcebook release apply BUILD --mode full`): that writes a new index.",
         index=name,
     )
 

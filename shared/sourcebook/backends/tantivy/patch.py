@@ -220,6 +220,6 @@ def _refuse_waste(segments: list[dict[str, Any]], base: dict[str, Any]) -> None:
     if deleted > _MAX_WASTE * max(base["count"], 1000):
         raise CannotDerive(
             f"The index {base['name']} holds {deleted:,} documents that were replaced, beside {base['count']:,}: release the "
-            "build in full, which writes it anew.",
+            "build in full, which writes a new index.",
             index=base["name"],
         )

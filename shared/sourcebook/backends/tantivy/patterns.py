@@ -117,7 +117,7 @@ def _below(high: str, *, is_inclusive: bool) -> str | None:
 
 
 def _span(first: int, last: int) -> str:
-    # Surrogates are no characters: bounds that fall on them move to the next one that is.
+    # Surrogates are not characters: bounds that fall on them move to the next one that is.
     first = _AFTER_SURROGATES if first == _FIRST_SURROGATE else first
     last = _FIRST_SURROGATE - 1 if last == _AFTER_SURROGATES - 1 else last
     return f"[\\x{{{first:X}}}-\\x{{{last:X}}}]" if first <= last else ""

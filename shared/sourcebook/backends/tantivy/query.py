@@ -241,7 +241,7 @@ def _count_edits(text: str, edits: float | None) -> int:
 
 
 def _whole_bounds(leaf: Leaf, node: lucene.Range) -> tuple[int, int] | None:
-    """Return the bounds of a range as whole numbers that belong to it; None if a bound is no number."""
+    """Return the bounds of a range as whole numbers that belong to it; None if a bound is not a number."""
     low, high = MIN_LONG, MAX_LONG
     if node.low is not None:
         span = _read_bound(leaf, node.low)

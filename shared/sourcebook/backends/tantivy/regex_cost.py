@@ -54,7 +54,7 @@ class _Parts:
             case Repeat():
                 return self._write_repeat(expression, then)
             case _:
-                raise TypeError(f"{expression!r} is no plain expression")
+                raise TypeError(f"{expression!r} is not a plain expression")
 
     def _write_repeat(self, repeat: Repeat, then: _Target) -> _Target:
         if repeat.most is None:

@@ -45,7 +45,7 @@ class Sorter:
     """Orders the hits of one index by some keys.
 
     Raises:
-        QuerySyntaxError: a key is no field, or a text.
+        QuerySyntaxError: a key is not a field, or a text.
     """
 
     def __init__(self, index: OpenIndex, keys: Sequence[SortKey]) -> None:

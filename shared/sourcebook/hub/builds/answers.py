@@ -9,7 +9,7 @@ async def get_build_config(context: Context, name: str) -> BuildConfig:
     """Return a build configuration.
 
     Raises:
-        NotFound: there is none of this name.
+        NotFound: nothing has this name.
     """
     config = await context.state.get(BuildConfig, name)
     if config is None:
@@ -33,7 +33,7 @@ async def get_build(context: Context, name: str) -> Build:
     """Return a build.
 
     Raises:
-        NotFound: there is none of this name.
+        NotFound: nothing has this name.
     """
     build = await context.state.get(Build, name)
     if build is None:

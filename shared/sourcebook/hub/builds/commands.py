@@ -44,7 +44,7 @@ async def put_build_config(context: Context, config: BuildConfig) -> BuildConfig
 
 
 async def _begin_chain(context: Context, before: BuildConfig | None, name: str) -> None:
-    """Let what was made before a configuration asked to release or publish by itself be."""
+    """Let what was made before a configuration asked for automatic releases or publishing be."""
     now = time.time()
     fresh = ChainState(config=name, released_until=now, published_until=now)
 
@@ -63,7 +63,7 @@ async def delete_build_config(context: Context, name: str) -> None:
     """Remove a build configuration; its builds stay.
 
     Raises:
-        NotFound: there is none of this name.
+        NotFound: nothing has this name.
     """
     await get_build_config(context, name)
     await context.state.delete(BuildConfig, name)
@@ -100,7 +100,7 @@ async def delete_build(context: Context, name: str) -> None:
     """Remove a build and its documents.
 
     Raises:
-        NotFound: there is none of this name.
+        NotFound: nothing has this name.
         Conflict: an API serves it or keeps it for rollback, or it is being indexed.
     """
     build = await get_build(context, name)

@@ -113,9 +113,12 @@ class BuildConfig(_Section):
         None,
         description="The fields that a word without a field name is looked for in; default: every short text and keyword",
     )
-    schedule: Cron | None = Field(None, description="When to build by itself: cron, in UTC, seconds as a sixth field")
-    on_new_upload: bool = Field(default=False, description="Build by itself when a source has a new upload")
-    release: AutoRelease = Field("off", description="Release each new build by itself, and how")
+    schedule: Cron | None = Field(
+        None,
+        description="When to build automatically: a cron expression in UTC, with seconds as an optional sixth field",
+    )
+    on_new_upload: bool = Field(default=False, description="Build automatically when a source has a new upload")
+    release: AutoRelease = Field("off", description="Whether each new build is released automatically, and how")
     publish: WritableAddress | None = Field(
         None, description="Address (folder, S3 ...) to publish each new release to", max_length=2000
     )

@@ -34,7 +34,7 @@ from sourcebook.ports.documents import BATCH_BYTES
 
 METADATA_FILE = "metadata.json"
 _FILE_BYTES = 50_000_000  # before compression
-_MAX_LINE_BYTES = 1 << 30  # longer ones are no documents of ours
+_MAX_LINE_BYTES = 1 << 30  # longer ones are not documents of ours
 _READ_BYTES = 1 << 20
 _LEVEL = 1  # half the time of the default for a few more percent of bytes
 _WRITE_BYTES = 1 << 16  # that are compressed together
@@ -77,7 +77,7 @@ async def open_changes(context: Context, key: str) -> ChangesFolder:
     """Return a published changes folder; `model.names.build_changes_key` makes the key.
 
     Raises:
-        NotFound: there is none under this key.
+        NotFound: nothing has this key.
         DamagedChanges: its metadata cannot be read.
     """
     path = await context.files.local_folder(key)
@@ -372,7 +372,9 @@ def _decode_change(line: bytes, path: Path, number: int) -> Change:
 
 def _no_change(line: bytes, path: Path, number: int) -> DamagedChanges:
     shown = line[:200].decode(errors="replace")
-    return DamagedChanges(f"{path}, line {number}: this is no change: {shown!r}. {_MENDS}", file=path.name, line=number)
+    return DamagedChanges(
+        f"{path}, line {number}: this is not a change: {shown!r}. {_MENDS}", file=path.name, line=number
+    )
 
 
 # Applying

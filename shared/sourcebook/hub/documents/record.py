@@ -47,7 +47,7 @@ def canonical_json(document: dict[str, Json]) -> bytes:
     """Return the canonical JSON of a document that has an `_id`.
 
     Raises:
-        TypeError: a value is no JSON value (orjson's message says which).
+        TypeError: a value is not a JSON value (orjson's message says which).
     """
     body = _dumps(document, None, _SORTED)
     return body if body[:_ID_HEAD_BYTES] == _ID_HEAD else _put_id_first(document)
@@ -68,7 +68,7 @@ def make_value(document: dict[str, Json]) -> bytes:
     """Return the value of a record: the hash of a document's canonical JSON, and that JSON.
 
     Raises:
-        TypeError: a value is no JSON value (orjson's message says which).
+        TypeError: a value is not a JSON value (orjson's message says which).
     """
     body = _dumps(document, None, _SORTED)  # as `canonical_json`, without the call: one a document
     if body[:_ID_HEAD_BYTES] != _ID_HEAD:

@@ -32,7 +32,7 @@ def choose_default_fields(properties: Properties, chosen: Sequence[str] | None) 
             near = difflib.get_close_matches(path, fields, 1)
             hint = f"did you mean {near[0]!r}?" if near else "`sourcebook mapping show` lists those that there are."
             raise MappingError(
-                f"search_by_default names {path!r}, which is no field of the build's mapping; {hint}", field=path
+                f"search_by_default names {path!r}, which is not a field of the build's mapping; {hint}", field=path
             )
     return _choose(properties, "", frozenset(chosen), is_inside=False)
 

@@ -44,7 +44,7 @@ class Mapping(BaseModel):
     edited: bool = False
     """Whether a person committed something else than what was inferred."""
     replaced: Properties | None = None
-    """What a person had committed before `run` inferred the mapping anew."""
+    """What a person had committed before `run` inferred the mapping again."""
     counts: dict[str, int] = Field(default_factory=dict)
     """Documents (or list items) that have the field, by dotted path, at the last inference."""
     warnings: list[str] = Field(default_factory=list)
@@ -148,7 +148,7 @@ def _copy_spec(spec: dict[str, Any]) -> dict[str, Any]:
 class MappingDifferences(BaseModel):
     """How an inferred mapping differs from a committed one, by dotted path.
 
-    A committed type that also holds what was inferred (text for keyword, long for integer) is no difference.
+    A committed type that also holds what was inferred (text for keyword, long for integer) is not a difference.
     """
 
     added: list[str] = Field(default_factory=list)

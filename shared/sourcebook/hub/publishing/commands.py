@@ -100,7 +100,7 @@ async def unsubscribe(context: Context, name: str) -> None:
     """End a subscription; what was installed stays.
 
     Raises:
-        NotFound: there is none of this name.
+        NotFound: nothing has this name.
     """
     if not await context.state.delete(Subscription, name):
         known = ", ".join(item.name for item in await context.state.find(Subscription)) or "none"
@@ -111,7 +111,7 @@ async def start_subscribed_install(context: Context, name: str, *, job_id: str) 
     """Start to install what is new at the address of a subscription.
 
     Raises:
-        NotFound: there is none of this name.
+        NotFound: nothing has this name.
         Busy: an installation of this name is active.
     """
     found = await context.state.get(Subscription, name)

@@ -56,7 +56,7 @@ def make_remote(url: str) -> Remote:
     """Return the remote of an address; the same address has the same id.
 
     Raises:
-        ValueError: it is no address.
+        ValueError: it is not an address.
     """
     checked = check_address(url)
     return Remote(id=hashlib.sha256(checked.encode()).hexdigest()[:16], url=checked)

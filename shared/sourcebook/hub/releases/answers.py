@@ -18,7 +18,7 @@ async def get_api(context: Context, name: str) -> Api:
     """Return an API.
 
     Raises:
-        NotFound: there is none of this name.
+        NotFound: nothing has this name.
     """
     api = await context.state.get(Api, name)
     if api is None:
@@ -80,7 +80,7 @@ async def get_release(context: Context, name: str) -> Release:
     """Return a release.
 
     Raises:
-        NotFound: there is none of this name.
+        NotFound: nothing has this name.
     """
     release = await context.state.get(Release, name)
     if release is None:

@@ -25,7 +25,7 @@ async def delete_api(context: Context, name: str) -> None:
     """Stop serving an API and remove its indices; the builds stay.
 
     Raises:
-        NotFound: there is none of this name.
+        NotFound: nothing has this name.
     """
     api = await get_api(context, name)
     await context.state.delete(Api, name)

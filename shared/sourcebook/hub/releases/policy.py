@@ -93,7 +93,7 @@ def _compare_builds(served: Build, build: Build) -> str | None:
         before, after = (spec.get("type", "object") for spec in (field.old, field.new))
         if before != after:
             return f"field {path!r} was {before} and is {after} now"
-        return f"field {path!r} is indexed otherwise than before"
+        return f"field {path!r} is indexed differently than before"
     return None
 
 

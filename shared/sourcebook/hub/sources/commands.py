@@ -118,7 +118,7 @@ async def _remove_stored(context: Context, source: str) -> None:
 async def start_dump(
     context: Context, source: str, *, force: bool = False, then_upload: bool = True, job_id: str | None = None
 ) -> Job:
-    """Start the download of a source's newest version; its uploads follow by themselves.
+    """Start the download of a source's newest version; its uploads follow automatically.
 
     Raises:
         NotFound: no plugin of this name is registered.

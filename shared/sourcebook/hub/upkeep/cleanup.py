@@ -1,4 +1,4 @@
-"""What the keep rules let go: documents of old builds, and records and changes that nothing needs any more.
+"""What the keep rules do not keep: documents of old builds, and records and changes that nothing needs any more.
 
 What an API serves or keeps for rollback stays whatever a rule says, and so do the newest build of a configuration and what an
 active job works with.
@@ -53,7 +53,7 @@ async def start_clean_up(context: Context, *, job_id: str | None = None) -> Job:
 
 
 async def plan_clean_up(context: Context) -> CleanUpPlan:
-    """Return what the keep rules let go now; nothing is removed."""
+    """Return what the keep rules would remove now; nothing is removed."""
     builds = await context.state.find(Build)
     leaving = await _leaving_builds(context, builds)
     return CleanUpPlan(

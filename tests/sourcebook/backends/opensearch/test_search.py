@@ -324,8 +324,8 @@ REFUSALS: list[tuple[str, Answer, str]] = [
         failure(403, "security_exception", "no permissions for [search]"),
         "does not allow.*rights on the indices sourcebook~",
     ),
-    ("a web page", (200, "<html>hello</html>"), "is no OpenSearch"),
-    ("nonsense", (200, {"hits": 1}), "no answer to a search"),
+    ("a web page", (200, "<html>hello</html>"), "is not OpenSearch"),
+    ("nonsense", (200, {"hits": 1}), "not a search result"),
 ]
 
 
@@ -412,9 +412,9 @@ OTHERS: list[tuple[str, Answer, str]] = [
         "is OpenSearch 1.3.2.*2.0 or newer",
     ),
     ("Elasticsearch", (200, {"version": {"number": "8.15.0"}}), "is Elasticsearch 8.15.0.*needs OpenSearch 2.0"),
-    ("a web site", (200, "<html>"), "is no OpenSearch"),
-    ("another API", (200, {"hello": "world"}), "is no OpenSearch"),
-    ("nothing", (404, "not here"), "is no OpenSearch"),
+    ("a web site", (200, "<html>"), "is not OpenSearch"),
+    ("another API", (200, {"hello": "world"}), "is not OpenSearch"),
+    ("nothing", (404, "not here"), "is not OpenSearch"),
 ]
 
 

@@ -108,7 +108,7 @@ def test_values_that_cannot_be_indexed_are_noted() -> None:
         "_ignored": ["b", "k", "n", "w"],
         "_present": ["f4"],
     }
-    # An object where the mapping has a value, and the reverse; nothing is no value.
+    # An object where the mapping has a value, and the reverse; nothing is not a value.
     assert flatten(properties, {"n": {"x": 1}, "k": [{"x": 1}, "a"], "o": ["x", {"p": 1}], "w": {"x": "y"}}) == {
         "f2": "a",
         "_ignored": ["k", "n", "o", "o.p", "w"],

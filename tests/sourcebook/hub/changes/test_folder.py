@@ -120,9 +120,9 @@ def rewrite(folder: Path, metadata: ChangesMetadata, data: bytes) -> None:
         (b"not zstd", "cannot be unpacked"),
         (zstandard.compress(b""), "has 0 changes, its metadata say 9"),
         (zstandard.compress(b'{"op":"delete","_id":"a"}'), "ends within a change"),
-        (zstandard.compress(b'{"op":"delete","_id":"a"\n'), "line 1: this is no change"),
-        (zstandard.compress(b'{"op":"delete"}\n'), "line 1: this is no change"),
-        (zstandard.compress(b"[]\n"), "this is no change|has 1 changes"),
+        (zstandard.compress(b'{"op":"delete","_id":"a"\n'), "line 1: this is not a change"),
+        (zstandard.compress(b'{"op":"delete"}\n'), "line 1: this is not a change"),
+        (zstandard.compress(b"[]\n"), "this is not a change|has 1 changes"),
     ],
     ids=["no zstd", "nothing", "cut", "no JSON", "no id", "a list"],
 )
