@@ -284,12 +284,33 @@ def _name_function(rule: Rule) -> str:
     return f"{module}.py: {rule.decided_by.__name__}"
 
 
+def render_decisions() -> str:
+    """Return docs/decisions/README.md."""
+    lines = []
+    for page in sorted((FOLDER / "decisions").glob("[0-9]*.md")):
+        title, _, stated = page.read_text().splitlines()[:3]
+        number, _, words = title.removeprefix("# ").partition(". ")
+        date, _, status = stated.removeprefix("Date: ").removesuffix(".").partition(". Status: ")
+        lines.append(f"| {number} | [{words}]({page.name}) | {date} | {status} |")
+    return f"""{NOTE}
+# Decisions
+
+Why things are as they are, and what else was considered. A page never changes its number; one that no longer holds says which page
+replaced it.
+
+| number | decision | date | status |
+|---|---|---|---|
+{chr(10).join(lines)}
+"""
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "settings.md": render_settings,
     "errors.md": render_errors,
     "commands.md": render_commands,
     "query-api.md": render_query_api,
     "build-configurations.md": render_build_configurations,
+    "decisions/README.md": render_decisions,
     "../deploy/.env.example": render_env_example,
 }
 # Parts of pages that people write: between the marks of a name stands what its function returns.

@@ -200,3 +200,16 @@ def test_every_decision_has_a_date_and_a_status() -> None:
     assert {number: line for number, (_, line) in decisions.items() if not re.fullmatch(form, line)} == {}, (
         "write as the third line: Date: 2026-11-29. Status: accepted."
     )
+
+
+def test_no_two_decisions_share_a_number() -> None:
+    assert len(read_decisions()) == len(list((DOCS / "decisions").glob("[0-9]*.md")))
+
+
+# Those of work that has not landed yet, beside the one that is the last: take a number away when its page is there.
+AWAITED_DECISIONS = {23, 24, 25}
+
+
+def test_decisions_are_numbered_without_gaps() -> None:
+    numbers = read_decisions().keys()
+    assert set(range(1, max(numbers) + 1)) - numbers <= AWAITED_DECISIONS
