@@ -295,8 +295,8 @@ def render_decisions() -> str:
     return f"""{NOTE}
 # Decisions
 
-Why things are as they are, and what else was considered. A page never changes its number; one that no longer holds says which page
-replaced it.
+Why things are as they are, and what else was considered. A page never changes its number; one that no longer holds
+says which page replaced it.
 
 | number | decision | date | status |
 |---|---|---|---|
