@@ -22,6 +22,7 @@ import generate
 
 from sourcebook.backends.inline.bus import InlineBus
 from sourcebook.context import Context, open_context
+from sourcebook.hub.access.model import ANONYMOUS
 from sourcebook.hub.builds.answers import list_builds
 from sourcebook.hub.builds.commands import put_build_config, start_build, start_release
 from sourcebook.hub.builds.model import BuildConfig
@@ -58,7 +59,7 @@ async def open_hub() -> AsyncIterator[tuple[Context, InlineBus]]:
     settings = load_settings()
     configure_logging(settings.log_level, as_json=settings.log_json)
     bus = InlineBus()
-    async with open_context(settings, bus=bus) as context:
+    async with open_context(settings, ANONYMOUS, bus=bus) as context:
         yield context, bus
 
 
@@ -88,7 +89,7 @@ async def dump(context: Context) -> list[Job]:
 
 async def uploads() -> None:
     """Wait until workers have uploaded every source; print the seconds from the first start to the last end."""
-    async with open_context(load_settings()) as context:
+    async with open_context(load_settings(), ANONYMOUS) as context:
         started = [job for source in generate.MAKERS for job in await start_upload(context, source)]
         while True:
             ended = [await get_job(context, job.id) for job in started]

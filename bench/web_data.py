@@ -18,6 +18,7 @@ import generate
 
 from sourcebook.backends.inline.bus import InlineBus
 from sourcebook.context import Context, open_context
+from sourcebook.hub.access.model import ANONYMOUS
 from sourcebook.hub.builds.model import BuildConfig
 from sourcebook.hub.documents.record import Record, make_record
 from sourcebook.hub.releases.model import Api, Release
@@ -80,7 +81,7 @@ def documents(count: int) -> Iterator[dict[str, Any]]:
 
 async def load_sourcebook(count: int) -> None:
     """Fill the stores under SOURCEBOOK_HOME and serve the documents as an API."""
-    async with open_context(load_settings(), bus=InlineBus()) as context:
+    async with open_context(load_settings(), ANONYMOUS, bus=InlineBus()) as context:
         await _write(context, count)
         release = Release(
             name=API,

@@ -28,6 +28,7 @@ from sourcebook.backends import broker_transport_options
 from sourcebook.context import Context, open_context
 from sourcebook.flow.stages import BEAT_QUEUE, STAGES
 from sourcebook.home import own_temporary_folder, prepare_home
+from sourcebook.hub.access.model import SYSTEM
 from sourcebook.hub.schedules.commands import recover_jobs, run_schedules
 from sourcebook.logging import configure_logging, get_logger
 from sourcebook.probes import BEAT_SECONDS, serve_probes
@@ -84,7 +85,7 @@ class _Process:
 
     async def _with_context(self, work: Any) -> Any:
         if self._context is None:
-            self._context = await self._stack.enter_async_context(open_context(self._settings))
+            self._context = await self._stack.enter_async_context(open_context(self._settings, SYSTEM))
         return await work(self._context)
 
     def close(self) -> None:

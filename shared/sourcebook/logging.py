@@ -4,6 +4,7 @@ import logging
 import re
 import sys
 from collections.abc import MutableMapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import structlog
@@ -91,7 +92,7 @@ def get_logger(name: str) -> Any:
     return structlog.get_logger(name)
 
 
-def bind_log_context(**values: Any) -> Any:
+def bind_log_context(**values: Any) -> AbstractContextManager[None]:
     """Return a context manager that adds `values` to every log line inside it."""
     return structlog.contextvars.bound_contextvars(**values)
 

@@ -10,9 +10,8 @@ from collections.abc import Callable, Sequence
 from sourcebook.context import Context
 from sourcebook.errors import Cancelled, EngineUnavailable, JobFailed, TransientError, rebuild_error
 from sourcebook.flow.messages import PartCommand
-from sourcebook.flow.stages import stage_of
 from sourcebook.hub.jobs.answers import get_job
-from sourcebook.hub.jobs.commands import end_parts, send
+from sourcebook.hub.jobs.commands import end_parts, make_job, send
 from sourcebook.hub.jobs.model import Job, JobState
 from sourcebook.logging import get_logger
 from sourcebook.worker import RETRY_SECONDS, JobRun, Outcome, StopSign, execute_job
@@ -67,17 +66,7 @@ async def run_parts(
 
 
 async def _submit_parts(context: Context, job_id: str, commands: Sequence[PartCommand]) -> list[str]:
-    parts = [
-        Job(
-            id=command.part,
-            kind=stage_of(command).name,
-            target=stage_of(command).target(command),
-            lock=stage_of(command).lock(command),
-            command=command.model_dump(mode="json"),
-            parent=job_id,
-        )
-        for command in commands
-    ]
+    parts = [make_job(context, command, job_id=command.part, parent=job_id) for command in commands]
     ids = [part.id for part in parts]
     await context.state.update(Job, job_id, lambda job: job.model_copy(update={"parts_open": True}))
     await end_parts(context, job_id, keep=ids)  # of an earlier attempt, which had something else to do

@@ -153,8 +153,9 @@ async def execute_job(context: Context, job_id: str, stop: StopSign | None = Non
         job = await context.state.update(Job, job_id, _claim)
         if job.is_finished:
             return Outcome.DONE
-        with bind_log_context(job=job.id, kind=job.kind, target=job.target):
-            return await _run_claimed(context, job, owner, stop)
+        with bind_log_context(job=job.id, kind=job.kind, target=job.target, caller=str(job.caller)):
+            # What it starts in its turn is asked for by the same caller.
+            return await _run_claimed(context.asked_by(job.caller), job, owner, stop)
     finally:
         await context.locks.release(job.lock, owner)
 

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message
 
 from sourcebook.backends.inline.bus import InlineBus
 from sourcebook.context import Context, open_context
+from sourcebook.hub.access.model import Caller
 from sourcebook.hub.builds.model import BuildConfig
 from sourcebook.hub.documents.record import make_record
 from sourcebook.hub.releases.model import Api, Release
@@ -130,8 +131,8 @@ class Gateway:
         self.context: Context
 
     @asynccontextmanager
-    async def open_engines(self, settings: Settings) -> AsyncIterator[Context]:
-        async with open_context(settings, bus=InlineBus()) as context:
+    async def open_engines(self, settings: Settings, caller: Caller) -> AsyncIterator[Context]:
+        async with open_context(settings, caller, bus=InlineBus()) as context:
             self.context = context
             yield context
 

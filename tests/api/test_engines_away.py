@@ -17,6 +17,7 @@ from support.servers_redis import start_bundled
 from sourcebook.backends import open_bus, open_documents, open_locks, open_state
 from sourcebook.context import Context, open_context
 from sourcebook.errors import EngineUnavailable
+from sourcebook.hub.access.model import Caller
 from sourcebook.probes import WorkerProbes
 from sourcebook.settings import Settings
 from sourcebook_api.app import create_app
@@ -56,8 +57,8 @@ class Gateway:
         self.context: Context
 
     @asynccontextmanager
-    async def open_engines(self, settings: Settings) -> AsyncIterator[Context]:
-        async with open_context(settings) as context:
+    async def open_engines(self, settings: Settings, caller: Caller) -> AsyncIterator[Context]:
+        async with open_context(settings, caller) as context:
             self.context = context
             yield context
 

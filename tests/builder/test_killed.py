@@ -30,6 +30,7 @@ import asyncio, sys, time
 from pathlib import Path
 from sourcebook.backends import open_inline_bus
 from sourcebook.context import open_context
+from sourcebook.hub.access.model import ANONYMOUS
 from sourcebook.hub.changes import commands
 from sourcebook.settings import Settings
 sys.path[:0] = [sys.argv[1]]
@@ -38,7 +39,7 @@ import test_killed
 home, what, owner, method, calls = Path(sys.argv[2]), *sys.argv[3:6], int(sys.argv[6])
 
 async def main():
-    async with open_context(Settings(home=home, batch_documents=100, lock_ttl=1), bus=open_inline_bus()) as context:
+    async with open_context(Settings(home=home, batch_documents=100, lock_ttl=1), ANONYMOUS, bus=open_inline_bus()) as context:
         target = {"recorder": commands._Recorder, "documents": type(context.documents), "files": type(context.files)}[owner]
         original = getattr(target, method)
         left = [calls]

@@ -12,6 +12,7 @@ import pytest
 from sourcebook.backends import open_inline_bus
 from sourcebook.context import Context, open_context
 from sourcebook.flow.messages import BuildDocuments, Message, UploadDump
+from sourcebook.hub.access.model import ANONYMOUS
 from sourcebook.hub.builds.model import Build, BuildConfig
 from sourcebook.hub.documents.record import Record
 from sourcebook.hub.jobs import answers as job_answers
@@ -43,7 +44,9 @@ LINES = [f"id{number:03}" for number in range(100)] + ["shared"]
 
 @asynccontextmanager
 async def machine(home: Path, **settings: Any) -> AsyncIterator[Context]:
-    async with open_context(Settings(home=home, batch_documents=20, **settings), bus=open_inline_bus()) as context:
+    async with open_context(
+        Settings(home=home, batch_documents=20, **settings), ANONYMOUS, bus=open_inline_bus()
+    ) as context:
         yield context
 
 

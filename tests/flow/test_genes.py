@@ -9,6 +9,7 @@ from support.genes import build_genes, finish, release_genes
 
 from sourcebook.backends import open_inline_bus
 from sourcebook.context import Context, open_context
+from sourcebook.hub.access.model import ANONYMOUS
 from sourcebook.hub.sources import commands as source_commands
 from sourcebook.language.requests import FacetRequest, SearchRequest
 from sourcebook.settings import Settings
@@ -52,7 +53,7 @@ async def check_unchanged(context: Context) -> None:
 
 def test_three_gene_sources_become_one_api(tmp_path: Path) -> None:
     async def main() -> None:
-        async with open_context(Settings(home=tmp_path), bus=open_inline_bus()) as context:
+        async with open_context(Settings(home=tmp_path), ANONYMOUS, bus=open_inline_bus()) as context:
             await check(context)
 
     asyncio.run(main())

@@ -20,6 +20,7 @@ from support.search_engines import REAL, SearchServers
 from sourcebook.backends import open_inline_bus
 from sourcebook.context import Context, open_context
 from sourcebook.errors import QuerySyntaxError
+from sourcebook.hub.access.model import ANONYMOUS
 from sourcebook.hub.documents.record import read_document
 from sourcebook.hub.mappings.model import iterate_fields
 from sourcebook.hub.releases.model import Release
@@ -42,7 +43,7 @@ Released = tuple[Context, Release]
 
 @asynccontextmanager
 async def released(home: Path, **settings: Any) -> AsyncIterator[Released]:
-    async with open_context(Settings(home=home, **settings), bus=open_inline_bus()) as context:
+    async with open_context(Settings(home=home, **settings), ANONYMOUS, bus=open_inline_bus()) as context:
         yield context, await release_genes(context, await build_genes(context))
 
 

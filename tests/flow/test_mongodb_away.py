@@ -15,6 +15,7 @@ from support.stack import SlowPlugin
 
 from sourcebook.backends import open_inline_bus
 from sourcebook.context import Context, open_context
+from sourcebook.hub.access.model import ANONYMOUS
 from sourcebook.hub.builds import commands as build_commands
 from sourcebook.hub.builds.model import BuildConfig
 from sourcebook.hub.documents.record import read_document
@@ -110,7 +111,7 @@ def test_mongodb_is_away_in_the_middle_of_an_upload_and_of_a_build(
         engines = {"documents_url": near, "state_url": near, "locks_url": "sqlite:"}
         settings = Settings(home=tmp_path / "home", batch_documents=BATCH, **engines)  # type: ignore[arg-type]
         outage = Outage(url, proxy, seconds)
-        async with open_context(settings, bus=open_inline_bus()) as context:
+        async with open_context(settings, ANONYMOUS, bus=open_inline_bus()) as context:
             await upload_and_build(context, outage, plugin)
         outage.close()
         await proxy.down()

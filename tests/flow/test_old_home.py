@@ -22,6 +22,7 @@ from support.servers_mongo import start_secantus
 
 from sourcebook.backends import open_inline_bus
 from sourcebook.context import Context, open_context
+from sourcebook.hub.access.model import ANONYMOUS
 from sourcebook.hub.builds.answers import list_builds
 from sourcebook.hub.builds.commands import start_build, start_release
 from sourcebook.hub.jobs.answers import get_job, list_jobs
@@ -95,7 +96,7 @@ class Library:
 def test_a_home_of_version_0_1_0_opens_and_goes_on(old_home: Path, state_url: str) -> None:
     async def main() -> None:
         settings = Settings(home=old_home / "home", state_url=state_url, locks_url="sqlite:")
-        async with open_context(settings, bus=open_inline_bus()) as context:
+        async with open_context(settings, ANONYMOUS, bus=open_inline_bus()) as context:
             library = Library(context)
             await check_what_is_there(library)
             await check_that_the_index_is_renewed(library)

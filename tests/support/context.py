@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from sourcebook.backends import open_inline_bus
 from sourcebook.context import Context, open_context
+from sourcebook.hub.access.model import ANONYMOUS
 from sourcebook.settings import Settings
 
 T = TypeVar("T")
@@ -16,7 +17,7 @@ def run_in_context(home: Path, scenario: Callable[[Context], Awaitable[T]], **se
     """Open the context, run the scenario, close the context."""
 
     async def main() -> T:
-        async with open_context(Settings(home=home, **settings), bus=open_inline_bus()) as context:
+        async with open_context(Settings(home=home, **settings), ANONYMOUS, bus=open_inline_bus()) as context:
             return await scenario(context)
 
     return asyncio.run(main())

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from sourcebook.backends import open_files, open_state
 from sourcebook.context import Context
 from sourcebook.flow.messages import DumpReady, DumpSource
+from sourcebook.hub.access.model import ANONYMOUS
 from sourcebook.hub.jobs.model import Job, JobState
 from sourcebook.hub.sources.model import Dump, Plugin, SourceState, Upload
 from sourcebook.sdk.code_digest import digest_code
@@ -259,7 +260,7 @@ class DumpBench:
         settings.home.mkdir(parents=True, exist_ok=True)
         state = await open_state(settings)
         unused: Any = None
-        context = Context(settings, state, unused, unused, await open_files(settings), unused, unused)
+        context = Context(settings, state, unused, unused, await open_files(settings), unused, unused, ANONYMOUS)
         try:
             await state.put("bench", Plugin(name="bench", folder=str(self.plugin)))
             yield context

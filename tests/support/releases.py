@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from sourcebook.backends import open_inline_bus
 from sourcebook.context import Context, open_context
+from sourcebook.hub.access.model import ANONYMOUS
 from sourcebook.hub.builds.model import Build
 from sourcebook.hub.documents.record import Record, make_record
 from sourcebook.hub.jobs.answers import get_job
@@ -28,7 +29,7 @@ Documents = dict[str, dict[str, Any]]
 async def open_machine(home: Path, **settings: Any) -> AsyncIterator[Context]:
     """Open the engines of one machine, with a queue of its own."""
     options = {"lock_ttl": timedelta(seconds=1), "batch_documents": 10, **settings}
-    async with open_context(Settings(home=home, **options), bus=open_inline_bus()) as context:
+    async with open_context(Settings(home=home, **options), ANONYMOUS, bus=open_inline_bus()) as context:
         yield context
 
 

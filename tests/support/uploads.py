@@ -15,6 +15,7 @@ from sourcebook.backends import open_documents, open_files, open_inline_bus, ope
 from sourcebook.context import Context
 from sourcebook.errors import SourcebookError
 from sourcebook.flow.messages import UploadDump, UploadReady
+from sourcebook.hub.access.model import ANONYMOUS
 from sourcebook.hub.documents.record import read_document
 from sourcebook.hub.jobs.model import Job, JobState
 from sourcebook.hub.mappings.model import Mapping
@@ -74,7 +75,7 @@ class SourceBench:
             "search": await open_search(settings, documents),
             "bus": open_inline_bus(),
         }
-        context = Context(settings, **engines)
+        context = Context(settings, **engines, caller=ANONYMOUS)
         try:
             await state.put("bench", Plugin(name="bench", folder=str(self.plugin)))
             if with_dump:

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sourcebook import __version__
 from sourcebook.context import Context, open_context
+from sourcebook.hub.access.model import SYSTEM, Caller
 from sourcebook.hub.sources.commands import add_plugin_folders
 from sourcebook.settings import Settings
 from sourcebook_api import front, health, metrics
@@ -20,11 +21,11 @@ from sourcebook_api.errors import ERROR_RESPONSES, add_error_handlers, refuse_bo
 from sourcebook_api.events import EventStreams
 from sourcebook_api.metrics import RequestTimer, name_api_route, name_hub_route
 from sourcebook_api.query.routes import QueryApp
-from sourcebook_api.requests import BodyLimit
+from sourcebook_api.requests import BodyLimit, bind_request
 from sourcebook_api.routers import hub
 from sourcebook_api.security import HubGuard
 
-OpenContext = Callable[[Settings], AbstractAsyncContextManager[Context]]
+OpenContext = Callable[[Settings, Caller], AbstractAsyncContextManager[Context]]
 
 _APIS = "/apis/"
 _PATIENCE = timedelta(seconds=2)
@@ -47,17 +48,21 @@ class Gateway(FastAPI):
         self._hub = RequestTimer(super().__call__, name_hub_route)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            root = scope.get("root_path", "")
-            path = scope["path"].removeprefix(root)
-            if path.startswith(_APIS):
-                name = path.removeprefix(_APIS).partition("/")[0]
-                inner = {**scope, "root_path": f"{root}{_APIS}{name}", "path_params": {"name": name}}
-                await self._query(inner, receive, send)
-                return
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        with bind_request(scope):
+            await self._answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        root = scope.get("root_path", "")
+        path = scope["path"].removeprefix(root)
+        if not path.startswith(_APIS):
             await self._hub(scope, receive, send)
             return
-        await super().__call__(scope, receive, send)
+        name = path.removeprefix(_APIS).partition("/")[0]
+        inner = {**scope, "root_path": f"{root}{_APIS}{name}", "path_params": {"name": name}}
+        await self._query(inner, receive, send)
 
 
 def create_app(settings: Settings, *, open_engines: OpenContext = open_context) -> FastAPI:
@@ -65,7 +70,7 @@ def create_app(settings: Settings, *, open_engines: OpenContext = open_context) 
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_engines(_impatient(settings)) as context:
+        async with open_engines(_impatient(settings), SYSTEM) as context:
             app.state.context = context
             await add_plugin_folders(context, settings.plugin_folders)
             app.state.streams = EventStreams(context)
@@ -112,7 +117,7 @@ def create_query_app(settings: Settings, api: str, *, open_engines: OpenContext 
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        async with open_engines(_impatient(settings)) as context:
+        async with open_engines(_impatient(settings), SYSTEM) as context:
             app.state.context = context
             yield
 
@@ -121,6 +126,10 @@ def create_query_app(settings: Settings, api: str, *, open_engines: OpenContext 
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         # Starlette looks after the start and the end only: between them, a request passes nothing but the query API.
-        await (app if scope["type"] == "lifespan" else query)(scope, receive, send)
+        if scope["type"] == "lifespan":
+            await app(scope, receive, send)
+            return
+        with bind_request(scope):
+            await query(scope, receive, send)
 
     return serve

@@ -9,12 +9,13 @@ from pydantic import BaseModel, ConfigDict
 from sourcebook.context import Context
 from sourcebook.hub.jobs.model import Job
 from sourcebook_api.events import EventStreams
+from sourcebook_api.requests import find_caller
 
 
 def read_context(request: Request) -> Context:
-    """Return the engines that the app opened at its start."""
+    """Return the engines that the app opened at its start, to work with in the name of who asks."""
     context: Context = request.app.state.context
-    return context
+    return context.asked_by(find_caller(request.scope))
 
 
 def read_streams(request: Request) -> EventStreams:

@@ -1,13 +1,17 @@
-"""What the gateway knows of every request: its id, and the limit of its body."""
+"""What the gateway knows of every request: its id, who asks, and the limit of its body."""
 
 import re
 import secrets
 import zlib
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sourcebook.hub.access.model import ANONYMOUS, Caller
+from sourcebook.logging import bind_log_context
 
 _SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}\Z")
 _ENCODINGS = frozenset({b"identity", b"gzip", b"x-gzip"})
@@ -23,6 +27,16 @@ def request_id(scope: Scope) -> str:
         known = given.decode() if _SAFE_ID.match(given) else secrets.token_hex(8)
         scope[_KEY] = known
     return known
+
+
+def find_caller(_scope: Scope) -> Caller:
+    """Return who sends a request. There are no accounts yet, so nobody is known."""
+    return ANONYMOUS
+
+
+def bind_request(scope: Scope) -> AbstractContextManager[None]:
+    """Return a context manager that names the request and its caller in every log line inside it."""
+    return bind_log_context(request_id=request_id(scope), caller=str(find_caller(scope)))
 
 
 @dataclass(frozen=True, slots=True)

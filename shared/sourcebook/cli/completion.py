@@ -7,6 +7,7 @@ from typing import Any
 from sourcebook.backends import open_inline_bus
 from sourcebook.context import open_context
 from sourcebook.errors import SourcebookError
+from sourcebook.hub.access.model import SYSTEM
 from sourcebook.hub.builds.model import Build, BuildConfig
 from sourcebook.hub.releases.model import Api
 from sourcebook.hub.sources.model import Plugin
@@ -29,7 +30,7 @@ async def _find_names(kinds: tuple[type[Any], ...]) -> list[str]:
     settings = load_settings()
     if not settings.home.is_dir():
         return []
-    async with open_context(settings, bus=open_inline_bus()) as context:
+    async with open_context(settings, SYSTEM, bus=open_inline_bus()) as context:
         return [record.name for kind in kinds for record in await context.state.find(kind)]
 
 

@@ -31,11 +31,11 @@ def list_jobs(
         return
     where = {"state": state, "kind": kind, "parent": parent}
     jobs = run_command(lambda opened: job_answers.list_jobs(opened, limit=limit, after=after, **where), inline=True)
-    rows = [(job.id, job.kind, job.target, job.state.value, _when(job), _note(job)) for job in jobs]
+    rows = [(job.id, job.kind, job.target, job.state.value, job.caller, _when(job), _note(job)) for job in jobs]
     show(
         jobs,
         as_json=as_json,
-        table=lambda: make_table(["job", "kind", "target", "state", "queued (UTC)", "note"], rows),
+        table=lambda: make_table(["job", "kind", "target", "state", "caller", "queued (UTC)", "note"], rows),
     )
 
 

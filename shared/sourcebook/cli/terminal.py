@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import pwd
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
@@ -19,6 +20,7 @@ from sourcebook.cli import INTERRUPTED
 from sourcebook.context import Context, open_context
 from sourcebook.errors import SettingsError, SourcebookError
 from sourcebook.home import prepare_home
+from sourcebook.hub.access.model import Caller
 from sourcebook.logging import hide_secrets, hide_secrets_in, strip_controls
 from sourcebook.settings import Settings, load_settings
 
@@ -41,7 +43,7 @@ def run_command(work: Callable[[Context], Awaitable[T]], *, inline: bool = False
         if task := asyncio.current_task():
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         bus = open_inline_bus() if inline else None
-        async with open_context(settings, bus=bus) as context:
+        async with open_context(settings, find_caller(), bus=bus) as context:
             return await work(context)
 
     try:
@@ -50,6 +52,16 @@ def run_command(work: Callable[[Context], Awaitable[T]], *, inline: bool = False
         raise typer.Exit(INTERRUPTED) from error
     except asyncio.CancelledError as error:
         raise typer.Exit(TERMINATED) from error
+
+
+def find_caller() -> Caller:
+    """Return who runs this program: the user that the operating system knows, whatever the environment says."""
+    user = os.getuid()
+    try:
+        name = pwd.getpwuid(user).pw_name
+    except KeyError:  # containers run as users that nobody entered
+        name = str(user)
+    return Caller(kind="cli", name=name)
 
 
 def open_home() -> Settings:

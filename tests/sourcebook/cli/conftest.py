@@ -67,7 +67,7 @@ def sourcebook(home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captur
 def no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let commands that start jobs put them in a queue of this process, where nobody takes them."""
     run_command = terminal.run_command
-    monkeypatch.setattr(progress, "run_command", lambda work: run_command(work, inline=True))
+    monkeypatch.setattr(progress, "run_command", lambda work, **_: run_command(work, inline=True))
 
 
 @pytest.fixture

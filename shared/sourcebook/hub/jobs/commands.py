@@ -18,6 +18,23 @@ from sourcebook.logging import get_logger
 log = get_logger(__name__)
 
 
+def make_job(context: Context, command: Message, *, job_id: str | None = None, parent: str | None = None) -> Job:
+    """Return the record of a new job: what the command wants, asked for by the caller of the context.
+
+    All jobs are made here, so that none is without a caller.
+    """
+    stage = stage_of(command)
+    return Job(
+        id=job_id or new_job_id(),
+        kind=stage.name,
+        target=stage.target(command),
+        lock=stage.lock(command),
+        command=command.model_dump(mode="json"),
+        caller=context.caller,
+        parent=parent,
+    )
+
+
 async def submit(context: Context, command: Message, *, job_id: str | None = None) -> Job:
     """Create the job of a command and put it on its queue; where a job has the id `job_id` already, return that one.
 
@@ -25,18 +42,11 @@ async def submit(context: Context, command: Message, *, job_id: str | None = Non
         Busy: another job for the same source or build is queued or running.
         EngineUnavailable: the broker does not answer; the job is not created.
     """
-    stage = stage_of(command)
-    lock = stage.lock(command)
     if job_id and (known := await context.state.get(Job, job_id)):
         return known
     await context.bus.ping()
-    job = Job(
-        id=job_id or new_job_id(),
-        kind=stage.name,
-        target=stage.target(command),
-        lock=lock,
-        command=command.model_dump(mode="json"),
-    )
+    job = make_job(context, command, job_id=job_id)
+    lock = job.lock
     # The short lock makes "look, then create" one step for all processes.
     while not await context.locks.acquire(f"submit:{lock}", job.id, context.settings.lock_ttl):
         await asyncio.sleep(0.05)
@@ -63,15 +73,7 @@ async def submit_children(context: Context, parent: Job, commands: list[Message]
     before = await context.state.find(Job, {"parent": parent.id})
     ids = [job.id for job in before if not is_part(job.kind)]
     for command in commands:
-        stage = stage_of(command)
-        job = Job(
-            id=f"{parent.id}.{command.digest}",
-            kind=stage.name,
-            target=stage.target(command),
-            lock=stage.lock(command),
-            command=command.model_dump(mode="json"),
-            parent=parent.id,
-        )
+        job = make_job(context, command, job_id=f"{parent.id}.{command.digest}", parent=parent.id)
         if await context.state.insert(job.id, job):
             # The parent's work is done and must not be repeated because the broker is away: beat sends what was not sent.
             try:

@@ -8,6 +8,7 @@ from typing import Any, Self
 from pydantic import BaseModel, Field
 
 from sourcebook.errors import Conflict
+from sourcebook.hub.access.model import UNKNOWN, Caller
 
 
 class JobState(StrEnum):
@@ -63,6 +64,8 @@ class Job(BaseModel):
     target: str
     lock: str
     command: dict[str, Any] = Field(default_factory=dict)
+    caller: Caller = UNKNOWN
+    """Who asked for it, or for the job that it follows or is a part of."""
     state: JobState = JobState.QUEUED
     progress: Progress = Field(default_factory=Progress)
     parent: str | None = None

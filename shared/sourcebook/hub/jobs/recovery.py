@@ -71,7 +71,7 @@ async def _recover(context: Context, job: Job) -> bool:
     elif job.attempt >= context.settings.job_attempts:
         await finish_lost(context, job, JobState.FAILED, f"its worker died {job.attempt} times; see the worker's log")
     elif _is_overdue(context, job):
-        log.warning("job_resent", job=job.id, attempt=job.attempt)
+        log.warning("job_resent", job=job.id, caller=str(job.caller), attempt=job.attempt)
         await send(context, job)
     else:
         return False

@@ -6,6 +6,7 @@ Until the new index is there, documents are answered by id, and searches with th
 from sourcebook.context import Context
 from sourcebook.errors import Busy, EngineUnavailable
 from sourcebook.flow.messages import IndexBuild
+from sourcebook.hub.access.model import SYSTEM
 from sourcebook.hub.jobs.commands import submit
 from sourcebook.hub.jobs.model import Job
 from sourcebook.hub.releases.model import Api, Release
@@ -30,7 +31,7 @@ async def renew_indices(context: Context) -> list[str]:
     started = []
     for api in await context.state.find(Api):
         try:
-            job = await start_renewal(context, api)
+            job = await start_renewal(context.asked_by(SYSTEM), api)
         except EngineUnavailable as problem:
             log.warning("renewal_waits", api=api.name, error=problem.message)
             continue

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from sourcebook.context import Context
 from sourcebook.errors import Busy, EngineUnavailable, SourcebookError
+from sourcebook.hub.access.model import Caller
 from sourcebook.hub.builds.model import BuildConfig
 from sourcebook.hub.jobs.model import Job
 from sourcebook.hub.schedules.chain import Step, note_chain
@@ -97,9 +98,10 @@ def _first_state(item: Schedule, now: float) -> ScheduleState:
 
 async def _run(context: Context, item: Schedule, state: ScheduleState, now: float) -> str | None:
     job_id = f"{int(state.due_at * 1000):011x}{hashlib.sha256(item.key.encode()).hexdigest()[:8]}"
+    asking = context.asked_by(Caller(kind="schedule", name=item.key))
     job, error = None, None
     try:
-        job = await item.rule.start(context, item.target, job_id)
+        job = await item.rule.start(asking, item.target, job_id)
     except Busy:
         pass  # somebody is at it
     except EngineUnavailable as problem:
@@ -120,7 +122,8 @@ async def follow_chains(context: Context) -> list[str]:
     started: list[str] = []
     for config in await context.state.find(BuildConfig):
         state = await context.state.get(ChainState, config.name) or ChainState(config=config.name)
-        steps = [await rule.decided_by(context, config, state) for rule in AFTER_CHANGE]
+        asking = context.asked_by(Caller(kind="config", name=config.name))
+        steps = [await rule.decided_by(asking, config, state) for rule in AFTER_CHANGE]
         for step in steps:
             if step is not None:
                 started += await _take(context, config, step)

@@ -1,0 +1,1 @@
+"""Who asks, and (later) who may do what."""
