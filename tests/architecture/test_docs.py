@@ -206,10 +206,6 @@ def test_no_two_decisions_share_a_number() -> None:
     assert len(read_decisions()) == len(list((DOCS / "decisions").glob("[0-9]*.md")))
 
 
-# Those of work that has not landed yet, beside the one that is the last: take a number away when its page is there.
-AWAITED_DECISIONS = {25}
-
-
 def test_decisions_are_numbered_without_gaps() -> None:
     numbers = read_decisions().keys()
-    assert set(range(1, max(numbers) + 1)) - numbers <= AWAITED_DECISIONS
+    assert set(range(1, max(numbers) + 1)) == numbers

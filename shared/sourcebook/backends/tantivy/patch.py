@@ -19,7 +19,7 @@ from sourcebook.backends.tantivy.fields import ID_FIELD, FieldTable, choose_name
 from sourcebook.backends.tantivy.flatten import DocumentFlattener
 from sourcebook.backends.tantivy.ids import EDITS_FILE, IdEditor, IdTable
 from sourcebook.backends.tantivy.index import MANIFEST_FILE, META_FILE, check_index, damaged
-from sourcebook.backends.tantivy.writer import LOCK_FILE, make_temporary_folder, publish_folder, sync_file
+from sourcebook.backends.tantivy.writer import LOCK_FILE, Backlog, make_temporary_folder, publish_folder, sync_file
 from sourcebook.errors import CannotDerive, Conflict, EngineUnavailable
 from sourcebook.hub.documents.record import Digest, Record, content_hash, read_document
 from sourcebook.hub.mappings.model import Properties
@@ -30,6 +30,7 @@ _MAX_WASTE = (
     0.5  # documents that were replaced or deleted, beside those that are searched; beyond, an index is written anew
 )
 _MAX_PENDING = 10_000  # new documents at one place of the order that are numbered together
+_MAX_PENDING_BYTES = 32 * 1024 * 1024
 _SMALL_STEP = 8  # between the numbers of such documents where more may follow
 _ALL_ROOM = 1 << 20
 
@@ -51,6 +52,8 @@ class TantivyIndexPatcher:
         self._ids: IdEditor
         self._touched: set[bytes] = set()
         self._pending: list[tuple[bytes, bytes]] = []
+        self._pending_bytes = 0
+        self._backlog = Backlog()
         self._room: tuple[int, int | None] = (0, 0)
         self._is_over = False
 
@@ -90,6 +93,8 @@ class TantivyIndexPatcher:
                 else:
                     self._writer.delete_documents_by_term(ID_FIELD, read_document((key, value))["_id"])
                     self._add(value, number)
+            if self._backlog.is_full(records):
+                self._writer.commit()
             self._digest.remove([content_hash(body) for body in before if body is not None])
             self._digest.add([value for _, value in records])
 
@@ -160,7 +165,8 @@ class TantivyIndexPatcher:
             room = self._ids.room(key)
         self._room = room
         self._pending.append((key, value))
-        if len(self._pending) >= _MAX_PENDING:
+        self._pending_bytes += len(value)
+        if len(self._pending) >= _MAX_PENDING or self._pending_bytes >= _MAX_PENDING_BYTES:
             self._number_pending(is_last=False)
 
     def _number_pending(self, *, is_last: bool) -> None:
@@ -170,7 +176,7 @@ class TantivyIndexPatcher:
         numbers = self._ids.insert(ids, self._room, _ALL_ROOM if is_last else _SMALL_STEP)
         for (_, value), number in zip(self._pending, numbers, strict=True):
             self._add(value, number)
-        self._pending = []
+        self._pending, self._pending_bytes = [], 0
 
     def _add(self, value: bytes, number: int) -> None:
         document_id, flat = self._flattener.flatten(value, number)

@@ -31,6 +31,26 @@ DROPPED_PREFIX = ".dropped-"
 LOCK_FILE = ".lock"
 _HEAP_BYTES = 240_000_000  # of all threads together; a segment is written when a thread's share is full
 _MAX_THREADS = 2
+_BACKLOG_DOCUMENTS = 10_000  # tantivy's own bound: as many documents may wait for its threads, whatever their size
+_BACKLOG_BYTES = 16 * 1024 * 1024
+
+
+class Backlog:
+    """Bounds by bytes what waits for tantivy's threads: tantivy bounds it by the number of documents alone."""
+
+    def __init__(self) -> None:
+        self._documents = 0
+        self._bytes = 0
+
+    def is_full(self, records: Sequence[Record]) -> bool:
+        """Count what was handed to tantivy, and return whether too many bytes may wait: a commit ends when none do."""
+        self._documents += len(records)
+        self._bytes += sum(len(value) for _, value in records)
+        if self._bytes < _BACKLOG_BYTES:
+            return False
+        may_all_wait = self._documents < _BACKLOG_DOCUMENTS
+        self._documents = self._bytes = 0
+        return may_all_wait
 
 
 class TantivyIndexWriter:
@@ -47,6 +67,7 @@ class TantivyIndexWriter:
         self._lock = threading.Lock()
         self._flattener = DocumentFlattener(self._table)
         self._writer: Any = None
+        self._backlog = Backlog()
         self._ids = (self._folder / IDS_FILE).open("wb")
         self._offsets = (self._folder / OFFSETS_FILE).open("wb")
         self._offsets.write(array("Q", [0]).tobytes())
@@ -77,6 +98,8 @@ class TantivyIndexWriter:
                 ids.append(document_id.encode())
                 self._size += len(ids[-1])
                 offsets.append(self._size)
+            if self._backlog.is_full(records):
+                self._writer.commit()
             self._digest.add([value for _, value in records])
             self._ids.write(b"".join(ids))
             self._offsets.write(offsets.tobytes())

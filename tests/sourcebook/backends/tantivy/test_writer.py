@@ -14,6 +14,7 @@ from sourcebook.backends.tantivy.flatten import DocumentFlattener
 from sourcebook.backends.tantivy.ids import build_number
 from sourcebook.backends.tantivy.index import FORMAT, MANIFEST_FILE
 from sourcebook.backends.tantivy.search import TantivySearchEngine
+from sourcebook.backends.tantivy.writer import Backlog
 from sourcebook.errors import Conflict, EngineUnavailable, InvalidName, StoreDamaged
 from sourcebook.hub.documents.record import make_record
 from sourcebook.language.requests import SearchRequest
@@ -282,3 +283,14 @@ def test_a_document_that_the_store_lost_is_an_error(tmp_path: Path) -> None:
             await engine.search("one", SearchRequest())
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("size", "count", "waits"),
+    [(1_000_000, 40, 2), (20_000, 2_000, 2), (400, 200_000, 0)],
+    ids=["large documents", "middling documents", "small documents"],
+)
+def test_what_waits_for_the_engine_s_threads_is_bounded_by_bytes(size: int, count: int, waits: int) -> None:
+    backlog = Backlog()
+    batch = [(b"k", b"x" * size)] * 10
+    assert sum(backlog.is_full(batch) for _ in range(count // 10)) == waits
