@@ -140,6 +140,7 @@ _RESERVED = {"AND": "and", "&&": "and", "OR": "or", "||": "or", "NOT": "not"}
 _MODIFIERS = {"+": Occur.MUST, "-": Occur.MUST_NOT, "!": Occur.MUST_NOT, "not": Occur.MUST_NOT}
 _ENDS_TEXT = {":", "fuzzy", "boost", "and", "or"}
 _TAKES_FUZZY = {"word", "regex", "bare", "quoted"}
+_WHOLE_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)", re.ASCII)
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
 _MAX_SLOP = 10_000.0
 _MAX_BOOST = 1e6
@@ -202,6 +203,17 @@ def uses_default_fields(node: Node | None) -> bool:
             return field is None
         case _:
             return False
+
+
+def as_fraction(text: str) -> str | None:
+    """Return how a whole number is written as a fraction, or None if the text is not a whole number.
+
+    Where numbers stand among strings they are indexed as text, `2012.0` as it stands in the document: 2012 means it too.
+
+    >>> as_fraction("2012")
+    '2012.0'
+    """
+    return f"{text}.0" if _WHOLE_NUMBER.fullmatch(text) else None
 
 
 def parse_query_string(query: str) -> Node | None:

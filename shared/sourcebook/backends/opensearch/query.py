@@ -14,12 +14,13 @@ from typing import Any, NamedTuple
 import orjson
 
 from sourcebook.backends.opensearch.mapping import ID_KEY, IGNORED_KEY, IndexState, is_text
-from sourcebook.backends.opensearch.rewrite import find_ignored, rename_field
+from sourcebook.backends.opensearch.rewrite import find_fractions, find_ignored, rename_field
 from sourcebook.errors import QuerySyntaxError
 from sourcebook.hub.mappings.model import EXACT
 from sourcebook.language.field_hints import refuse_facet, refuse_sort
 from sourcebook.language.query_string import (
     IGNORED_FIELD,
+    as_fraction,
     finds_everything,
     parse_query_string,
 )
@@ -103,7 +104,8 @@ def _query_string(state: IndexState, text: str) -> Json:
     if finds_everything(node):
         return _ALL
     fields = [state.id_field, ALL_FIELD]
-    query = find_ignored(rename_field(text, ID_FIELD, state.id_field.replace("~", "\\~")))
+    query = find_ignored(find_fractions(text, _strings(state)))
+    query = rename_field(query, ID_FIELD, state.id_field.replace("~", "\\~"))
     return {"query_string": {"query": query, "fields": fields, "default_operator": "AND", "lenient": True}}
 
 
@@ -115,7 +117,19 @@ def _match(state: IndexState, match: MatchQuery) -> Json:
         return _NONE
     if IGNORED_FIELD in fields:
         fields.append(IGNORED_KEY)
-    return {"multi_match": {"query": match.text, "fields": fields, "operator": "and", "lenient": True}}
+    query = _multi_match(match.text, fields)
+    fraction = as_fraction(match.text)
+    texts = [field for field in named if field in _strings(state)] if fraction else []
+    return {"dis_max": {"queries": [query, _multi_match(fraction, texts)]}} if fraction and texts else query
+
+
+def _multi_match(text: str, fields: list[str]) -> Json:
+    return {"multi_match": {"query": text, "fields": fields, "operator": "and", "lenient": True}}
+
+
+def _strings(state: IndexState) -> set[str]:
+    """Return the fields whose values are indexed as strings, numbers among them."""
+    return {path for path, kind in state.types.items() if kind in {"keyword", "text"}}
 
 
 def _sort(state: IndexState, keys: Sequence[SortKey]) -> list[Json]:

@@ -1,11 +1,11 @@
 """Query strings on their way to OpenSearch: fields that are called otherwise there, and what it left out of an index."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from itertools import pairwise
 from re import Match
 
 from sourcebook.backends.opensearch.mapping import IGNORED_KEY
-from sourcebook.language.query_string import ID_FIELD, IGNORED_FIELD, match_tokens, unescape
+from sourcebook.language.query_string import ID_FIELD, IGNORED_FIELD, as_fraction, match_tokens, unescape
 
 _OURS = IGNORED_KEY.replace("~", "\\~")
 
@@ -51,6 +51,31 @@ def find_ignored(query: str) -> str:
             start = name.start("word")
             parts += [query[end:start], f"({' OR '.join((query[start:stop], *others))})"]
             end = stop
+    return "".join((*parts, query[end:]))
+
+
+def find_fractions(query: str, fields: Container[str]) -> str:
+    """Return a query string in which a whole number that is looked for in one of some fields also finds it as a fraction.
+
+    Args:
+        query: a query string that can be parsed.
+        fields: the fields that are indexed as strings.
+    """
+    tokens = list(match_tokens(query))
+    parts: list[str] = []
+    end = 0
+    for at, (name, colon) in enumerate(pairwise(tokens)):
+        if name["word"] is None or colon["symbol"] != ":" or unescape(name["word"]) not in fields:
+            continue
+        stop = _find_end(tokens, at + 2)
+        for value, following in pairwise(tokens[at + 2 :]):
+            if value.start() >= stop:
+                break
+            fraction = as_fraction(value["word"] or "")
+            if fraction is None or following["fuzzy"] is not None or following["symbol"] == ":":
+                continue
+            parts += [query[end : value.start("word")], f"({value['word']} OR {fraction})"]
+            end = value.end("word")
     return "".join((*parts, query[end:]))
 
 

@@ -28,6 +28,8 @@ _ID_LEAF = Leaf(path=ID_FIELD, source=ID_FIELD, kind=Kind.KEYWORD, name=ID_FIELD
 _ALL_LEAF = Leaf(path=ALL_FIELD, source=ALL_FIELD, kind=Kind.TEXT, name=ALL_FIELD)
 _IGNORED_LEAF = Leaf(path=IGNORED_FIELD, source="", kind=Kind.KEYWORD, name=IGNORED_FIELD)
 _DEFAULT_LEAVES = (_ID_LEAF, _ALL_LEAF)
+_OURS = (*_DEFAULT_LEAVES, _IGNORED_LEAF)
+_STRINGS = (Kind.KEYWORD, Kind.TEXT)
 
 LeafQuery = Callable[[Leaf], Query | None]
 
@@ -132,6 +134,12 @@ class QueryTranslator:
         return lambda leaf: self._range(leaf, node)
 
     def _match_words(self, leaf: Leaf, text: str) -> Query | None:
+        fraction = lucene.as_fraction(text) if leaf.kind in _STRINGS and leaf not in _OURS else None
+        if fraction is None:
+            return self._match_text(leaf, text)
+        return _best_of(self._match_text(leaf, number) for number in (text, fraction))
+
+    def _match_text(self, leaf: Leaf, text: str) -> Query | None:
         if leaf.kind is not Kind.TEXT:
             return self._value(leaf, text)
         words = leaf.analyze(text)
