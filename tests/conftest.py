@@ -8,6 +8,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+import structlog
 from support.search_engines import SEARCH_ENGINES, SearchServers
 
 # A loaded machine is not a failure of a property.
@@ -27,6 +28,13 @@ def _stay_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
         connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", connect_on_loopback)
+
+
+@pytest.fixture(autouse=True)
+def _use_default_logging() -> Iterator[None]:
+    # A command that ran in this process has raised the level for all that come after it.
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(autouse=True)

@@ -28,6 +28,7 @@
         ├── MissingUpload
         ├── VerificationFailed
         ├── StoreDamaged
+        ├── RecordTooNew
         ├── DamagedChanges
         ├── DamagedRelease
         ├── IndexDamaged

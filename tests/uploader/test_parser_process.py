@@ -51,7 +51,7 @@ def test_an_exception_names_the_document_before_it_and_the_plugins_frames(bench:
                     raise KeyError("gene")
     """)
     error = bench.upload_fails(ParserError)
-    assert "KeyError: 'gene' after 1000 documents (the last _id was '999')" in error.message
+    assert "KeyError: 'gene' after 1,000 documents (the last _id was '999')" in error.message
     assert "parser.py" in error.details["traceback"]
     assert "sourcebook_uploader" not in error.details["traceback"]
     assert bench.state().last_upload_errors["bench"]["code"] == "parser"
